@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv/bin
+
+.PHONY: help install demo demo-down test lint unit contract integration kernel bench-lab docs clean
+
+help:  ## What can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+install:  ## System packages and .venv
+	@tools/install
+
+demo: install  ## From nothing to a LightOS volume in use on a real kernel (KEEP=1 leaves it running)
+	@$(VENV)/python -m demo $(if $(KEEP),--keep)
+
+demo-down: install  ## End what `make demo KEEP=1` left running
+	@$(VENV)/python -m demo --down
+
+test: lint  ## Every check and test
+	@$(VENV)/python -m tests.run unit contract integration kernel
+
+lint: install  ## Style, types and layering
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports
+
+unit contract integration kernel: install  ## One kind of tests
+	@$(VENV)/python -m tests.run $@
+
+bench-lab: install  ## Data path of the lab beside a kernel target in RAM
+	@$(VENV)/python -m bench.lab
+
+docs: install  ## The driver guide and all else under docs/, as HTML
+	@$(VENV)/sphinx-build -q -W -b html docs docs/_build/html
+
+clean:  ## Remove .venv and caches
+	rm -rf .venv .cache docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

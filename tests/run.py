@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run kinds of tests one after the other and say how many of each ran.
+
+`python -m tests.run unit kernel` runs `tests/unit`, then `tests/kernel`; a kind that fails
+does not keep the next from running, but the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from rich.console import Console
+from rich.table import Table
+
+TESTS = Path(__file__).parent
+KINDS = ("unit", "contract", "integration", "kernel")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one kind of tests ended; `exit_status` is pytest's."""
+
+    kind: str
+    exit_status: int
+    ran: int
+    failed: int
+    skipped: int
+    seconds: float
+
+
+def outcome(kind: str, exit_status: int, report: Path) -> Outcome:
+    """Read pytest's JUnit report; a report that was never written counts as nothing ran."""
+    if not report.exists():
+        return Outcome(kind, exit_status or 1, 0, 0, 0, 0.0)
+    suites = ElementTree.parse(report).getroot().iter("testsuite")  # noqa: S314 - our own file
+    total = failed = skipped = 0
+    seconds = 0.0
+    for suite in suites:
+        total += int(suite.get("tests", 0))
+        failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped += int(suite.get("skipped", 0))
+        seconds += float(suite.get("time", 0))
+    return Outcome(kind, exit_status, total - skipped, failed, skipped, seconds)
+
+
+def run(kind: str) -> Outcome:
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", str(TESTS / kind), f"--junit-xml={report}"]
+        exit_status = subprocess.run(command, check=False, cwd=TESTS.parent).returncode  # noqa: S603
+        return outcome(kind, exit_status, report)
+
+
+def main(kinds: list[str]) -> int:
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        print(f"usage: python -m tests.run KIND..., KIND one of {', '.join(KINDS)}", file=sys.stderr)
+        return 2
+    outcomes = [run(kind) for kind in kinds]
+    table = Table("tests", "ran", "passed", "failed", "skipped", "seconds", title="Tests")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for each in outcomes:
+        table.add_row(
+            each.kind,
+            str(each.ran),
+            str(each.ran - each.failed),
+            str(each.failed),
+            str(each.skipped),
+            f"{each.seconds:.0f}",
+        )
+    Console().print(table)
+    ran, failed = sum(o.ran for o in outcomes), sum(o.failed for o in outcomes)
+    print(f"{ran - failed} passed, {failed} failed")
+    return 0 if all(o.exit_status == 0 and o.ran and not o.skipped for o in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
