@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables that the documentation takes from the code, so that they cannot drift.
+
+`.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. route-table::` lists the
+operations of the management API that the lab serves.
+"""
+
+import importlib
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+
+def _cell(*children: nodes.Node) -> nodes.entry:
+    paragraph = nodes.paragraph()
+    paragraph += children
+    entry = nodes.entry()
+    entry += paragraph
+    return entry
+
+
+def _table(
+    head: tuple[str, ...], widths: tuple[int, ...], rows: list[list[nodes.entry]]
+) -> nodes.table:
+    table, group = nodes.table(), nodes.tgroup(cols=len(head))
+    table += group
+    for width in widths:
+        group += nodes.colspec(colwidth=width)
+    header = nodes.row()
+    header += [_cell(nodes.Text(title)) for title in head]
+    thead, tbody = nodes.thead(), nodes.tbody()
+    thead += header
+    group += [thead, tbody]
+    for cells in rows:
+        row = nodes.row()
+        row += cells
+        tbody += row
+    return table
+
+
+class OptionTable(Directive):
+    """Name, type, default and help of each option in a list of oslo.config options."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        module, _, attribute = self.arguments[0].partition(":")
+        options = getattr(importlib.import_module(module), attribute)
+        rows = [
+            [
+                _cell(nodes.literal(text=option.name)),
+                _cell(nodes.Text(str(option.type).partition("(")[0])),
+                _cell(nodes.literal(text=str(option.default))),
+                _cell(nodes.Text(option.help)),
+            ]
+            for option in options
+        ]
+        return [_table(("Option", "Type", "Default", "Meaning"), (25, 10, 15, 50), rows)]
+
+
+class RouteTable(Directive):
+    """Method, path and operation of each route in the table that client and lab share."""
+
+    def run(self) -> list[nodes.Node]:
+        routes = importlib.import_module("lightos.api.routes").ROUTES
+        rows = [
+            [
+                _cell(nodes.literal(text=route.method)),
+                _cell(nodes.literal(text=route.path)),
+                _cell(nodes.Text(route.operation)),
+            ]
+            for route in routes
+        ]
+        return [_table(("Method", "Path", "Operation"), (10, 60, 30), rows)]
+
+
+def setup(app):
+    app.add_directive("option-table", OptionTable)
+    app.add_directive("route-table", RouteTable)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sphinx configuration."""
+
+import sys
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "lightos-openstack"
+copyright = "the lightos-openstack contributors, Apache-2.0"  # noqa: A001 - the name Sphinx reads
+release = distribution_version("lightos-openstack")
+extensions = ["generated_tables"]
+html_theme = "furo"
+html_title = "LightOS for OpenStack"
+exclude_patterns = ["_build", "_ext"]
