@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes OpenStack's in-tree names resolve to this distribution.
+
+Cinder, os-brick and Nova look the LightOS classes up under names inside their own packages and
+offer no plug-in point for them. A finder in front of `sys.meta_path` answers for exactly those
+names and nothing else; no file of another package is touched, so uninstalling this distribution
+(which removes `lightos_overlay.pth`) gives the names back.
+
+The module object is ours under both names: one class, one set of options, and pickles that name
+`lightos.openstack...`. `LIGHTOS_OVERLAY=0` in the environment turns the finder off for a process.
+
+Every Python interpreter of the environment imports this module at start, so it imports only what
+the interpreter has loaded by then; the rest is imported when one of the names is looked up.
+"""
+
+import os
+import sys
+
+SWITCH = "LIGHTOS_OVERLAY"
+
+NAMES = {
+    "cinder.volume.drivers.lightos": "lightos.openstack.cinder.driver",
+    "os_brick.initiator.connectors.lightos": "lightos.openstack.os_brick.connector",
+    "nova.virt.libvirt.volume.lightos": "lightos.openstack.nova.volume_driver",
+}
+"""In-tree module name -> our module."""
+
+
+class OverlayFinder:
+    """Finder and loader (PEP 451) for the names above."""
+
+    def find_spec(self, name, path=None, target=None):  # noqa: ARG002 - the protocol's signature
+        replacement = NAMES.get(name)
+        if replacement is None:
+            return None
+        from importlib.machinery import ModuleSpec  # noqa: PLC0415 - not at interpreter start
+
+        return ModuleSpec(name, self, origin=replacement)
+
+    def create_module(self, spec):  # noqa: ARG002
+        return None
+
+    def exec_module(self, module):
+        """Put our module in the place of the empty one that the import system made."""
+        from importlib import import_module  # noqa: PLC0415
+
+        sys.modules[module.__name__] = import_module(NAMES[module.__name__])
+
+
+def enabled() -> bool:
+    """Whether this process wants the overlay; only the value `0` turns it off."""
+    return os.environ.get(SWITCH) != "0"
+
+
+def install() -> None:
+    """Called by `lightos_overlay.pth` at interpreter start. Doing it twice changes nothing."""
+    if enabled() and not any(isinstance(finder, OverlayFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, OverlayFinder())
