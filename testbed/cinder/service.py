@@ -162,6 +162,11 @@ class CinderService:
         errors = [line for line in self._log_lines() if " ERROR " in line or " CRITICAL " in line]
         return _redact("\n".join(errors[-lines:])) or self.log_tail(lines)
 
+    def log_about(self, object_id: str, lines: int = LOG_TAIL_LINES) -> str:
+        """The last ERROR lines that name an object, without secrets."""
+        named = [line for line in self._log_lines() if " ERROR " in line and object_id in line]
+        return _redact("\n".join(named[-lines:]))
+
     def __enter__(self) -> Self:
         self.start()
         try:
