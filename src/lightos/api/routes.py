@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations of the management API v2: one table, read by the client and by servers.
+
+A route's request message is spread as grpc-gateway does it: fields named in the path travel
+there, the others in the query (GET, DELETE) or in the JSON body (POST, PUT); the path wins.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from lightos.api import models
+from lightos.api.wire import Model, WireError
+
+Request = TypeVar("Request", bound=Model)
+Reply = TypeVar("Reply", bound=Model)
+
+_VARIABLE = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Route(Generic[Request, Reply]):
+    """One binding of an operation to a method and a path.
+
+    `errors` says what each documented HTTP status means. Success is always 200.
+    """
+
+    operation: str
+    method: str
+    path: str
+    request: type[Request]
+    reply: type[Reply]
+    errors: Mapping[int, str] = field(default_factory=dict)
+    if_match: bool = False
+    binding: int = 1
+
+    @property
+    def operation_id(self) -> str:
+        """Return a name that is unique among all bindings."""
+        return self.operation if self.binding == 1 else f"{self.operation}_{self.binding}"
+
+    @property
+    def tag(self) -> str:
+        """Return the kind of object that the path is about."""
+        words = [word for word in self.path.split("/")[3:] if not _VARIABLE.fullmatch(word)]
+        return words[1] if words[0] == "projects" and len(words) > 1 else words[0]
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request travels in the body rather than in the query."""
+        return self.method in ("POST", "PUT")
+
+    @functools.cached_property
+    def path_names(self) -> tuple[str, ...]:
+        """The wire names of the fields in the path."""
+        return tuple(_VARIABLE.findall(self.path))
+
+    def address(self, request: Request) -> str:
+        """Return the path for a request, percent-encoded.
+
+        ValueError for a value that no path segment can carry.
+        """
+        values = request.to_wire()
+        return _VARIABLE.sub(lambda name: _segment(name[1], values.get(name[1], "")), self.path)
+
+    def query(self, request: Request) -> dict[str, str]:
+        """Return the query parameters for a request."""
+        return {} if self.has_body else self._without_path(request.to_query())
+
+    def body(self, request: Request) -> dict[str, Any] | None:
+        """Return the JSON body for a request; None where the operation has none."""
+        return self._without_path(request.to_wire()) if self.has_body else None
+
+    def _without_path(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name not in self.path_names}
+
+    def read_request(
+        self,
+        path: Mapping[str, str],
+        query: Mapping[str, Sequence[str]],
+        body: bytes,
+    ) -> Request:
+        """Read a request on the server's side; WireError says what is wrong with it."""
+        if not self.has_body:
+            return self.request.from_query({**query, **{name: [path[name]] for name in path}})
+        try:
+            data = json.loads(body) if body.strip() else {}
+        except (ValueError, RecursionError) as cause:
+            raise WireError(f"the body is not JSON: {cause}") from None
+        if not isinstance(data, dict):
+            raise WireError("the body is not a JSON object")
+        return self.request.from_wire({**data, **path})
+
+
+def _segment(name: str, value: str) -> str:
+    if value in (".", ".."):
+        raise ValueError(f"{name} {value!r} cannot be part of a path")
+    return quote(value, safe="")
+
+
+P = "/api/v2/projects/{projectName}"
+A = "/api/v2"
+
+_ACCESS = {401: "token missing or bad", 403: "role lacks this action"}
+_FAULT = {500: "server fault"}
+_USUAL = {**_ACCESS, **_FAULT}
+_BAD_ARGUMENT = {400: "bad argument"}
+_DELETE = {
+    400: "bad id, or Deleting or Failed",
+    409: "operation in progress",
+    412: "ETag mismatch",
+    503: "temporary state, retry",
+}
+
+GET_VERSION = Route("GetVersion", "GET", f"{A}/version", models.GetVersion, models.Version)
+GET_CLUSTER = Route("GetCluster", "GET", f"{A}/cluster", models.GetCluster, models.Cluster, _USUAL)
+GET_CLUSTER_INFO = Route(
+    "GetClusterInfo", "GET", f"{A}/clusterinfo", models.GetCluster, models.ClusterInfo, _USUAL
+)
+LIST_NODES = Route(
+    "ListNodes",
+    "GET",
+    f"{A}/nodes",
+    models.ListNodes,
+    models.NodeList,
+    {**_USUAL, 400: "bad or conflicting filter"},
+)
+GET_NODE = Route(
+    "GetNode",
+    "GET",
+    f"{A}/nodes/{{UUID}}",
+    models.GetNode,
+    models.Node,
+    {**_USUAL, 404: "no such node"},
+)
+START_NODE = Route(
+    "StartNodeInstance",
+    "POST",
+    f"{A}/nodes/{{nodeUUID}}/start",
+    models.StartNode,
+    models.NodeStarted,
+)
+STOP_NODE = Route(
+    "StopNodeInstance", "POST", f"{A}/nodes/{{nodeUUID}}/stop", models.StopNode, models.NodeStopped
+)
+RESTART_NODE = Route(
+    "RestartNodeInstance",
+    "POST",
+    f"{A}/nodes/{{nodeUUID}}/restart",
+    models.RestartNode,
+    models.NodeRestarted,
+)
+
+CREATE_VOLUME = Route(
+    "CreateVolume",
+    "POST",
+    f"{P}/volumes",
+    models.CreateVolume,
+    models.Volume,
+    {**_USUAL, 400: "bad name, size, replicas or ACL", 409: "name taken"},
+)
+LIST_VOLUMES = Route(
+    "ListVolumes",
+    "GET",
+    f"{P}/volumes",
+    models.ListVolumes,
+    models.VolumeList,
+    {**_USUAL, **_BAD_ARGUMENT},
+)
+GET_VOLUME = Route(
+    "GetVolume",
+    "GET",
+    f"{P}/volumes/{{UUID}}",
+    models.GetVolume,
+    models.Volume,
+    {**_USUAL, **_BAD_ARGUMENT, 404: "no such volume"},
+)
+UPDATE_VOLUME = Route(
+    "UpdateVolume",
+    "PUT",
+    f"{P}/volumes/{{UUID}}",
+    models.UpdateVolume,
+    models.VolumeUpdated,
+    {
+        **_USUAL,
+        **_DELETE,
+        400: "bad argument, or Deleting or Failed",
+        404: "no such volume",
+        501: "size change unsupported",
+    },
+    if_match=True,
+)
+DELETE_VOLUME = Route(
+    "DeleteVolume",
+    "DELETE",
+    f"{P}/volumes/{{UUID}}",
+    models.DeleteVolume,
+    models.VolumeDeleted,
+    {**_USUAL, **_DELETE, 404: "no such volume"},
+    if_match=True,
+)
+ROLLBACK_VOLUME = Route(
+    "RollbackVolume",
+    "PUT",
+    f"{P}/volumes/{{UUID}}/rollback",
+    models.RollbackVolume,
+    models.VolumeRolledBack,
+    {**_USUAL, **_BAD_ARGUMENT, 404: "no such volume or snapshot", 503: "volume is deleting"},
+)
+
+
+def _unscoped(route: Route[Request, Reply]) -> Route[Request, Reply]:
+    """Return the second binding of a volume operation, with the project outside the path."""
+    return Route(
+        route.operation,
+        route.method,
+        route.path.replace(P, A),
+        route.request,
+        route.reply,
+        route.errors,
+        route.if_match,
+        binding=2,
+    )
+
+
+LIST_ALL_VOLUMES = _unscoped(LIST_VOLUMES)
+
+CREATE_SNAPSHOT = Route(
+    "CreateSnapshot",
+    "POST",
+    f"{P}/snapshots",
+    models.CreateSnapshot,
+    models.Snapshot,
+    {
+        **_USUAL,
+        400: "bad name or field",
+        404: "no such source volume",
+        409: "name taken",
+        501: "feature unsupported",
+    },
+)
+LIST_SNAPSHOTS = Route(
+    "ListSnapshots",
+    "GET",
+    f"{P}/snapshots",
+    models.ListSnapshots,
+    models.SnapshotList,
+    {**_USUAL, **_BAD_ARGUMENT},
+)
+GET_SNAPSHOT = Route(
+    "GetSnapshot",
+    "GET",
+    f"{P}/snapshots/{{UUID}}",
+    models.GetSnapshot,
+    models.Snapshot,
+    {**_USUAL, **_BAD_ARGUMENT, 404: "no such snapshot"},
+)
+DELETE_SNAPSHOT = Route(
+    "DeleteSnapshot",
+    "DELETE",
+    f"{P}/snapshots/{{UUID}}",
+    models.DeleteSnapshot,
+    models.SnapshotDeleted,
+    {**_FAULT, **_DELETE, 404: "no such snapshot"},
+    if_match=True,
+)
+
+ROUTES: tuple[Route[Any, Any], ...] = (
+    GET_VERSION,
+    GET_CLUSTER,
+    GET_CLUSTER_INFO,
+    LIST_NODES,
+    GET_NODE,
+    START_NODE,
+    STOP_NODE,
+    RESTART_NODE,
+    CREATE_VOLUME,
+    _unscoped(CREATE_VOLUME),
+    LIST_VOLUMES,
+    LIST_ALL_VOLUMES,
+    GET_VOLUME,
+    _unscoped(GET_VOLUME),
+    UPDATE_VOLUME,
+    _unscoped(UPDATE_VOLUME),
+    DELETE_VOLUME,
+    _unscoped(DELETE_VOLUME),
+    ROLLBACK_VOLUME,
+    CREATE_SNAPSHOT,
+    LIST_SNAPSHOTS,
+    GET_SNAPSHOT,
+    DELETE_SNAPSHOT,
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A route that a request line names, with the values of its path variables."""
+
+    route: Route[Any, Any]
+    path: Mapping[str, str]
+
+
+class NoRoute(LookupError):
+    """No operation has this path: a gateway answers 404 text/plain."""
+
+
+class WrongMethod(LookupError):
+    """The path exists with other methods, `allowed`: a gateway answers 405 text/plain."""
+
+    def __init__(self, allowed: frozenset[str]) -> None:
+        self.allowed = allowed
+        super().__init__(f"the path takes {', '.join(sorted(allowed))}")
+
+
+def match(method: str, path: str) -> Match:
+    """Find the operation of a request line; `path` is percent-decoded, without the query.
+
+    As in grpc-gateway v1, a variable at the end may be empty (`.../volumes/?name=X` is
+    GetVolume), and a last segment with a colon never matches. NoRoute, WrongMethod.
+    """
+    segments = path.split("/")
+    if ":" in segments[-1]:
+        raise NoRoute(path)
+    found = {
+        route.method: Match(route, values)
+        for route in _by_length().get(len(segments), ())
+        if (values := _values(route.path, segments)) is not None
+    }
+    if not found:
+        raise NoRoute(path)
+    if method not in found:
+        raise WrongMethod(frozenset(found))
+    return found[method]
+
+
+@functools.cache
+def _by_length() -> Mapping[int, list[Route[Any, Any]]]:
+    table: dict[int, list[Route[Any, Any]]] = {}
+    for route in ROUTES:
+        table.setdefault(route.path.count("/") + 1, []).append(route)
+    return MappingProxyType(table)
+
+
+def _values(template: str, segments: Sequence[str]) -> dict[str, str] | None:
+    values = {}
+    for index, (expected, given) in enumerate(zip(template.split("/"), segments, strict=True)):
+        if variable := _VARIABLE.fullmatch(expected):
+            if not given and index != len(segments) - 1:
+                return None
+            values[variable[1]] = given
+        elif expected != given:
+            return None
+    return values
