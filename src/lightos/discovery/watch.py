@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The discovery.d folder: what its files say now, and a file descriptor that tells of changes.
+
+The watch is set before the first listing, so no file can appear between the two unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from inotify_simple import INotify, flags  # type: ignore[import-untyped]
+
+from lightos.discovery.entries import DiscoveryEntry, DiscoveryFile, LineError, parse
+from lightos.discovery.publish import TEMPORARY_PREFIX
+
+_FILE_SIZE_LIMIT_BYTES = 1 << 20
+_CHANGES = (
+    flags.CREATE
+    | flags.CLOSE_WRITE
+    | flags.MODIFY
+    | flags.ATTRIB
+    | flags.MOVED_TO
+    | flags.MOVED_FROM
+    | flags.DELETE
+    | flags.DELETE_SELF
+    | flags.MOVE_SELF
+    | flags.ONLYDIR
+)
+_FOLDER_GONE = flags.DELETE_SELF | flags.MOVE_SELF | flags.IGNORED | flags.UNMOUNT
+
+
+class FolderLost(Exception):
+    """The watched folder was removed or moved away."""
+
+
+def is_discovery_file(name: str) -> bool:
+    """Whether a file of this name counts: not one being written, hidden, or an editor's backup."""
+    return not name.startswith((TEMPORARY_PREFIX, ".")) and not name.endswith("~")
+
+
+class DiscoveryFolder:
+    """Every discovery file of a folder, kept current by `refresh`.
+
+    A file that turns bad gives up none of its earlier entries until it is corrected or
+    removed: a slip of an operator's pen must not cut I/O.
+
+    Raises OSError when constructed on a folder that cannot be watched.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files: dict[str, DiscoveryFile] = {}
+        self._inotify = INotify(nonblocking=True)
+        try:
+            self._inotify.add_watch(path, _CHANGES)
+            self._refresh_all()
+        except OSError:
+            self._inotify.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._inotify.close()
+
+    def fileno(self) -> int:
+        """Readable when something changed; then call `refresh`."""
+        return int(self._inotify.fileno())
+
+    @property
+    def entries(self) -> Mapping[str, tuple[DiscoveryEntry, ...]]:
+        return {name: file.entries for name, file in self._files.items()}
+
+    @property
+    def errors(self) -> tuple[LineError, ...]:
+        """Every bad line and unreadable file, by name."""
+        return tuple(error for name in sorted(self._files) for error in self._files[name].errors)
+
+    def refresh(self) -> bool:
+        """Read again what changed since the last call; True if any file differs now.
+
+        Raises:
+            FolderLost: the folder is gone; what it said last stays readable.
+        """
+        before = dict(self._files)
+        events = self._inotify.read(timeout=0)
+        if any(event.mask & _FOLDER_GONE for event in events):
+            raise FolderLost(f"{self._path} was removed or moved away")
+        if any(event.mask & flags.Q_OVERFLOW for event in events):
+            self._refresh_all()
+        else:
+            for name in {event.name for event in events if event.name}:
+                self._refresh_one(name)
+        return self._files != before
+
+    def _refresh_all(self) -> None:
+        for name in {*self._files, *os.listdir(self._path)}:
+            self._refresh_one(name)
+
+    def _refresh_one(self, name: str) -> None:
+        if not is_discovery_file(name):
+            return
+        try:
+            text = _read_regular_file(self._path / name)
+        except (FileNotFoundError, IsADirectoryError):
+            self._files.pop(name, None)
+            return
+        except OSError as error:
+            read = DiscoveryFile(errors=(LineError(name, 0, f"unreadable: {error.strerror}"),))
+        else:
+            read = parse(text, name)
+        earlier = self._files.get(name, DiscoveryFile()).entries if read.errors else ()
+        entries = tuple(dict.fromkeys((*read.entries, *earlier)))
+        self._files[name] = DiscoveryFile(entries, read.errors)
+
+
+def _read_regular_file(path: Path) -> str:
+    # O_NONBLOCK: opening a FIFO that someone put here must not stop the daemon.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "not a regular file")
+        if status.st_size > _FILE_SIZE_LIMIT_BYTES:
+            raise OSError(0, f"larger than {_FILE_SIZE_LIMIT_BYTES} bytes")
+        return file.read(_FILE_SIZE_LIMIT_BYTES).decode("utf-8", errors="surrogateescape")
