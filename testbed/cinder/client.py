@@ -23,6 +23,7 @@ from testbed.cinder.errors import CinderTimeout, ResourceFailed
 from testbed.cinder.paths import VENV_BIN
 from testbed.cinder.service import CinderService
 
+DEFAULT_TYPE = "__DEFAULT__"
 ATTACHMENTS_MICROVERSION = "3.54"
 WAIT_TIMEOUT_SECONDS = 120
 POLL_SECONDS = 0.1
@@ -41,8 +42,7 @@ class Attachment:
     connection_info: dict[str, Any]
 
     @classmethod
-    def from_reply(cls, reply: Mapping[str, Any]) -> "Attachment":
-        body = reply["attachment"]
+    def from_body(cls, body: Mapping[str, Any]) -> "Attachment":
         return cls(body["id"], body["volume_id"], body["connection_info"] or {})
 
 
@@ -167,7 +167,8 @@ class CinderClient:
 
     def update_attachment(self, attachment_id: str, connector: Mapping[str, Any]) -> Attachment:
         body = {"attachment": {"connector": dict(connector)}}
-        return Attachment.from_reply(self._request("PUT", f"/attachments/{attachment_id}", body))
+        reply = self._request("PUT", f"/attachments/{attachment_id}", body)
+        return Attachment.from_body(reply["attachment"])
 
     def complete_attachment(self, attachment: Attachment) -> Volume:
         """Tell Cinder that the host has the device: the volume becomes "in-use"."""
@@ -181,6 +182,22 @@ class CinderClient:
         self._request("DELETE", f"/attachments/{attachment.id}")
         return self.volume(attachment.volume_id)
 
+    def attachments(self) -> list[Attachment]:
+        reply = self._request("GET", "/attachments/detail")
+        return [Attachment.from_body(body) for body in reply["attachments"]]
+
+    def remove_everything(self) -> None:
+        """Detach and delete all attachments, snapshots, volumes and types there are."""
+        for attachment in self.attachments():
+            self.detach(attachment)
+        for snapshot in self._volumes.snapshots():
+            self.delete_snapshot(snapshot.id)
+        for volume in self.volumes():
+            self.delete_volume(volume.id)
+        for volume_type in self._volumes.types():
+            if volume_type.name != DEFAULT_TYPE:
+                self.delete_type(volume_type)
+
     def messages(self, resource_id: str) -> list[str]:
         """Cinder's user messages about an object, newest first."""
         reply = self._request("GET", f"/messages?resource_uuid={resource_id}&sort=created_at:desc")
@@ -189,7 +206,8 @@ class CinderClient:
     def _create_attachment(self, body: dict[str, Any], instance_uuid: str | None) -> Attachment:
         if instance_uuid is not None:
             body["instance_uuid"] = instance_uuid
-        return Attachment.from_reply(self._request("POST", "/attachments", {"attachment": body}))
+        reply = self._request("POST", "/attachments", {"attachment": body})
+        return Attachment.from_body(reply["attachment"])
 
     def _request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         reply = self._volumes.request(

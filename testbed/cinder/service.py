@@ -19,6 +19,8 @@ ALL_IN_ONE = Path(__file__).with_name("all_in_one.py")
 READY_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 30
 LOG_TAIL_LINES = 12
+ERROR_RECORD = re.compile(r" (?:ERROR|CRITICAL) \S+ \[")
+"""The first line of a logged error; the lines of its traceback have no request context."""
 JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
@@ -158,13 +160,15 @@ class CinderService:
         return _redact("\n".join(self._log_lines()[-lines:]))
 
     def log_errors(self, lines: int = LOG_TAIL_LINES) -> str:
-        """The last ERROR lines written, without secrets."""
-        errors = [line for line in self._log_lines() if " ERROR " in line or " CRITICAL " in line]
+        """The last errors logged, a line each and without traceback or secrets."""
+        errors = [line for line in self._log_lines() if ERROR_RECORD.search(line)]
         return _redact("\n".join(errors[-lines:])) or self.log_tail(lines)
 
     def log_about(self, object_id: str, lines: int = LOG_TAIL_LINES) -> str:
-        """The last ERROR lines that name an object, without secrets."""
-        named = [line for line in self._log_lines() if " ERROR " in line and object_id in line]
+        """The last errors logged that name an object, without traceback or secrets."""
+        named = [
+            line for line in self._log_lines() if ERROR_RECORD.search(line) and object_id in line
+        ]
         return _redact("\n".join(named[-lines:]))
 
     def __enter__(self) -> Self:
