@@ -11,12 +11,13 @@ network is touched and several runs, each with its own namespace, use the same a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +33,7 @@ HOST_ADDRESSES = ("192.168.75.101", "192.168.75.102")
 NETNS_FOLDER = Path("/run/netns")
 RUN_FOLDER = Path("/run/lightos-testbed")
 _EXIT_SECONDS = 5.0
+_CLONE_NEWNET = 0x40000000
 
 
 class NetworkError(Exception):
@@ -47,6 +49,12 @@ def _ip(*arguments: str) -> str:
         hint = "" if os.geteuid() == 0 else " (network namespaces need root)"
         raise NetworkError(f"ip {' '.join(arguments)}: {error.stderr.strip()}{hint}") from None
     return done.stdout
+
+
+def _set_network_namespace(descriptor: int) -> None:
+    """setns(2); Python has it as `os.setns` only from 3.12 on."""
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET):
+        raise NetworkError(f"cannot enter the namespace: {os.strerror(ctypes.get_errno())}")
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,16 @@ class Network:
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """`subprocess.Popen` inside. `ip netns exec` replaces itself, so the pid is argv's own."""
         return subprocess.Popen(self.command(argv), **options)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Move the calling thread, and what it starts, into the namespace for a while."""
+        with open("/proc/thread-self/ns/net") as ours, (NETNS_FOLDER / self.name).open() as theirs:
+            _set_network_namespace(theirs.fileno())
+            try:
+                yield
+            finally:
+                _set_network_namespace(ours.fileno())
 
     def pids(self) -> tuple[int, ...]:
         return tuple(int(pid) for pid in _ip("netns", "pids", self.name).split())

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lab cluster in a test network, started and ended by the `lightos` command itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from lightos.api.client import LightOSClient
+from testbed.network import Network
+
+LIGHTOS = Path(sys.executable).with_name("lightos")
+REQUEST_TIMEOUT_SECONDS = 30.0
+
+
+class LabError(Exception):
+    """A `lightos lab` command failed; says which one and what it printed."""
+
+
+@dataclass
+class Lab:
+    """A cluster with one node per address of `network`, its data under `state_dir`."""
+
+    network: Network
+    state_dir: Path
+    transition_ms: int = 50
+    info: dict[str, Any] = field(default_factory=dict, init=False)
+    """The content of lab.json."""
+
+    @property
+    def subsystem_nqn(self) -> str:
+        return str(self.info["subsystem_nqn"])
+
+    @property
+    def jwt(self) -> str:
+        return Path(self.info["jwt_file"]).read_text().strip()
+
+    def start(self) -> None:
+        self._lightos(
+            "up",
+            "--detach",
+            f"--addresses={','.join(self.network.node_addresses)}",
+            f"--transition-ms={self.transition_ms}",
+        )
+        self.info = json.loads((self.state_dir / "lab.json").read_text())
+
+    def stop(self) -> None:
+        self._lightos("down")
+
+    def stop_node(self, name: str) -> None:
+        """End a node's services; its volumes' primaries move to another replica."""
+        self._lightos("node", "stop", name)
+
+    def start_node(self, name: str) -> None:
+        self._lightos("node", "start", name)
+
+    def node_name(self, node_uuid: str) -> str:
+        return str(next(n["name"] for n in self.info["nodes"] if n["uuid"] == node_uuid))
+
+    def node_address(self, node_uuid: str) -> str:
+        return str(next(n["address"] for n in self.info["nodes"] if n["uuid"] == node_uuid))
+
+    def client(self) -> LightOSClient:
+        """The project's API client; use it on a thread that has entered the network."""
+        return LightOSClient.connect(
+            self.info["api_addresses"],
+            self.info["api_port"],
+            self.jwt,
+            verify=self.info["ca_file"],
+            request_timeout_seconds=REQUEST_TIMEOUT_SECONDS,
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _lightos(self, *arguments: str) -> None:
+        command = [str(LIGHTOS), "lab", *arguments, f"--state-dir={self.state_dir}"]
+        done = self.network.run(command, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+            raise LabError(f"`lightos lab {' '.join(arguments)}` failed: {said}")

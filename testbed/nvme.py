@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nvme-cli and sysfs of a test guest say, as values.
+
+The guest has no udev, so no /dev/disk: devices are found by the UUID that sysfs shows.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.kernel_host import KernelHost
+
+_DEVICE_BY_UUID = """
+for file in /sys/class/nvme-subsystem/nvme-subsys*/nvme*n*/uuid; do
+    [ -e "$file" ] && [ "$(cat "$file")" = "$0" ] || continue
+    folder=${file%/uuid}
+    echo "${folder##*/}"
+done
+"""
+
+
+@dataclass(frozen=True)
+class Path:
+    """One path to a namespace: a controller's address, its state, the namespace's ANA state."""
+
+    address: str
+    controller_state: str
+    ana_state: str
+
+
+def nvme_json(host: KernelHost, *arguments: str) -> Any:
+    """Parsed JSON output of an nvme-cli command; no output (nothing to show) gives None."""
+    output = host.run(["nvme", *arguments, "--output-format=json"]).stdout.strip()
+    return json.loads(output) if output else None
+
+
+def find_device(host: KernelHost, volume_uuid: str) -> str | None:
+    """/dev path of the (multipath) block device whose namespace has this UUID, or None."""
+    names = host.run(["sh", "-c", _DEVICE_BY_UUID, volume_uuid], check=False).stdout.split()
+    return f"/dev/{names[0]}" if names else None
+
+
+def wait_until(
+    condition: Callable[[], Any], what: str, timeout_seconds: float = 30, *, pause: float = 0.2
+) -> Any:
+    """Poll until `condition()` is true and return its value; `TimeoutError` says `what` failed."""
+    give_up_at = time.monotonic() + timeout_seconds
+    while not (value := condition()):
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"{what}: not so within {timeout_seconds:.0f} s")
+        time.sleep(pause)
+    return value
+
+
+def wait_for_device(host: KernelHost, volume_uuid: str, timeout_seconds: float = 30) -> str:
+    """Wait until the volume's block device exists; its /dev path."""
+    return str(
+        wait_until(
+            lambda: find_device(host, volume_uuid),
+            f"{host.name}: block device of volume {volume_uuid}",
+            timeout_seconds,
+        )
+    )
+
+
+def wait_for_no_device(host: KernelHost, volume_uuid: str, timeout_seconds: float = 30) -> None:
+    wait_until(
+        lambda: find_device(host, volume_uuid) is None,
+        f"{host.name}: block device of volume {volume_uuid} gone",
+        timeout_seconds,
+    )
+
+
+def size_bytes(host: KernelHost, device: str) -> int:
+    return int(host.run(["blockdev", "--getsize64", device]).stdout)
+
+
+def paths(host: KernelHost, device: str) -> list[Path]:
+    """Paths of a multipath block device, ordered by address."""
+    subsystems = nvme_json(host, "list-subsys", device)
+    while isinstance(subsystems, list):  # nvme-cli 2: [{"Subsystems": [...]}]; 1: the inside only
+        subsystems = subsystems[0]
+    entries = subsystems.get("Subsystems", [subsystems])[0]["Paths"]
+    return sorted(
+        (
+            Path(
+                address=dict(part.split("=", 1) for part in entry["Address"].split(","))["traddr"],
+                controller_state=entry["State"],
+                ana_state=entry.get("ANAState", ""),
+            )
+            for entry in entries
+        ),
+        key=lambda path: path.address,
+    )
+
+
+def connect_all(host: KernelHost, address: str, *options: str) -> None:
+    """`nvme connect-all` through the discovery service at `address`, port 8009."""
+    host.run(["modprobe", "nvme-tcp"])
+    host.run(["nvme", "connect-all", "-t", "tcp", "-a", address, "-s", "8009", *options])
+
+
+def disconnect(host: KernelHost, subsystem_nqn: str) -> None:
+    """Disconnect every controller of the subsystem; none connected is fine."""
+    host.run(["nvme", "disconnect", "-n", subsystem_nqn])
