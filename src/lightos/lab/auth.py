@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON Web Tokens of the management API: issued with the lab's own key, checked on every call.
+
+RS256; the header's `kid` is `<project>:<credential>` and names the key; the claims `sub`,
+`exp` and `roles` (each `<project>:<role>`) are required, `nbf` counts where present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from lightos.lab.errors import LabError, Unauthenticated
+from lightos.lab.files import write_secret
+
+SYSTEM = "system"
+CLUSTER_ADMIN = "cluster-admin"
+ADMIN = "admin"
+VIEWER = "viewer"
+CREDENTIAL = "lab"
+MAX_KEPT_TOKENS = 256
+ALGORITHM = "RS256"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a call: the roles of its token, as `(project, role)`."""
+
+    subject: str
+    roles: frozenset[tuple[str, str]]
+
+    @property
+    def is_cluster_admin(self) -> bool:
+        return (SYSTEM, CLUSTER_ADMIN) in self.roles
+
+    def may_read(self, project: str) -> bool:
+        return self.may_write(project) or (project, VIEWER) in self.roles
+
+    def may_write(self, project: str) -> bool:
+        return self.is_cluster_admin or (project, ADMIN) in self.roles
+
+
+LOCAL_ADMINISTRATOR = Caller("local", frozenset({(SYSTEM, CLUSTER_ADMIN)}))
+"""Whoever can open the control socket, which only its owner can."""
+
+
+class Authority:
+    """The lab's RSA key, which signs tokens."""
+
+    def __init__(self, key: rsa.RSAPrivateKey) -> None:
+        self._key = key
+
+    @classmethod
+    def at(cls, path: Path) -> Authority:
+        """Read the key, or make it on first use. LabError for a file that is no RSA key."""
+        if not path.exists():
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            write_secret(path, _pem(key))
+            return cls(key)
+        try:
+            loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as cause:
+            raise LabError(
+                f"{path} is not a private key: remove it to have a new one made "
+                "(tokens issued before are then refused)"
+            ) from cause
+        if not isinstance(loaded, rsa.RSAPrivateKey):
+            raise LabError(f"{path} is not an RSA key; remove it to have a new one made")
+        return cls(loaded)
+
+    @property
+    def public_key(self) -> rsa.RSAPublicKey:
+        return self._key.public_key()
+
+    def issue(
+        self, project: str, role: str, *, now: datetime, valid: timedelta, subject: str = "lab"
+    ) -> str:
+        """A token for one role in one project (or in `system`)."""
+        claims = {
+            "sub": subject,
+            "iss": "lightos-lab",
+            "iat": now,
+            "exp": now + valid,
+            "roles": [f"{project}:{role}"],
+        }
+        headers = {"kid": f"{project}:{CREDENTIAL}"}
+        return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers=headers)
+
+
+def _pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+class Authenticator:
+    """Checks the `Authorization` header; what it found out about a token is kept in memory."""
+
+    def __init__(
+        self,
+        public_key: rsa.RSAPublicKey,
+        projects: Collection[str],
+        now: Callable[[], datetime],
+    ) -> None:
+        """`projects` may change later; every project has the one credential of the lab."""
+        self._key = public_key
+        self._projects = projects
+        self._now = now
+        self._known: dict[str, tuple[Caller, datetime]] = {}
+
+    def authenticate(self, header: str | None) -> Caller:
+        """Who calls. Raises Unauthenticated, whose text never holds the token."""
+        scheme, _, token = (header or "").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("a token is needed: send `Authorization: Bearer <JWT>`")
+        known = self._known.get(token)
+        if known is None:
+            known = self._verify(token)
+            if len(self._known) >= MAX_KEPT_TOKENS:
+                self._known.clear()
+            self._known[token] = known
+        caller, expires = known
+        if expires <= self._now():
+            raise Unauthenticated(f"the token expired at {expires:%Y-%m-%dT%H:%M:%SZ}; renew it")
+        return caller
+
+    def _verify(self, token: str) -> tuple[Caller, datetime]:
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            project = self._credential_project(kid)
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=[ALGORITHM],
+                # Time is checked against the injected clock, and again for a known token.
+                options={
+                    "require": ["sub", "exp", "roles"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
+            )
+        except jwt.InvalidAlgorithmError:
+            raise Unauthenticated(f"the token is not signed with {ALGORITHM}") from None
+        except jwt.InvalidSignatureError:
+            raise Unauthenticated("the token's signature is not of this cluster's key") from None
+        except jwt.InvalidTokenError as cause:
+            raise Unauthenticated(f"the token is not valid: {cause}") from None
+        expires = _moment(claims, "exp")
+        if "nbf" in claims and _moment(claims, "nbf") > self._now():
+            raise Unauthenticated("the token is not valid yet (nbf lies in the future)")
+        return Caller(str(claims["sub"]), _roles(claims["roles"], project)), expires
+
+    def _credential_project(self, kid: Any) -> str:
+        project, _, credential = kid.partition(":") if isinstance(kid, str) else ("", "", "")
+        if not project or not credential:
+            raise Unauthenticated("the token's kid is not `<project>:<credential>`")
+        if credential != CREDENTIAL or (project != SYSTEM and project not in self._projects):
+            raise Unauthenticated(f"credential {kid[:128]!r} is not known to this cluster")
+        return project
+
+
+def _moment(claims: dict[str, Any], name: str) -> datetime:
+    value = claims[name]
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise Unauthenticated(f"the token's {name} is not a time") from None
+
+
+def _roles(claim: Any, credential_project: str) -> frozenset[tuple[str, str]]:
+    """Roles that a credential may give: those of its own project, and all for `system`."""
+    if not isinstance(claim, Sequence) or isinstance(claim, str) or not claim:
+        raise Unauthenticated("the token's roles are not a list of `<project>:<role>`")
+    roles = set()
+    for text in claim:
+        project, _, role = text.partition(":") if isinstance(text, str) else ("", "", "")
+        if not project or not role:
+            raise Unauthenticated("the token's roles are not a list of `<project>:<role>`")
+        if credential_project not in (SYSTEM, project):
+            raise Unauthenticated(
+                f"a credential of project {credential_project} cannot give the role {text[:128]!r}"
+            )
+        roles.add((project, role))
+    return frozenset(roles)

@@ -1,0 +1,925 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab cluster: projects, volumes, snapshots and nodes, and their state changes over time.
+
+No sockets, no threads, no sleep: time comes from injected clocks, blocks go to a `BlockStore`,
+and every change is committed to the `Database` before the call that made it returns. Blocks
+are made before the metadata that names them and removed after it, so a crash in between
+leaves at most blocks that nothing names; the next start removes those.
+
+States change twice: at the call (Available to Updating) and `transition_seconds` later
+(Updating to Available), when `advance` is called. `alarm` says when that is next due.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from lightos.lab.access import VISIBLE_STATES, AccessIndex
+from lightos.lab.database import Database
+from lightos.lab.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    LabError,
+    NotFound,
+    Unavailable,
+)
+from lightos.lab.paths import Paths
+from lightos.lab.placement import MAX_REPLICAS, choose_group
+from lightos.lab.records import (
+    ClusterRecord,
+    NodeRecord,
+    NodeState,
+    ProjectRecord,
+    ProtectionState,
+    Record,
+    SnapshotRecord,
+    SnapshotState,
+    VolumeRecord,
+    VolumeState,
+)
+from lightos.lab.schedule import Schedule
+from lightos.lab.validation import check_acl, check_ip_acl, check_labels, check_name, rounded_size
+from lightos.lab.view import AnaGroup, AnaState, BlockStore, ClusterChange, NamespaceView, NodeView
+
+LOG = logging.getLogger(__name__)
+
+MAX_NAMESPACES = 16384
+"""The ANA log page of a host lists up to this many namespace ids, 4 bytes each; Linux turns
+multipath off for a controller whose log page does not fit one transfer (MDTS)."""
+
+CONTROLLER_IDS_PER_NODE = 4096
+MAX_NODES = 15
+FAILED_KEPT_SECONDS = 60.0
+"""A Failed object cannot be deleted; the cluster drops it by itself after this time."""
+
+RETRY_SECONDS = 1.0
+
+Key = tuple[str, UUID]
+Object = TypeVar("Object", VolumeRecord, SnapshotRecord)
+
+
+class Names:
+    """UUIDs by project and name. Names of dead objects can be given again, hence lists."""
+
+    def __init__(self) -> None:
+        self._uuids: dict[tuple[str, str], list[UUID]] = {}
+
+    def add(self, record: VolumeRecord | SnapshotRecord) -> None:
+        self._uuids.setdefault((record.project, record.name), []).append(record.uuid)
+
+    def remove(self, record: VolumeRecord | SnapshotRecord) -> None:
+        key = record.project, record.name
+        self._uuids[key].remove(record.uuid)
+        if not self._uuids[key]:
+            del self._uuids[key]
+
+    def uuids(self, project: str, name: str) -> Sequence[UUID]:
+        """Oldest first."""
+        return self._uuids.get((project, name), ())
+
+
+class Table(dict[UUID, Object]):
+    """Objects by UUID, also by name, and in the order of UUIDs that lists are paged in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = Names()
+        self._order: list[UUID] = []
+
+    def put(self, record: Object) -> None:
+        before = self.get(record.uuid)
+        if before is None:
+            insort(self._order, record.uuid)
+        if before is None or before.name != record.name:
+            if before is not None:
+                self.names.remove(before)
+            self.names.add(record)
+        self[record.uuid] = record
+
+    def drop(self, record: Object) -> None:
+        self.names.remove(self.pop(record.uuid))
+        del self._order[bisect_right(self._order, record.uuid) - 1]
+
+    def named(self, project: str, name: str) -> list[Object]:
+        return [self[uuid] for uuid in self.names.uuids(project, name)]
+
+    def after(self, offset: UUID | None) -> Iterator[Object]:
+        """Objects in ascending UUID, those up to and including `offset` left out."""
+        start = 0 if offset is None else bisect_right(self._order, offset)
+        return (self[uuid] for uuid in itertools.islice(self._order, start, None))
+
+
+class Cluster:
+    """The cluster's whole state. All methods run on one thread and never block on a client.
+
+    Implements `lightos.lab.view.ClusterView`. Refusals are `ClusterError`s; a refused or
+    failed call changes nothing.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: BlockStore,
+        *,
+        monotonic: Callable[[], float],
+        now: Callable[[], datetime],
+        transition_seconds: float,
+        failback_seconds: float,
+        nvme_port: int = 4420,
+        discovery_port: int = 8009,
+        alarm: Callable[[float], None] = lambda _delay_seconds: None,
+    ) -> None:
+        """Load what `found` or an earlier run left in `database`, and settle it with `store`.
+
+        `alarm` is told after how many seconds `advance` is wanted next. Raises LabError when
+        metadata and blocks do not fit together.
+        """
+        self._database = database
+        self._store = store
+        self._monotonic = monotonic
+        self._now = now
+        self._transition_seconds = transition_seconds
+        self._failback_seconds = failback_seconds
+        self._nvme_port = nvme_port
+        self._discovery_port = discovery_port
+        self._alarm = alarm
+        self._listeners: list[Callable[[ClusterChange], None]] = []
+
+        (self.record,) = database.load(ClusterRecord)
+        self.projects = {project.name: project for project in database.load(ProjectRecord)}
+        nodes = sorted(database.load(NodeRecord), key=lambda node: node.index)
+        self.nodes = {node.uuid: node for node in nodes}
+        self.volumes: Table[VolumeRecord] = Table()
+        self.snapshots: Table[SnapshotRecord] = Table()
+        self._access = AccessIndex()
+        self._paths = Paths(tuple(self.nodes))
+        self._nsids: set[int] = set()
+        self._last_nsid = 0
+        self._clones: dict[UUID, set[UUID]] = {}
+        self._schedule: Schedule[Key] = Schedule()
+        self._serving: tuple[NodeView, ...] = ()
+        self._settled = {
+            node.uuid for node in self.nodes.values() if node.state is NodeState.ACTIVE
+        }
+        # A start-up time no earlier run can have reached, so hosts never see it repeat.
+        self._discovery_generation = int(now().timestamp())
+        self._follow_nodes()
+        for volume in database.load(VolumeRecord):
+            self._put_volume(volume)
+        for snapshot in database.load(SnapshotRecord):
+            self.snapshots.put(snapshot)
+        self._last_nsid = max(self._nsids, default=0)
+        self._reconcile()
+        self._resume()
+
+    # What the NVMe side asks (ClusterView)
+
+    @property
+    def subsystem_nqn(self) -> str:
+        return self.record.subsystem_nqn
+
+    @property
+    def serial_number(self) -> str:
+        return self.record.serial_number
+
+    @property
+    def nvme_port(self) -> int:
+        return self._nvme_port
+
+    @property
+    def discovery_port(self) -> int:
+        return self._discovery_port
+
+    @property
+    def max_namespaces(self) -> int:
+        return MAX_NAMESPACES
+
+    @property
+    def max_ana_group_id(self) -> int:
+        return len(self._paths.groups)
+
+    @property
+    def discovery_generation(self) -> int:
+        return self._discovery_generation
+
+    def serving_nodes(self) -> Sequence[NodeView]:
+        return self._serving
+
+    def host_may_connect(self, host_nqn: str, host_address: str) -> bool:
+        """Every host may: what it then sees is decided volume by volume."""
+        return bool(host_nqn and host_address)
+
+    def namespaces(self, host_nqn: str, host_address: str) -> Mapping[int, NamespaceView]:
+        return self._access.namespaces(host_nqn, host_address)
+
+    def ana_groups(self, node_uuid: UUID) -> Sequence[AnaGroup]:
+        return self._paths.ana_groups(node_uuid)
+
+    def ana_state(self, node_uuid: UUID, ana_group_id: int) -> AnaState:
+        return self._paths.state(node_uuid, ana_group_id)
+
+    def ana_change_count(self) -> int:
+        return self._paths.change_count
+
+    def subscribe(self, listener: Callable[[ClusterChange], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # Nodes
+
+    def node_view(self, node: NodeRecord) -> NodeView:
+        return NodeView(
+            uuid=node.uuid,
+            name=node.name,
+            address=node.address,
+            controller_id_base=node.index * CONTROLLER_IDS_PER_NODE + 1,
+        )
+
+    def find_node(self, uuid: UUID) -> NodeRecord:
+        """Raises NotFound."""
+        if (node := self.nodes.get(uuid)) is None:
+            raise NotFound(f"node {uuid} does not exist")
+        return node
+
+    def stop_node(self, uuid: UUID) -> None:
+        """End a node at once; its groups move to the next serving replica."""
+        node = self.find_node(uuid)
+        if node.state is not NodeState.INACTIVE:
+            self._commit(put=[replace(node, state=NodeState.INACTIVE)])
+
+    def start_node(self, uuid: UUID) -> None:
+        """Begin to start a node; it serves after the transition time."""
+        node = self.find_node(uuid)
+        if node.state is NodeState.INACTIVE:
+            self._commit(put=[replace(node, state=NodeState.ACTIVATING)])
+
+    # Volumes
+
+    def create_volume(
+        self,
+        project: str,
+        *,
+        name: str,
+        size_bytes: int,
+        replica_count: int,
+        acl: Sequence[str],
+        ip_acl: Sequence[str],
+        compression: bool,
+        sector_size_bytes: int,
+        source_snapshot: str | UUID | None = None,
+        labels: Sequence[tuple[str, str]] = (),
+    ) -> VolumeRecord:
+        """Make a volume, empty or from a snapshot (UUID or name); returns it in Creating.
+
+        The size is rounded up to 4 KiB. Raises InvalidArgument, NotFound (project, snapshot),
+        AlreadyExists, FailedPrecondition (snapshot state), Unavailable (no node for it) and
+        Internal (disk).
+        """
+        self.check_project(project)
+        check_name("volume name", name)
+        size_bytes = rounded_size(size_bytes)
+        self._check_replica_count(replica_count)
+        snapshot = None if source_snapshot is None else self._source(project, source_snapshot)
+        if snapshot is not None and size_bytes < snapshot.size_bytes:
+            raise InvalidArgument(
+                f"volume {name} of {size_bytes} bytes is smaller than its source snapshot "
+                f"{snapshot.name} of {snapshot.size_bytes} bytes; ask for at least that size"
+            )
+        self._check_volume_name_free(project, name)
+        volume = VolumeRecord(
+            uuid=uuid4(),
+            project=project,
+            name=name,
+            state=VolumeState.CREATING,
+            size_bytes=size_bytes,
+            sector_size_bytes=snapshot.sector_size_bytes if snapshot else sector_size_bytes,
+            replica_count=replica_count,
+            group_id=self._group_for(replica_count, snapshot),
+            nsid=self._free_nsid(),
+            acl=check_acl(acl),
+            ip_acl=check_ip_acl(ip_acl),
+            compression=compression,
+            etag=1,
+            source_snapshot_uuid=snapshot.uuid if snapshot else None,
+            source_snapshot_name=snapshot.name if snapshot else "",
+            labels=check_labels(labels) or (snapshot.labels if snapshot else ()),
+            created_at=self._now(),
+        )
+        with _blocks(f"volume {name}"):
+            if snapshot is None:
+                self._store.create_volume(volume.uuid, size_bytes)
+            else:
+                self._store.clone_snapshot(snapshot.uuid, volume.uuid, size_bytes)
+        self._commit_new(volume)
+        self._last_nsid = volume.nsid
+        return volume
+
+    def find_volume(self, project: str | None, key: UUID | str) -> VolumeRecord:
+        """The volume of a UUID or a name; without a project, a UUID of any. Raises NotFound."""
+        return self._find(self.volumes, "volume", project, key, {VolumeState.FAILED})
+
+    def update_volume(
+        self,
+        project: str | None,
+        key: UUID | str,
+        *,
+        if_match: str | None = None,
+        size_bytes: int | None = None,
+        force: bool = False,
+        acl: Sequence[str] | None = None,
+        ip_acl: Sequence[str] | None = None,
+        compression: bool | None = None,
+        labels: Sequence[tuple[str, str]] | None = None,
+        new_name: str | None = None,
+    ) -> VolumeRecord:
+        """Change what is given, leave the rest; returns the volume in Updating.
+
+        Raises NotFound, FailedPrecondition (ETag, state, shrink without force), Unavailable
+        (busy), InvalidArgument, AlreadyExists (new name) and Internal (disk).
+        """
+        volume = self.find_volume(project, key)
+        self._check_etag("volume", volume, if_match)
+        self._check_open("update", volume)
+        size = volume.size_bytes if size_bytes is None else rounded_size(size_bytes)
+        if size < volume.size_bytes and not force:
+            raise FailedPrecondition(
+                f"volume {volume.name} has {volume.size_bytes} bytes; to shrink it to {size} "
+                "bytes cuts data off and needs Force"
+            )
+        if new_name is not None and new_name != volume.name:
+            check_name("volume name", new_name)
+            self._check_volume_name_free(volume.project, new_name)
+        updated = replace(
+            volume,
+            state=VolumeState.UPDATING,
+            etag=volume.etag + 1,
+            size_bytes=size,
+            acl=volume.acl if acl is None else check_acl(acl),
+            ip_acl=volume.ip_acl if ip_acl is None else check_ip_acl(ip_acl),
+            compression=volume.compression if compression is None else compression,
+            labels=volume.labels if labels is None else check_labels(labels),
+            name=new_name or volume.name,
+        )
+        self._commit(put=[updated], before_telling=lambda: self._resize(volume, updated))
+        return updated
+
+    def delete_volume(
+        self, project: str | None, key: UUID | str, *, if_match: str | None = None
+    ) -> None:
+        """Begin to delete; hosts lose the namespace at once.
+
+        Raises NotFound, FailedPrecondition (ETag, Failed) and Unavailable (busy).
+        """
+        volume = self.find_volume(project, key)
+        self._check_etag("volume", volume, if_match)
+        if volume.state is VolumeState.DELETING:
+            return
+        self._check_open("delete", volume)
+        self._commit(put=[replace(volume, state=VolumeState.DELETING, etag=volume.etag + 1)])
+
+    def roll_back_volume(
+        self, project: str | None, key: UUID | str, *, snapshot: str | UUID
+    ) -> VolumeRecord:
+        """Set a volume's content back to one of its own snapshots; its size stays.
+
+        Raises NotFound, InvalidArgument (another volume's snapshot), FailedPrecondition
+        (states, snapshot larger than a volume shrunk since), Unavailable (busy), Internal.
+        """
+        volume = self.find_volume(project, key)
+        self._check_open("roll back", volume)
+        source = self._source(volume.project, snapshot)
+        if source.source_volume_uuid != volume.uuid:
+            raise InvalidArgument(
+                f"snapshot {source.name} was not taken of volume {volume.name}; "
+                "a volume can only be rolled back to a snapshot of its own"
+            )
+        if source.size_bytes > volume.size_bytes:
+            raise FailedPrecondition(
+                f"volume {volume.name} has shrunk to {volume.size_bytes} bytes since snapshot "
+                f"{source.name} of {source.size_bytes} bytes; extend it first"
+            )
+        with _blocks(f"volume {volume.name}"):
+            self._store.roll_back(volume.uuid, source.uuid)
+            self._store.resize_volume(volume.uuid, volume.size_bytes)
+        rolled = replace(volume, state=VolumeState.ROLLBACK, etag=volume.etag + 1)
+        self._commit(put=[rolled])
+        return rolled
+
+    def list_volumes(
+        self,
+        project: str | None,
+        *,
+        limit: int,
+        offset: UUID | None = None,
+        show_all: bool = False,
+        name: str | None = None,
+        uuid: UUID | None = None,
+        source_snapshot_uuid: UUID | None = None,
+    ) -> list[VolumeRecord]:
+        """One page in ascending UUID, of one project or of all. Raises NotFound (project)."""
+        if project is not None:
+            self.check_project(project)
+        wanted = (
+            volume
+            for volume in self.volumes.after(offset)
+            if project in (None, volume.project)
+            and (show_all or volume.state is not VolumeState.DELETING)
+            and name in (None, volume.name)
+            and uuid in (None, volume.uuid)
+            and source_snapshot_uuid in (None, volume.source_snapshot_uuid)
+        )
+        return list(itertools.islice(wanted, limit))
+
+    def primary_node_uuid(self, group_id: int) -> UUID | None:
+        """The node that serves a volume's I/O now; None when none of its replicas serves."""
+        return self._paths.primary(group_id)
+
+    def replica_node_uuids(self, group_id: int) -> Sequence[UUID]:
+        """Nodes that hold a volume, in order of preference."""
+        return self._paths.group(group_id).node_uuids
+
+    def protection_state(self, volume: VolumeRecord) -> ProtectionState:
+        """How many of the volume's replicas serve now."""
+        if volume.state is VolumeState.CREATING:
+            return ProtectionState.UNKNOWN
+        replicas = self.replica_node_uuids(volume.group_id)
+        up = sum(self.nodes[node].state is NodeState.ACTIVE for node in replicas)
+        if up == len(replicas):
+            return ProtectionState.FULLY_PROTECTED
+        return ProtectionState.DEGRADED if up else ProtectionState.NOT_AVAILABLE
+
+    # Snapshots
+
+    def create_snapshot(
+        self,
+        project: str,
+        *,
+        name: str,
+        source_volume: str | UUID,
+        description: str = "",
+        retention_seconds: float | None = None,
+    ) -> SnapshotRecord:
+        """Take a snapshot of a volume (UUID or name) as it is now; returns it in Creating.
+
+        One under the name of a snapshot that is still Deleting is accepted and ends Failed.
+        Raises NotFound, AlreadyExists, FailedPrecondition (volume busy or bad), Internal.
+        """
+        self.check_project(project)
+        check_name("snapshot name", name)
+        if retention_seconds is not None and retention_seconds <= 0:
+            raise InvalidArgument(
+                f"the retention time of snapshot {name} is {retention_seconds:g} seconds; "
+                "give a positive one, or none to keep it"
+            )
+        volume = self.find_volume(project, source_volume)
+        if volume.state not in VISIBLE_STATES:
+            raise FailedPrecondition(
+                f"volume {volume.name} is {volume.state.wire_name}; a snapshot needs it Available"
+            )
+        namesakes = self.snapshots.named(project, name)
+        if any(s.state in (SnapshotState.CREATING, SnapshotState.AVAILABLE) for s in namesakes):
+            raise AlreadyExists(f"snapshot {name} already exists in project {project}")
+        snapshot = SnapshotRecord(
+            uuid=uuid4(),
+            project=project,
+            name=name,
+            state=SnapshotState.CREATING,
+            doomed=any(s.state is SnapshotState.DELETING for s in namesakes),
+            description=description,
+            source_volume_uuid=volume.uuid,
+            source_volume_name=volume.name,
+            size_bytes=volume.size_bytes,
+            sector_size_bytes=volume.sector_size_bytes,
+            replica_count=volume.replica_count,
+            group_id=volume.group_id,
+            acl=volume.acl,
+            ip_acl=volume.ip_acl,
+            compression=volume.compression,
+            etag=1,
+            labels=volume.labels,
+            created_at=self._now(),
+            retention_seconds=retention_seconds,
+        )
+        if not snapshot.doomed:
+            with _blocks(f"snapshot {name}"):
+                self._store.create_snapshot(volume.uuid, snapshot.uuid)
+        self._commit_new(snapshot)
+        return snapshot
+
+    def find_snapshot(self, project: str | None, key: UUID | str) -> SnapshotRecord:
+        """The snapshot of a UUID or a name. Raises NotFound."""
+        dead = {SnapshotState.FAILED, SnapshotState.DELETING}
+        return self._find(self.snapshots, "snapshot", project, key, dead)
+
+    def delete_snapshot(
+        self, project: str | None, key: UUID | str, *, if_match: str | None = None
+    ) -> None:
+        """Begin to delete; with clones it stays Deleting until they are gone.
+
+        Raises NotFound, FailedPrecondition (ETag, Failed) and Unavailable (Creating).
+        """
+        snapshot = self.find_snapshot(project, key)
+        self._check_etag("snapshot", snapshot, if_match)
+        if snapshot.state is SnapshotState.DELETING:
+            return
+        if snapshot.state is SnapshotState.CREATING:
+            raise Unavailable(f"snapshot {snapshot.name} is Creating; delete it once it is made")
+        if snapshot.state is SnapshotState.FAILED:
+            raise FailedPrecondition(
+                f"snapshot {snapshot.name} is Failed and cannot be deleted; "
+                "the cluster drops it by itself"
+            )
+        self._commit(put=[replace(snapshot, state=SnapshotState.DELETING, etag=snapshot.etag + 1)])
+
+    def list_snapshots(
+        self,
+        project: str | None,
+        *,
+        limit: int,
+        offset: UUID | None = None,
+        show_all: bool = False,
+        name: str | None = None,
+        uuid: UUID | None = None,
+    ) -> list[SnapshotRecord]:
+        """One page in ascending UUID. Raises NotFound (project)."""
+        if project is not None:
+            self.check_project(project)
+        wanted = (
+            snapshot
+            for snapshot in self.snapshots.after(offset)
+            if project in (None, snapshot.project)
+            and (show_all or snapshot.state is not SnapshotState.DELETING)
+            and name in (None, snapshot.name)
+            and uuid in (None, snapshot.uuid)
+        )
+        return list(itertools.islice(wanted, limit))
+
+    # Time
+
+    def advance(self) -> None:
+        """Finish every transition that is due."""
+        while keys := self._schedule.pop_due(self._monotonic()):
+            put, drop = self._finished(keys)
+            try:
+                self._commit(put, drop)
+            except Internal as cause:
+                LOG.error("state changes wait: %s", cause)
+                for key in keys:
+                    self._schedule.set(key, self._monotonic() + RETRY_SECONDS)
+                break
+            for record in drop:
+                self._forget_blocks(record)
+        self._set_alarm()
+
+    def _finished(self, keys: Iterable[Key]) -> tuple[list[Record], list[Record]]:
+        """What is written and what is dropped when these transitions end."""
+        put: list[Record] = []
+        drop: list[Record] = []
+        for kind, uuid in keys:
+            if kind == VolumeRecord.kind:
+                volume = self.volumes[uuid]
+                if volume.state in (VolumeState.DELETING, VolumeState.FAILED):
+                    drop.append(volume)
+                else:
+                    put.append(replace(volume, state=VolumeState.AVAILABLE))
+            elif kind == SnapshotRecord.kind:
+                self._finish_snapshot(self.snapshots[uuid], put, drop)
+            elif self.nodes[uuid].state is NodeState.ACTIVATING:
+                put.append(replace(self.nodes[uuid], state=NodeState.ACTIVE))
+            else:
+                self._settled.add(uuid)
+                put.append(self.nodes[uuid])
+        return put, drop
+
+    def _finish_snapshot(
+        self, snapshot: SnapshotRecord, put: list[Record], drop: list[Record]
+    ) -> None:
+        match snapshot.state:
+            case SnapshotState.CREATING:
+                state = SnapshotState.FAILED if snapshot.doomed else SnapshotState.AVAILABLE
+                put.append(replace(snapshot, state=state))
+            case SnapshotState.AVAILABLE:  # its retention time is over
+                put.append(replace(snapshot, state=SnapshotState.DELETING, etag=snapshot.etag + 1))
+            case _ if not self._clones.get(snapshot.uuid):
+                drop.append(snapshot)
+
+    def _schedule_record(self, record: Record) -> None:
+        """Say when a record's present state ends, if it ends by itself."""
+        now = self._monotonic()
+        due: float | None = None
+        match record:
+            case VolumeRecord(state=VolumeState.AVAILABLE | VolumeState.MIGRATING):
+                pass
+            case (
+                VolumeRecord(state=VolumeState.FAILED) | SnapshotRecord(state=SnapshotState.FAILED)
+            ):
+                due = now + FAILED_KEPT_SECONDS
+            case SnapshotRecord(state=SnapshotState.AVAILABLE):
+                if record.retention_seconds is not None:
+                    age = (self._now() - record.created_at).total_seconds()
+                    due = now + max(0.0, record.retention_seconds - age)
+            case NodeRecord(state=NodeState.ACTIVE):
+                if record.uuid not in self._settled:
+                    due = now + self._failback_seconds
+            case NodeRecord(state=NodeState.INACTIVE):
+                pass
+            case VolumeRecord() | SnapshotRecord() | NodeRecord():
+                due = now + self._transition_seconds
+            case _:
+                return
+        key = record.kind, record.uuid
+        if due is None:
+            self._schedule.cancel(key)
+        else:
+            self._schedule.set(key, due)
+
+    def _set_alarm(self) -> None:
+        if (due := self._schedule.next_due()) is not None:
+            self._alarm(max(0.0, due - self._monotonic()))
+
+    # Changes
+
+    def _commit(
+        self,
+        put: Sequence[Record] = (),
+        drop: Sequence[Record] = (),
+        *,
+        before_telling: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make a change durable, then true, then known. Raises Internal with nothing changed."""
+        self._database.commit(put, drop)
+        try:
+            before_telling()
+        except Internal:
+            self._database.commit([self._present(record) for record in put])
+            raise
+        nsids: set[int] = set()
+        nodes_before = self._serving
+        ana = False
+        for record in drop:
+            self._drop(record, nsids)
+        for record in put:
+            match record:
+                case VolumeRecord():
+                    if self._put_volume(record):
+                        nsids.add(record.nsid)
+                case SnapshotRecord():
+                    self.snapshots.put(record)
+                case NodeRecord():
+                    self.nodes[record.uuid] = record
+                    if record.state is not NodeState.ACTIVE:
+                        self._settled.discard(record.uuid)
+                    ana = self._follow_nodes() or ana
+                case ProjectRecord():
+                    self.projects[record.name] = record
+            self._schedule_record(record)
+        self._set_alarm()
+        nodes = nodes_before != self._serving
+        if nsids or ana or nodes:
+            change = ClusterChange(frozenset(nsids), ana, nodes)
+            for listener in tuple(self._listeners):
+                listener(change)
+
+    def _commit_new(self, record: VolumeRecord | SnapshotRecord) -> None:
+        try:
+            self._commit(put=[record])
+        except Internal:
+            self._forget_blocks(record)
+            raise
+
+    def _present(self, record: Record) -> Record:
+        """The record as memory still has it."""
+        return self.volumes[record.uuid] if isinstance(record, VolumeRecord) else record
+
+    def _put_volume(self, volume: VolumeRecord) -> bool:
+        """Take a volume into every index; True when hosts see a difference."""
+        self.volumes.put(volume)
+        self._nsids.add(volume.nsid)
+        if volume.source_snapshot_uuid is not None:
+            self._clones.setdefault(volume.source_snapshot_uuid, set()).add(volume.uuid)
+        if volume.state in VISIBLE_STATES:
+            self._paths.add(volume.group_id, volume.nsid)
+        else:
+            self._paths.remove(volume.group_id, volume.nsid)
+        return self._access.put(volume)
+
+    def _drop(self, record: Record, nsids: set[int]) -> None:
+        if isinstance(record, SnapshotRecord):
+            self.snapshots.drop(record)
+            self._schedule.cancel((record.kind, record.uuid))
+        elif isinstance(record, VolumeRecord):
+            self.volumes.drop(record)
+            self._schedule.cancel((record.kind, record.uuid))
+            self._nsids.discard(record.nsid)
+            self._paths.remove(record.group_id, record.nsid)
+            if self._access.drop(record.nsid):
+                nsids.add(record.nsid)
+            if record.source_snapshot_uuid is not None:
+                self._drop_clone(record.source_snapshot_uuid, record.uuid)
+
+    def _drop_clone(self, snapshot_uuid: UUID, volume_uuid: UUID) -> None:
+        clones = self._clones[snapshot_uuid]
+        clones.discard(volume_uuid)
+        if not clones:
+            del self._clones[snapshot_uuid]
+            snapshot = self.snapshots.get(snapshot_uuid)
+            if snapshot is not None and snapshot.state is SnapshotState.DELETING:
+                self._schedule.set((snapshot.kind, snapshot.uuid), self._monotonic())
+
+    def _follow_nodes(self) -> bool:
+        """Derive serving nodes and primaries from the node states; True when ANA changed."""
+        serving = tuple(
+            self.node_view(node) for node in self.nodes.values() if node.state is NodeState.ACTIVE
+        )
+        if serving != self._serving:
+            self._serving = serving
+            self._discovery_generation += 1
+        return self._paths.follow({node.uuid for node in serving}, self._settled)
+
+    def _resize(self, before: VolumeRecord, after: VolumeRecord) -> None:
+        if before.size_bytes != after.size_bytes:
+            with _blocks(f"volume {before.name}"):
+                self._store.resize_volume(after.uuid, after.size_bytes)
+
+    def _forget_blocks(self, record: Record) -> None:
+        if isinstance(record, SnapshotRecord) and record.doomed:
+            return
+        if isinstance(record, VolumeRecord | SnapshotRecord):
+            try:
+                self._store.delete(record.uuid)
+            except OSError as cause:
+                LOG.error(
+                    "blocks of %s %s stay until the next start: %s",
+                    record.kind,
+                    record.uuid,
+                    cause,
+                )
+
+    # Start
+
+    def _reconcile(self) -> None:
+        """Make blocks and metadata agree: redo resizes, remove blocks that nothing names."""
+        named = set(self.volumes) | {s.uuid for s in self.snapshots.values() if not s.doomed}
+        held = self._store.uuids()
+        if missing := named - held:
+            raise LabError(
+                f"the state folder is damaged: the blocks of {len(missing)} volumes or snapshots "
+                f"are missing, {min(missing)} among them; restore the folder or choose another "
+                "--state-dir"
+            )
+        for uuid in held - named:
+            LOG.info("removing blocks %s that no volume or snapshot names", uuid)
+            self._store.delete(uuid)
+        for volume in self.volumes.values():
+            if volume.state is VolumeState.UPDATING:
+                self._store.resize_volume(volume.uuid, volume.size_bytes)
+
+    def _resume(self) -> None:
+        for table in (self.nodes, self.volumes, self.snapshots):
+            for record in table.values():
+                self._schedule_record(record)
+        self._set_alarm()
+
+    # Checks
+
+    def check_project(self, project: str) -> None:
+        """Raises NotFound for a project that does not exist."""
+        if project not in self.projects:
+            raise NotFound(f"project {project} does not exist")
+
+    def _find(
+        self,
+        table: Table[Object],
+        kind: str,
+        project: str | None,
+        key: UUID | str,
+        dead: Iterable[VolumeState | SnapshotState],
+    ) -> Object:
+        """By UUID, or by name: the newest of that name, one that lives before a dead one."""
+        if project is not None:
+            self.check_project(project)
+        where = f" in project {project}" if project else ""
+        if isinstance(key, UUID):
+            record = table.get(key)
+            if record is None or project not in (None, record.project):
+                raise NotFound(f"{kind} {key} does not exist{where}")
+            return record
+        namesakes = [] if project is None else table.named(project, key)
+        if not namesakes:
+            raise NotFound(f"{kind} named {key} does not exist{where}")
+        living = [record for record in namesakes if record.state not in dead]
+        return (living or namesakes)[-1]
+
+    def _source(self, project: str, key: str | UUID) -> SnapshotRecord:
+        snapshot = self.find_snapshot(project, key)
+        if snapshot.state is not SnapshotState.AVAILABLE:
+            raise FailedPrecondition(
+                f"snapshot {snapshot.name} is {snapshot.state.wire_name}; it must be Available"
+            )
+        return snapshot
+
+    @staticmethod
+    def _check_etag(kind: str, record: VolumeRecord | SnapshotRecord, if_match: str | None) -> None:
+        if if_match and if_match.strip('"') != str(record.etag):
+            raise FailedPrecondition(
+                f"ETag mismatch on {kind} {record.name}: it changed since it was read; "
+                "read it again"
+            )
+
+    @staticmethod
+    def _check_open(verb: str, volume: VolumeRecord) -> None:
+        """Steady volumes take every operation, transient ones none, ending ones never again."""
+        if volume.state in (VolumeState.AVAILABLE, VolumeState.MIGRATING):
+            return
+        text = f"cannot {verb} volume {volume.name}: it is {volume.state.wire_name}"
+        if volume.state in (VolumeState.DELETING, VolumeState.FAILED):
+            raise FailedPrecondition(text)
+        raise Unavailable(f"{text}; try again")
+
+    def _check_volume_name_free(self, project: str, name: str) -> None:
+        if any(v.state is not VolumeState.FAILED for v in self.volumes.named(project, name)):
+            raise AlreadyExists(f"volume {name} already exists in project {project}")
+
+    def _check_replica_count(self, replica_count: int) -> None:
+        if not 1 <= replica_count <= MAX_REPLICAS:
+            raise InvalidArgument(
+                f"replicaCount {replica_count} is not supported; use 1 to {MAX_REPLICAS}"
+            )
+        if replica_count > len(self.nodes):
+            raise InvalidArgument(
+                f"{replica_count} replicas need {replica_count} nodes, "
+                f"and this cluster has {len(self.nodes)}"
+            )
+
+    def _group_for(self, replica_count: int, snapshot: SnapshotRecord | None) -> int:
+        """A clone stays where its snapshot's blocks are, if it has as many replicas."""
+        if snapshot is not None and snapshot.replica_count == replica_count:
+            return snapshot.group_id
+        group = choose_group(
+            self._paths.groups,
+            replica_count,
+            {node.uuid for node in self._serving},
+            self._paths.volumes_of_group(),
+        )
+        if group is None:
+            raise Unavailable("no storage node is active; start one")
+        return group.group_id
+
+    def _free_nsid(self) -> int:
+        """The next id upwards, round and round: hosts should not soon see one used again."""
+        for step in range(MAX_NAMESPACES):
+            nsid = (self._last_nsid + step) % MAX_NAMESPACES + 1
+            if nsid not in self._nsids:
+                return nsid
+        raise Unavailable(f"the cluster is full: it holds {MAX_NAMESPACES} volumes")
+
+
+@contextlib.contextmanager
+def _blocks(what: str) -> Iterator[None]:
+    """Turn a failing disk into a refusal that names the object and the fix."""
+    try:
+        yield
+    except OSError as cause:
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "free space on the disk of the lab's state folder" if full else "check that disk"
+        raise Internal(f"the lab cannot store {what}: {cause}; {fix} and try again") from cause
+
+
+def found_cluster(
+    database: Database, addresses: Sequence[str], projects: Iterable[str]
+) -> list[NodeRecord]:
+    """Make the cluster on first use; later, bring addresses and projects up to date.
+
+    Returns the nodes in order. Raises LabError when the number of nodes differs from the one
+    that this state folder was made with, since volumes are placed on those.
+    """
+    nodes = sorted(database.load(NodeRecord), key=lambda node: node.index)
+    put: list[Record] = []
+    if not nodes:
+        nodes = [
+            NodeRecord(uuid4(), index, f"node{index + 1}", address, NodeState.ACTIVE)
+            for index, address in enumerate(addresses)
+        ]
+        put.append(ClusterRecord(uuid4(), "lab"))
+    elif len(nodes) != len(addresses):
+        raise LabError(
+            f"this state folder holds a cluster of {len(nodes)} nodes, not {len(addresses)}; "
+            f"give {len(nodes)} nodes, or choose another --state-dir"
+        )
+    else:
+        nodes = [
+            replace(node, address=address) for node, address in zip(nodes, addresses, strict=True)
+        ]
+    database.commit([*put, *nodes, *(ProjectRecord(name) for name in ("default", *projects))])
+    return nodes

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster's metadata on disk: one SQLite file, each commit on stable storage.
+
+WAL with synchronous=FULL syncs the log on every commit, so what was acknowledged survives
+`kill -9` and power loss alike. Records are read whole at start; afterwards the file is only
+written.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from lightos.lab.errors import Internal, LabError
+from lightos.lab.records import Record
+
+R = TypeVar("R", bound=Record)
+
+SCHEMA_VERSION = 1
+
+
+class Database:
+    """Holds records by kind and key; opened by one process at a time."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or create the file at `path` (`:memory:` in tests).
+
+        Raises LabError when it cannot be opened, is no database, or is of another version.
+        """
+        self._path = path
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._prepare()
+        except sqlite3.Error as cause:
+            raise LabError(
+                f"cannot use the cluster's metadata in {path}: {cause}; "
+                "free space and check permissions, or choose another --state-dir"
+            ) from cause
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version not in (0, SCHEMA_VERSION):
+            raise LabError(
+                f"{self._path} was written by another version of the lab (schema {version}, "
+                f"this one reads {SCHEMA_VERSION}); use that version or another --state-dir"
+            )
+        execute(
+            "CREATE TABLE IF NOT EXISTS record "
+            "(kind TEXT, key TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+        )
+        execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
+
+    def load(self, record_type: type[R]) -> list[R]:
+        """Every record of one type. Raises LabError for a body that cannot be read."""
+        rows = self._connection.execute(
+            "SELECT key, body FROM record WHERE kind = ? ORDER BY key", (record_type.kind,)
+        )
+        records = []
+        for key, body in rows:
+            try:
+                records.append(record_type.from_json(json.loads(body)))
+            except (KeyError, TypeError, ValueError) as cause:
+                raise LabError(
+                    f"{self._path} is damaged: {record_type.kind} {key} cannot be read "
+                    f"({cause!r}); restore the file or choose another --state-dir"
+                ) from cause
+        return records
+
+    def commit(self, put: Iterable[Record] = (), drop: Iterable[Record] = ()) -> None:
+        """Write and remove records in one transaction, on stable storage when this returns.
+
+        Raises Internal, with nothing changed, when the disk is full or fails.
+        """
+        execute, executemany = self._connection.execute, self._connection.executemany
+        try:
+            execute("BEGIN IMMEDIATE")
+            executemany(
+                "DELETE FROM record WHERE kind = ? AND key = ?",
+                [(record.kind, record.key) for record in drop],
+            )
+            executemany(
+                "INSERT OR REPLACE INTO record VALUES (?, ?, ?)",
+                [(r.kind, r.key, json.dumps(r.to_json(), separators=(",", ":"))) for r in put],
+            )
+            execute("COMMIT")
+        except sqlite3.Error as cause:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise Internal(
+                f"the lab cannot write its metadata in {self._path}: {cause}; "
+                "free space on that disk and try again"
+            ) from cause
+
+    def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster's records as the messages of the management API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from lightos.api import models
+from lightos.lab.cluster import Cluster
+from lightos.lab.placement import MAX_REPLICAS
+from lightos.lab.records import (
+    NodeRecord,
+    NodeState,
+    ProtectionState,
+    SnapshotRecord,
+    SnapshotState,
+    VolumeRecord,
+)
+from lightos.lab.view import BlockStore
+
+LAB_VERSION = "v3.13.1~lab"
+
+
+def endpoint(address: str, port: int) -> str:
+    """`ip:port`, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+@dataclass(frozen=True)
+class Description:
+    """Describes one cluster; `free_bytes` tells the free space of the disk under the store."""
+
+    cluster: Cluster
+    store: BlockStore
+    api_port: int
+    free_bytes: Callable[[], int]
+
+    def version(self) -> models.Version:
+        return models.Version(api_version="v2.0")
+
+    def cluster_info(self) -> models.ClusterInfo:
+        cluster, nodes = self.cluster, self.cluster.nodes.values()
+        return models.ClusterInfo(
+            uuid=str(cluster.record.uuid),
+            subsystem_nqn=cluster.subsystem_nqn,
+            current_max_replicas=self._max_replicas(),
+            supported_max_replicas=MAX_REPLICAS,
+            api_endpoints=tuple(endpoint(n.address, self.api_port) for n in nodes),
+            discovery_endpoints=tuple(endpoint(n.address, cluster.discovery_port) for n in nodes),
+            nvme_endpoints=tuple(endpoint(n.address, cluster.nvme_port) for n in nodes),
+            cluster_name=cluster.record.name,
+            in_band_auth_mode=models.AuthenticationMode.DISABLED,
+        )
+
+    def whole_cluster(self) -> models.Cluster:
+        """The cluster with health and statistics."""
+        info = self.cluster_info()
+        return models.Cluster(
+            uuid=info.uuid,
+            subsystem_nqn=info.subsystem_nqn,
+            current_max_replicas=info.current_max_replicas,
+            supported_max_replicas=info.supported_max_replicas,
+            statistics=self._statistics(),
+            health=self._health(),
+            min_version_in_cluster=LAB_VERSION,
+            min_allowed_version=LAB_VERSION,
+            max_allowed_version=LAB_VERSION,
+            api_endpoints=info.api_endpoints,
+            discovery_endpoints=info.discovery_endpoints,
+            cluster_name=info.cluster_name,
+            in_band_auth_mode=info.in_band_auth_mode,
+        )
+
+    def node(self, node: NodeRecord) -> models.Node:
+        active = node.state is NodeState.ACTIVE
+        return models.Node(
+            name=node.name,
+            uuid=str(node.uuid),
+            state=node.state,
+            status=models.NodeStatus.CONNECTIVITY_OK
+            if active
+            else models.NodeStatus.CONNECTIVITY_PROBLEM,
+            nvme_endpoint=endpoint(node.address, self.cluster.nvme_port),
+            failure_domains=(node.name,),
+            hostname=node.name,
+            server_uuid=str(node.uuid),
+            managed_devices=1,
+            max_nvme_devices=1,
+        )
+
+    def volume(self, volume: VolumeRecord) -> models.Volume:
+        primary = self.cluster.primary_node_uuid(volume.group_id)
+        return models.Volume(
+            uuid=str(volume.uuid),
+            name=volume.name,
+            project=volume.project,
+            state=volume.state,
+            protection_state=self.cluster.protection_state(volume),
+            size_bytes=volume.size_bytes,
+            replica_count=volume.replica_count,
+            compression=volume.compression,
+            acl=volume.acl,
+            ip_acl=volume.ip_acl,
+            etag=str(volume.etag),
+            nsid=volume.nsid,
+            primary_node_uuid=str(primary) if primary else "",
+            node_uuids=self._replicas(volume.group_id),
+            sector_size_bytes=volume.sector_size_bytes,
+            source_snapshot_uuid=str(volume.source_snapshot_uuid or ""),
+            source_snapshot_name=volume.source_snapshot_name,
+            labels=_labels(volume),
+            creation_time=volume.created_at,
+            statistics=self._volume_statistics(volume),
+        )
+
+    def snapshot(self, snapshot: SnapshotRecord) -> models.Snapshot:
+        primary = self.cluster.primary_node_uuid(snapshot.group_id)
+        kept = snapshot.retention_seconds
+        return models.Snapshot(
+            uuid=str(snapshot.uuid),
+            name=snapshot.name,
+            project=snapshot.project,
+            state=snapshot.state,
+            description=snapshot.description,
+            creation_time=None if snapshot.state is SnapshotState.CREATING else snapshot.created_at,
+            retention_time=None if kept is None else timedelta(seconds=kept),
+            source_volume_uuid=str(snapshot.source_volume_uuid),
+            source_volume_name=snapshot.source_volume_name,
+            size_bytes=snapshot.size_bytes,
+            replica_count=snapshot.replica_count,
+            compression=snapshot.compression,
+            acl=snapshot.acl,
+            ip_acl=snapshot.ip_acl,
+            etag=str(snapshot.etag),
+            primary_node_uuid=str(primary) if primary else "",
+            node_uuids=self._replicas(snapshot.group_id),
+            sector_size_bytes=snapshot.sector_size_bytes,
+            labels=_labels(snapshot),
+        )
+
+    def _replicas(self, group_id: int) -> tuple[str, ...]:
+        return tuple(str(uuid) for uuid in self.cluster.replica_node_uuids(group_id))
+
+    def _max_replicas(self) -> int:
+        return min(MAX_REPLICAS, len(self.cluster.nodes))
+
+    def _volume_statistics(self, volume: VolumeRecord) -> models.VolumeStatistics:
+        used = self.store.used_bytes(volume.uuid)
+        return models.VolumeStatistics(
+            logical_used_bytes=used,
+            physical_used_bytes=used,
+            compression_ratio=1.0,
+            physical_owned_capacity_bytes=used,
+        )
+
+    def _statistics(self) -> models.ClusterStatistics:
+        used, free = self.store.total_used_bytes(), self.free_bytes()
+        logical = sum(volume.size_bytes for volume in self.cluster.volumes.values())
+        return models.ClusterStatistics(
+            installed_physical_bytes=used + free,
+            managed_physical_bytes=used + free,
+            effective_physical_bytes=used + free,
+            logical_bytes=logical,
+            logical_used_bytes=used,
+            physical_used_bytes=used,
+            physical_used_with_parity_bytes=used,
+            free_physical_bytes=free,
+            estimated_free_logical_bytes=free,
+            estimated_logical_bytes=used + free,
+            compression_ratio=1.0,
+        )
+
+    def _health(self) -> models.ClusterHealth:
+        states = [self.cluster.protection_state(v) for v in self.cluster.volumes.values()]
+        inactive = sum(n.state is not NodeState.ACTIVE for n in self.cluster.nodes.values())
+        degraded = states.count(ProtectionState.DEGRADED)
+        unavailable = states.count(ProtectionState.NOT_AVAILABLE)
+        state = models.HealthState.OK
+        if unavailable:
+            state = models.HealthState.ERROR
+        elif degraded or inactive:
+            state = models.HealthState.WARNING
+        return models.ClusterHealth(
+            state=state,
+            degraded_volumes=degraded,
+            not_available_volumes=unavailable,
+            inactive_nodes=inactive,
+            healthy_volumes=states.count(ProtectionState.FULLY_PROTECTED),
+        )
+
+
+def _labels(record: VolumeRecord | SnapshotRecord) -> tuple[models.Label, ...]:
+    return tuple(models.Label(key=key, value=value) for key, value in record.labels)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which nodes hold a volume, and which of them serves it now. Pure functions.
+
+A placement group is an ordered list of nodes: the first that serves is the primary. Every
+volume belongs to one group, and a group is one ANA group, so their number is bounded: for
+each replica count the rotations of the node list, at most three times the number of nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+MAX_REPLICAS = 3
+
+
+@dataclass(frozen=True)
+class PlacementGroup:
+    """`node_uuids` in order of preference; `group_id` is the ANA group id, from 1."""
+
+    group_id: int
+    node_uuids: tuple[UUID, ...]
+
+    @property
+    def replica_count(self) -> int:
+        return len(self.node_uuids)
+
+
+def placement_groups(node_uuids: Sequence[UUID]) -> tuple[PlacementGroup, ...]:
+    """Every group of a cluster of these nodes, in ascending group id."""
+    count = len(node_uuids)
+    lists = [
+        tuple(node_uuids[(first + step) % count] for step in range(replicas))
+        for replicas in range(1, min(MAX_REPLICAS, count) + 1)
+        for first in range(count)
+    ]
+    return tuple(PlacementGroup(number, nodes) for number, nodes in enumerate(lists, start=1))
+
+
+def primary_of(
+    group: PlacementGroup, serving: Collection[UUID], settled: Collection[UUID]
+) -> UUID | None:
+    """The serving node that a group's I/O goes to; None when no replica serves.
+
+    A node that came back is `serving` at once but `settled` only when hosts had time to
+    reconnect to it; until then a settled replica stays primary.
+    """
+    candidates = [node for node in group.node_uuids if node in serving]
+    return next((node for node in candidates if node in settled), next(iter(candidates), None))
+
+
+def choose_group(
+    groups: Sequence[PlacementGroup],
+    replica_count: int,
+    serving: Collection[UUID],
+    volumes_of_group: Mapping[int, int],
+) -> PlacementGroup | None:
+    """Where a new volume goes: most replicas up, then preferred node up, then least used.
+
+    None when no group of that replica count has a serving node.
+    """
+    candidates = [
+        group
+        for group in groups
+        if group.replica_count == replica_count and any(n in serving for n in group.node_uuids)
+    ]
+    return min(
+        candidates,
+        key=lambda group: (
+            sum(node not in serving for node in group.node_uuids),
+            group.node_uuids[0] not in serving,
+            volumes_of_group.get(group.group_id, 0),
+            group.group_id,
+        ),
+        default=None,
+    )

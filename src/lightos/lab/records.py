@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cluster remembers, as frozen records, and how a record becomes JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from lightos.api.models import NodeState, ProtectionState, SnapshotState, VolumeState
+
+__all__ = [
+    "ClusterRecord",
+    "NodeRecord",
+    "NodeState",
+    "ProjectRecord",
+    "ProtectionState",
+    "Record",
+    "SnapshotRecord",
+    "SnapshotState",
+    "VolumeRecord",
+    "VolumeState",
+]
+
+
+def _decoder(annotation: Any) -> Callable[[Any], Any]:
+    """How a field of this type is read from JSON."""
+    arguments = typing.get_args(annotation)
+    if isinstance(annotation, types.UnionType):
+        inner = _decoder(next(a for a in arguments if a is not types.NoneType))
+        return lambda value: None if value is None else inner(value)
+    if typing.get_origin(annotation) is tuple:
+        item = _decoder(arguments[0])
+        return lambda values: tuple(item(value) for value in values)
+    if annotation is datetime:
+        return datetime.fromisoformat
+    decode: Callable[[Any], Any] = annotation
+    return decode
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    return value
+
+
+class Record:
+    """Base of the records: `kind` and `key` say where it is kept."""
+
+    kind: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            field.name: _encode(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Self:
+        return cls(**{name: read(document[name]) for name, read in _decoders(cls).items()})
+
+
+@functools.cache
+def _decoders(record_type: type[Record]) -> dict[str, Callable[[Any], Any]]:
+    hints = typing.get_type_hints(record_type)
+    return {
+        field.name: _decoder(hints[field.name])
+        for field in dataclasses.fields(record_type)  # type: ignore[arg-type]
+    }
+
+
+class _ByUuid(Record):
+    uuid: UUID
+
+    @property
+    def key(self) -> str:
+        return str(self.uuid)
+
+
+@dataclass(frozen=True)
+class ClusterRecord(_ByUuid):
+    """The identity of the cluster; the subsystem NQN is derived from the UUID."""
+
+    kind: ClassVar[str] = "cluster"
+    uuid: UUID
+    name: str
+
+    @property
+    def subsystem_nqn(self) -> str:
+        return f"nqn.2016-01.com.lightbitslabs:uuid:{self.uuid}"
+
+    @property
+    def serial_number(self) -> str:
+        """20 ASCII characters (NVM Express Base 2.0, Identify Controller, SN)."""
+        return self.uuid.hex[:20]
+
+
+@dataclass(frozen=True)
+class ProjectRecord(Record):
+    """A tenant's name space for volumes and snapshots."""
+
+    kind: ClassVar[str] = "project"
+    name: str
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class NodeRecord(_ByUuid):
+    """One storage node; `index` gives its place in the placement rotations."""
+
+    kind: ClassVar[str] = "node"
+    uuid: UUID
+    index: int
+    name: str
+    address: str
+    state: NodeState
+
+
+@dataclass(frozen=True)
+class VolumeRecord(_ByUuid):
+    """A volume; `group_id` is its placement group, which is its ANA group."""
+
+    kind: ClassVar[str] = "volume"
+    uuid: UUID
+    project: str
+    name: str
+    state: VolumeState
+    size_bytes: int
+    sector_size_bytes: int
+    replica_count: int
+    group_id: int
+    nsid: int
+    acl: tuple[str, ...]
+    ip_acl: tuple[str, ...]
+    compression: bool
+    etag: int
+    source_snapshot_uuid: UUID | None
+    source_snapshot_name: str
+    labels: tuple[tuple[str, ...], ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class SnapshotRecord(_ByUuid):
+    """A snapshot; it takes placement, ACL and labels from its source volume.
+
+    `doomed`: made under the name of a snapshot that is still Deleting, so it ends Failed.
+    """
+
+    kind: ClassVar[str] = "snapshot"
+    uuid: UUID
+    project: str
+    name: str
+    state: SnapshotState
+    doomed: bool
+    description: str
+    source_volume_uuid: UUID
+    source_volume_name: str
+    size_bytes: int
+    sector_size_bytes: int
+    replica_count: int
+    group_id: int
+    acl: tuple[str, ...]
+    ip_acl: tuple[str, ...]
+    compression: bool
+    etag: int
+    labels: tuple[tuple[str, ...], ...]
+    created_at: datetime
+    retention_seconds: float | None

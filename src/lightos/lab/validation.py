@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cluster accepts as names, sizes, ACLs and labels. Pure; refusals are InvalidArgument."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lightos.api.models import ALLOW_ANY, ALLOW_NONE
+from lightos.lab.access import normal_address
+from lightos.lab.errors import InvalidArgument
+
+SIZE_GRANULARITY_BYTES = 4096
+MAX_SIZE_BYTES = 1 << 50
+MAX_IP_ACL_ENTRIES = 16
+MAX_NQN_BYTES = 223
+"""NVM Express Base 2.0, section "NVMe Qualified Names"."""
+
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,253}", re.ASCII)
+_PROJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
+
+
+def check_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"{what} {name[:64]!r} is not valid: 1 to 253 letters, digits, dots, dashes and "
+            "underscores"
+        )
+
+
+def valid_project_name(name: str) -> bool:
+    return _PROJECT.fullmatch(name) is not None
+
+
+def rounded_size(size_bytes: int) -> int:
+    """The size rounded up to whole 4 KiB."""
+    if not 0 < size_bytes <= MAX_SIZE_BYTES:
+        raise InvalidArgument(
+            f"size {size_bytes} bytes is not valid: 1 to {MAX_SIZE_BYTES} bytes (1 PiB)"
+        )
+    return -(-size_bytes // SIZE_GRANULARITY_BYTES) * SIZE_GRANULARITY_BYTES
+
+
+def check_acl(rules: Sequence[str]) -> tuple[str, ...]:
+    """Host NQNs, or ALLOW_ANY or ALLOW_NONE; ALLOW_NONE stands alone. Repetitions are dropped."""
+    for rule in rules:
+        if rule in (ALLOW_ANY, ALLOW_NONE):
+            continue
+        if not rule or len(rule.encode()) > MAX_NQN_BYTES or not rule.isprintable():
+            raise InvalidArgument(f"acl entry {rule[:64]!r} is not a host NQN")
+    return _rules("acl", rules)
+
+
+def check_ip_acl(rules: Sequence[str]) -> tuple[str, ...]:
+    """At most 16 IP addresses, or ALLOW_ANY or ALLOW_NONE; ALLOW_NONE stands alone."""
+    for rule in rules:
+        if rule in (ALLOW_ANY, ALLOW_NONE):
+            continue
+        try:
+            normal_address(rule)
+        except ValueError:
+            raise InvalidArgument(f"IPAcl entry {rule[:64]!r} is not an IP address") from None
+    unique = _rules("IPAcl", rules)
+    if len(unique) > MAX_IP_ACL_ENTRIES:
+        raise InvalidArgument(f"IPAcl has {len(unique)} entries, more than {MAX_IP_ACL_ENTRIES}")
+    return unique
+
+
+def _rules(what: str, rules: Sequence[str]) -> tuple[str, ...]:
+    unique = tuple(dict.fromkeys(rules))
+    if not unique:
+        raise InvalidArgument(f"{what} is empty; use {ALLOW_NONE} to admit nobody")
+    if ALLOW_NONE in unique and len(unique) > 1:
+        raise InvalidArgument(f"{ALLOW_NONE} in {what} must stand alone")
+    return unique
+
+
+def check_labels(labels: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Each key once; the API's own limits hold for the rest."""
+    keys = [key for key, _ in labels]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InvalidArgument(f"label {key} is given more than once")
+    return tuple(labels)
