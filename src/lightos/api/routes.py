@@ -57,6 +57,11 @@ class Route(Generic[Request, Reply]):
         """Whether the request travels in the body rather than in the query."""
         return self.method in ("POST", "PUT")
 
+    @property
+    def is_write(self) -> bool:
+        """Whether the operation changes anything."""
+        return self.method != "GET"
+
     @functools.cached_property
     def path_names(self) -> tuple[str, ...]:
         """The wire names of the fields in the path."""

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call of the API, from a request message to a reply message, whatever it takes.
+
+Addresses that do not answer are left for the next one, a busy cluster is asked again with
+growing pauses, and the call's deadline ends it all. A write whose reply was lost may have been
+done: it is never sent again blindly, the object is looked at first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from lightos.api import errors
+from lightos.api.endpoints import Endpoints
+from lightos.api.http import CertificateRefused, HttpReply, NotSent, ReplyLost, Transport
+from lightos.api.routes import Route
+from lightos.api.wire import Model, WireError
+from lightos.waiting import Clock, Deadline, backoff
+
+LOG = logging.getLogger(__name__)
+
+Request = TypeVar("Request", bound=Model)
+Reply = TypeVar("Reply", bound=Model)
+
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+
+_OUTCOME_UNKNOWN = (408, 502, 504)
+"""Answers of a gateway that gave up on the server behind it, which may have acted."""
+
+
+class Caller:
+    """Sends requests to a cluster; safe to share between threads."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        transport: Transport,
+        token: Callable[[], str],
+        clock: Clock,
+    ) -> None:
+        self.transport = transport
+        self.token = token
+        self.clock = clock
+        self._endpoints = endpoints
+        self._lock = threading.Lock()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The API addresses, as configured."""
+        return self._endpoints.addresses
+
+    def call(
+        self,
+        route: Route[Request, Reply],
+        request: Request,
+        target: str,
+        deadline: Deadline,
+        *,
+        etag: str = "",
+        settle: Callable[[], Reply | None] | None = None,
+    ) -> Reply:
+        """Send a request until it is answered for good, or the deadline passes.
+
+        `target` names the object in messages. `settle` is for writes: it looks at the object
+        when the outcome of a try is unknown, and returns the reply that the try must have had,
+        or None when it had no effect and may be repeated. Raises LightOSError; at the deadline
+        that of the last try.
+        """
+        return _Call(self, route, request, target, deadline, etag, settle).run()
+
+    def next_address(self) -> tuple[str, bool]:
+        """Return the address to ask, and whether it rests (then all of them do)."""
+        now = self.clock.monotonic()
+        with self._lock:
+            address = self._endpoints.best(now)
+            return address, self._endpoints.is_resting(address, now)
+
+    def note_success(self, address: str) -> None:
+        """Stay with an address that answered."""
+        with self._lock:
+            self._endpoints = self._endpoints.after_success(address)
+
+    def note_failure(self, address: str, cause: Exception) -> None:
+        """Let an address rest that gave no answer."""
+        LOG.warning("API address %s gave no answer: %s", address, cause)
+        now = self.clock.monotonic()
+        with self._lock:
+            self._endpoints = self._endpoints.after_failure(address, now)
+
+    def note_busy(self, address: str) -> None:
+        """Ask the next address before one that could not serve."""
+        with self._lock:
+            self._endpoints = self._endpoints.after_busy(address)
+
+
+class _Call(Generic[Request, Reply]):
+    """One call and what it has been through so far."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        route: Route[Request, Reply],
+        request: Request,
+        target: str,
+        deadline: Deadline,
+        etag: str,
+        settle: Callable[[], Reply | None] | None,
+    ) -> None:
+        self._caller = caller
+        self._route = route
+        self._request = request
+        self._target = target
+        self._deadline = deadline
+        self._etag = etag
+        self._settle = settle
+        self._pauses = backoff(FIRST_PAUSE_SECONDS, ceiling=LONGEST_PAUSE_SECONDS)
+        self._failure: errors.LightOSError | None = None
+        self._unreachable: dict[str, NotSent] = {}
+        self._server_faults = 0
+        self._used_tokens: set[str] = set()
+        self._in_doubt = False
+        """Whether a write may have been done without our knowing."""
+
+    def run(self) -> Reply:
+        """Try until there is a reply or a final error."""
+        while True:
+            reply = self._reply_of_doubtful_try()
+            if reply is not None:
+                return reply
+            if self._deadline.expired:
+                raise self._failure or self._error(
+                    errors.TimedOut, "the deadline had passed before the request"
+                )
+            address, resting = self._caller.next_address()
+            if resting and self._failure is not None:
+                self._deadline.sleep(next(self._pauses))
+            answer = self._send(address)
+            if answer is None:
+                continue
+            if 200 <= answer.status < 300:
+                self._caller.note_success(address)
+                return self._parse(answer)
+            self._failure = errors.from_reply(
+                self._route.operation,
+                self._target,
+                answer.status,
+                answer.body,
+                sent_if_match=bool(self._etag),
+            )
+            LOG.debug("%s answered: %s", address, self._failure)
+            if self._is_final(self._failure, address):
+                reply = self._reply_of_doubtful_try()
+                if reply is not None:
+                    return reply
+                raise self._failure
+
+    def _error(self, kind: type[errors.LightOSError], reason: str) -> errors.LightOSError:
+        return kind(self._route.operation, self._target, reason)
+
+    def _send(self, address: str) -> HttpReply | None:
+        """Ask one address; None when no answer came, which is then noted."""
+        token = self._caller.token()
+        self._used_tokens.add(token)
+        try:
+            return self._caller.transport.send(
+                address,
+                self._route.method,
+                self._route.address(self._request),
+                token=token,
+                deadline=self._deadline,
+                query=self._route.query(self._request),
+                body=self._route.body(self._request),
+                if_match=self._etag,
+            )
+        except NotSent as cause:
+            self._caller.note_failure(address, cause)
+            self._unreachable[address] = cause
+            if not self._in_doubt:
+                self._failure = self._unreachable_error()
+            if isinstance(self._failure, errors.Untrusted):
+                raise self._failure from None
+        except ReplyLost as cause:
+            self._caller.note_failure(address, cause)
+            self._in_doubt = self._in_doubt or self._route.is_write
+            self._failure = self._error(errors.TimedOut, f"{address}: {cause}")
+        return None
+
+    def _unreachable_error(self) -> errors.LightOSError:
+        """Say why each address failed; Untrusted when certificates are all that is wrong."""
+        causes = self._unreachable
+        untrusted = len(causes) == len(self._caller.addresses) and all(
+            isinstance(cause, CertificateRefused) for cause in causes.values()
+        )
+        return self._error(
+            errors.Untrusted if untrusted else errors.Unreachable,
+            "; ".join(f"{address}: {cause}" for address, cause in causes.items()),
+        )
+
+    def _is_final(self, failure: errors.LightOSError, address: str) -> bool:
+        """Say whether an error answer ends the call; if not, prepare the next try."""
+        if isinstance(failure, errors.Busy):
+            if self._route.is_write and failure.http_status in _OUTCOME_UNKNOWN:
+                self._in_doubt = True
+            self._caller.note_busy(address)
+            self._deadline.sleep(next(self._pauses))
+            return False
+        if isinstance(failure, errors.ServerFault) and not self._route.is_write:
+            self._server_faults += 1
+            self._caller.note_busy(address)
+            return self._server_faults >= len(self._caller.addresses)
+        if isinstance(failure, errors.Unauthorized):
+            # The token may have been rotated since it was sent.
+            return self._caller.token() in self._used_tokens
+        return True
+
+    def _reply_of_doubtful_try(self) -> Reply | None:
+        """Return the reply that an earlier try must have had; None if there is none such."""
+        if not self._in_doubt or self._settle is None:
+            return None
+        try:
+            return self._settle()
+        except (errors.Unreachable, errors.TimedOut, errors.Busy, errors.ServerFault) as cause:
+            reason = f"a reply was lost, and then {cause.operation} failed: {cause.reason}"
+            raise self._error(errors.TimedOut, reason) from cause
+
+    def _parse(self, answer: HttpReply) -> Reply:
+        """Read a reply; one that is not of this API is no evidence of success."""
+        reply = self._route.reply
+        is_empty = not answer.body.strip() and not reply.wire_fields()
+        try:
+            return reply.from_wire({} if is_empty else json.loads(answer.body))
+        except (WireError, ValueError, RecursionError) as cause:
+            raise errors.ServerFault(
+                self._route.operation,
+                self._target,
+                f"the reply is not of this API ({cause})",
+                http_status=answer.status,
+            ) from None

@@ -1,0 +1,479 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A typed, blocking, thread-safe client of the management API v2.
+
+Every call takes a deadline and keeps trying until then: an address that does not answer is left
+for the next one, and a cluster that says it is busy is asked again with growing pauses. What
+comes out is the reply as a model, or one exception of `lightos.api.errors`; that of the last
+try when the deadline has passed.
+
+A write whose reply was lost may have been done. It is never sent again blindly: the object is
+read first, and only when it does not show the write is the write repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from lightos.api import errors, routes
+from lightos.api.caller import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Caller
+from lightos.api.endpoints import Endpoints
+from lightos.api.http import Transport
+from lightos.api.models import (
+    MAX_LIST_LIMIT,
+    Cluster,
+    ClusterInfo,
+    CreateSnapshot,
+    CreateVolume,
+    DeleteSnapshot,
+    DeleteVolume,
+    GetCluster,
+    GetNode,
+    GetSnapshot,
+    GetVersion,
+    GetVolume,
+    ListNodes,
+    ListSnapshots,
+    ListVolumes,
+    Node,
+    RollbackVolume,
+    Snapshot,
+    SnapshotDeleted,
+    SnapshotState,
+    StartNode,
+    StopNode,
+    UpdateVolume,
+    Version,
+    Volume,
+    VolumeDeleted,
+    VolumeRolledBack,
+    VolumeState,
+    VolumeUpdated,
+)
+from lightos.api.wire import Model
+from lightos.waiting import SYSTEM_CLOCK, Clock, Deadline, backoff
+
+Reply = TypeVar("Reply", bound=Model)
+Page = TypeVar("Page", ListVolumes, ListSnapshots)
+
+SIZE_GRANULARITY_BYTES = 4096
+"""The cluster may round a size up to a multiple of this."""
+
+_PASSING = (VolumeState.CREATING, VolumeState.UPDATING, VolumeState.ROLLBACK)
+"""Volume states in which an update is refused for now."""
+_GOING = (VolumeState.DELETING, VolumeState.DELETED)
+_SNAPSHOT_GOING = (SnapshotState.DELETING, SnapshotState.DELETED)
+
+
+class LightOSClient:
+    """The management API of one cluster.
+
+    Errors of every method, beside those it names: Unreachable (no address accepts
+    connections), Untrusted (TLS), TimedOut (no reply; for a write: outcome unknown),
+    Unauthorized, Forbidden, Busy (still so at the deadline), Refused, ServerFault.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    @classmethod
+    def connect(
+        cls,
+        addresses: Iterable[str],
+        port: int,
+        jwt: str | Callable[[], str],
+        *,
+        verify: bool | str = True,
+        request_timeout_seconds: float = 30.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> LightOSClient:
+        """Make a client; connections are opened when first needed.
+
+        `addresses` are IP addresses or host names; `jwt` is the token, or a callable that
+        returns the current one (asked for each request); empty for a cluster without
+        multi-tenancy. `verify` is True, False, or the path of a CA file or folder. ValueError
+        for what cannot be used.
+        """
+        supplier = jwt if callable(jwt) else _constant(jwt)
+        transport = Transport(port, verify=verify, request_timeout_seconds=request_timeout_seconds)
+        return cls(Caller(Endpoints.of(addresses), transport, supplier, clock))
+
+    def __repr__(self) -> str:
+        return f"LightOSClient({', '.join(self._caller.addresses)})"
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._caller.transport.close()
+
+    def deadline(self, seconds: float) -> Deadline:
+        """Return a deadline on this client's clock."""
+        return Deadline(seconds, self._caller.clock)
+
+    # --- version, cluster, nodes ---------------------------------------------------------------
+
+    def get_version(self, deadline: Deadline) -> Version:
+        """GetVersion."""
+        return self._caller.call(routes.GET_VERSION, GetVersion(), "the cluster", deadline)
+
+    def get_cluster(self, deadline: Deadline) -> Cluster:
+        """GetCluster: health and statistics."""
+        return self._caller.call(routes.GET_CLUSTER, GetCluster(), "the cluster", deadline)
+
+    def get_cluster_info(self, deadline: Deadline) -> ClusterInfo:
+        """GetClusterInfo: subsystem NQN and endpoints."""
+        return self._caller.call(routes.GET_CLUSTER_INFO, GetCluster(), "the cluster", deadline)
+
+    def list_nodes(self, deadline: Deadline) -> tuple[Node, ...]:
+        """ListNodes."""
+        return self._caller.call(routes.LIST_NODES, ListNodes(), "all nodes", deadline).nodes
+
+    def get_node(self, uuid: str, deadline: Deadline) -> Node:
+        """GetNode; NotFound."""
+        return self._caller.call(
+            routes.GET_NODE, GetNode(uuid=_named(uuid)), f"node {uuid}", deadline
+        )
+
+    def start_node(self, uuid: str, deadline: Deadline) -> None:
+        """StartNodeInstance: accepted, not finished; NotFound."""
+        request = StartNode(node_uuid=_named(uuid))
+        self._caller.call(routes.START_NODE, request, f"node {uuid}", deadline, settle=_repeat)
+
+    def stop_node(self, uuid: str, deadline: Deadline, *, force: bool = False) -> None:
+        """StopNodeInstance: accepted, not finished; NotFound."""
+        request = StopNode(node_uuid=_named(uuid), force=force)
+        self._caller.call(routes.STOP_NODE, request, f"node {uuid}", deadline, settle=_repeat)
+
+    # --- volumes -------------------------------------------------------------------------------
+
+    def create_volume(self, project: str, request: CreateVolume, deadline: Deadline) -> Volume:
+        """CreateVolume: accepted, the state is Creating or later; AlreadyExists.
+
+        After a lost reply the name is looked up, and a volume that is as asked is the answer.
+        """
+        request = replace(request, project=_named(project))
+        target = _words("volume", request.name, project)
+
+        def find() -> Volume | None:
+            found = _found(lambda: self.get_volume_by_name(project, request.name, deadline))
+            if found is None or found.state in _GOING:
+                return None
+            if not _is_as_asked(found, request):
+                raise errors.AlreadyExists(
+                    "CreateVolume", target, f"another volume, {found.uuid}, has this name"
+                )
+            return found
+
+        return self._caller.call(routes.CREATE_VOLUME, request, target, deadline, settle=find)
+
+    def get_volume(self, project: str, uuid: str, deadline: Deadline) -> Volume:
+        """GetVolume; NotFound."""
+        request = GetVolume(project=_named(project), uuid=_named(uuid))
+        target = _words("volume", uuid, project)
+        volume = self._caller.call(routes.GET_VOLUME, request, target, deadline)
+        return _checked(volume, "GetVolume", target, volume.uuid.lower() == uuid.lower())
+
+    def get_volume_by_name(self, project: str, name: str, deadline: Deadline) -> Volume:
+        """GetVolume with an empty UUID and `?name=`; NotFound."""
+        request = GetVolume(project=_named(project), name=_named(name))
+        target = _words("volume", name, project)
+        volume = self._caller.call(routes.GET_VOLUME, request, target, deadline)
+        return _checked(volume, "GetVolume", target, bool(volume.uuid) and volume.name == name)
+
+    def list_volumes(
+        self,
+        project: str | None,
+        deadline: Deadline,
+        *,
+        name: str = "",
+        snapshot_uuid: str = "",
+        show_all: bool = False,
+    ) -> Iterator[Volume]:
+        """ListVolumes, page by page as they are consumed; None: of every project.
+
+        Volumes in Deleting are left out unless `show_all`.
+        """
+        route = routes.LIST_VOLUMES if project is not None else routes.LIST_ALL_VOLUMES
+        target = f"volumes of project {project}" if project is not None else "all volumes"
+        request = ListVolumes(
+            project=_named(project) if project is not None else "",
+            name=name,
+            snapshot_uuid=snapshot_uuid,
+            show_all=show_all,
+            limit=MAX_LIST_LIMIT,
+        )
+        while True:
+            page = self._caller.call(route, request, target, deadline).volumes
+            yield from page
+            if len(page) < MAX_LIST_LIMIT:
+                return
+            request = _next_page(request, page[-1].uuid, target)
+
+    def update_volume(
+        self,
+        project: str,
+        uuid: str,
+        request: UpdateVolume,
+        deadline: Deadline,
+        *,
+        etag: str = "",
+    ) -> None:
+        """UpdateVolume: accepted, not yet shown; NotFound, StaleEtag, AlreadyExists (rename).
+
+        See `update_volume_with` for an update that is computed, confirmed and safe against
+        others' updates.
+        """
+        request = replace(request, project=_named(project), uuid=_named(uuid))
+
+        def look() -> VolumeUpdated | None:
+            volume = self.get_volume(project, uuid, deadline)
+            if _shows(volume, request):
+                return VolumeUpdated()
+            if etag and volume.etag != etag:
+                raise errors.StaleEtag(
+                    "UpdateVolume",
+                    _words("volume", uuid, project),
+                    "the volume changed while the reply was lost",
+                )
+            return None
+
+        target = _words("volume", uuid, project)
+        self._caller.call(routes.UPDATE_VOLUME, request, target, deadline, etag=etag, settle=look)
+
+    def update_volume_with(
+        self,
+        project: str,
+        uuid: str,
+        compute: Callable[[Volume], UpdateVolume | None],
+        deadline: Deadline,
+    ) -> Volume:
+        """Read, compute, write with ETag, confirm; the one way to change a volume.
+
+        `compute` is given the volume as it is and returns what to change, or None when nothing
+        is left to change, which is also how the change is confirmed. It is called again after
+        each write and after others' writes, so it must be pure. Returns the volume that shows
+        the change. NotFound; WrongState when the volume is Failed or on its way out; TimedOut
+        when the change does not show before the deadline; and whatever `compute` raises.
+        """
+        target = _words("volume", uuid, project)
+        pauses = backoff(FIRST_PAUSE_SECONDS, factor=1.5, ceiling=LONGEST_PAUSE_SECONDS)
+        refusal: errors.StaleEtag | None = None
+        refused_etag = ""
+        outcome = "was not accepted"
+        just_sent = False
+        while True:
+            volume = self.get_volume(project, uuid, deadline)
+            if volume.state in (VolumeState.FAILED, *_GOING):
+                raise errors.WrongState(
+                    "UpdateVolume", target, f"the volume is {volume.state.wire_name}"
+                )
+            request = None
+            if volume.state not in _PASSING:
+                request = compute(volume)
+                if request is None:
+                    return volume
+                if (
+                    refusal is not None
+                    and refusal.grpc_code == errors.GrpcCode.FAILED_PRECONDITION
+                    and refused_etag == volume.etag
+                ):
+                    # The ETag was right, so the cluster refuses the update itself.
+                    raise errors.WrongState("UpdateVolume", target, refusal.reason)
+            if deadline.expired:
+                raise errors.TimedOut(
+                    "UpdateVolume",
+                    target,
+                    f"within {deadline.seconds:g} s the change {outcome};"
+                    f" the volume is {volume.state.wire_name}",
+                )
+            if request is not None and not just_sent:
+                try:
+                    self.update_volume(project, uuid, request, deadline, etag=volume.etag)
+                except errors.StaleEtag as error:
+                    refusal, refused_etag = error, volume.etag
+                else:
+                    outcome = "was accepted but does not show"
+                    just_sent = True
+                    continue
+            just_sent = False
+            deadline.sleep(next(pauses))
+
+    def delete_volume(self, project: str, uuid: str, deadline: Deadline, *, etag: str = "") -> None:
+        """DeleteVolume: accepted; it is gone when `get_volume` raises NotFound.
+
+        NotFound (unless an earlier try of this call may have deleted it), StaleEtag,
+        WrongState.
+        """
+
+        def look() -> VolumeDeleted | None:
+            found = _found(lambda: self.get_volume(project, uuid, deadline))
+            return VolumeDeleted() if found is None or found.state in _GOING else None
+
+        request = DeleteVolume(project=_named(project), uuid=_named(uuid))
+        target = _words("volume", uuid, project)
+        self._caller.call(routes.DELETE_VOLUME, request, target, deadline, etag=etag, settle=look)
+
+    def rollback_volume(
+        self, project: str, uuid: str, snapshot_uuid: str, deadline: Deadline
+    ) -> None:
+        """RollbackVolume to a snapshot: accepted, not finished; NotFound."""
+
+        def look() -> VolumeRolledBack | None:
+            volume = self.get_volume(project, uuid, deadline)
+            return VolumeRolledBack() if volume.state is VolumeState.ROLLBACK else None
+
+        request = RollbackVolume(
+            project=_named(project),
+            uuid=_named(uuid),
+            source_snapshot_uuid=_named(snapshot_uuid),
+        )
+        target = _words("volume", uuid, project)
+        self._caller.call(routes.ROLLBACK_VOLUME, request, target, deadline, settle=look)
+
+    # --- snapshots -----------------------------------------------------------------------------
+
+    def create_snapshot(
+        self, project: str, request: CreateSnapshot, deadline: Deadline
+    ) -> Snapshot:
+        """CreateSnapshot: accepted, the state is Creating or later; AlreadyExists, NotFound.
+
+        After a lost reply the name is looked up, and a snapshot of the same volume is the
+        answer.
+        """
+        request = replace(request, project=_named(project))
+        target = _words("snapshot", request.name, project)
+
+        def find() -> Snapshot | None:
+            found = _found(lambda: self.get_snapshot_by_name(project, request.name, deadline))
+            if found is None or found.state in _SNAPSHOT_GOING:
+                return None
+            if not _matches(request.source_volume_uuid, found.source_volume_uuid) or not _matches(
+                request.source_volume_name, found.source_volume_name
+            ):
+                raise errors.AlreadyExists(
+                    "CreateSnapshot", target, f"another snapshot, {found.uuid}, has this name"
+                )
+            return found
+
+        return self._caller.call(routes.CREATE_SNAPSHOT, request, target, deadline, settle=find)
+
+    def get_snapshot(self, project: str, uuid: str, deadline: Deadline) -> Snapshot:
+        """GetSnapshot; NotFound."""
+        request = GetSnapshot(project=_named(project), uuid=_named(uuid))
+        target = _words("snapshot", uuid, project)
+        snapshot = self._caller.call(routes.GET_SNAPSHOT, request, target, deadline)
+        return _checked(snapshot, "GetSnapshot", target, snapshot.uuid.lower() == uuid.lower())
+
+    def get_snapshot_by_name(self, project: str, name: str, deadline: Deadline) -> Snapshot:
+        """GetSnapshot with an empty UUID and `?Name=`; NotFound."""
+        request = GetSnapshot(project=_named(project), name=_named(name))
+        target = _words("snapshot", name, project)
+        snapshot = self._caller.call(routes.GET_SNAPSHOT, request, target, deadline)
+        return _checked(
+            snapshot, "GetSnapshot", target, bool(snapshot.uuid) and snapshot.name == name
+        )
+
+    def list_snapshots(
+        self, project: str, deadline: Deadline, *, name: str = "", show_all: bool = False
+    ) -> Iterator[Snapshot]:
+        """ListSnapshots, page by page as they are consumed.
+
+        Snapshots in Deleting are left out unless `show_all`.
+        """
+        target = f"snapshots of project {project}"
+        request = ListSnapshots(
+            project=_named(project), name=name, show_all=show_all, limit=MAX_LIST_LIMIT
+        )
+        while True:
+            page = self._caller.call(routes.LIST_SNAPSHOTS, request, target, deadline).snapshots
+            yield from page
+            if len(page) < MAX_LIST_LIMIT:
+                return
+            request = _next_page(request, page[-1].uuid, target)
+
+    def delete_snapshot(
+        self, project: str, uuid: str, deadline: Deadline, *, etag: str = ""
+    ) -> None:
+        """DeleteSnapshot: accepted; it is gone when `get_snapshot` raises NotFound.
+
+        NotFound (unless an earlier try of this call may have deleted it), StaleEtag,
+        WrongState.
+        """
+
+        def look() -> SnapshotDeleted | None:
+            found = _found(lambda: self.get_snapshot(project, uuid, deadline))
+            return SnapshotDeleted() if found is None or found.state in _SNAPSHOT_GOING else None
+
+        request = DeleteSnapshot(project=_named(project), uuid=_named(uuid))
+        target = _words("snapshot", uuid, project)
+        self._caller.call(routes.DELETE_SNAPSHOT, request, target, deadline, etag=etag, settle=look)
+
+
+def _repeat() -> None:
+    """Settle a write that may safely be done twice."""
+
+
+def _constant(token: str) -> Callable[[], str]:
+    return lambda: token
+
+
+def _named(value: str) -> str:
+    """Return what names an object; an empty one would address another operation."""
+    if not value:
+        raise ValueError("a project, UUID or name is empty")
+    return value
+
+
+def _words(kind: str, name: str, project: str) -> str:
+    return f"{kind} {name} of project {project}"
+
+
+def _found(read: Callable[[], Reply]) -> Reply | None:
+    try:
+        return read()
+    except errors.NotFound:
+        return None
+
+
+def _checked(reply: Reply, operation: str, target: str, is_asked_for: bool) -> Reply:
+    """Return a reply that is about the object asked for; ServerFault otherwise."""
+    if not is_asked_for:
+        raise errors.ServerFault(operation, target, "the reply is about another object")
+    return reply
+
+
+def _next_page(request: Page, last_uuid: str, target: str) -> Page:
+    if not last_uuid or last_uuid == request.offset_uuid:
+        raise errors.ServerFault("List", target, "the pages do not advance")
+    return replace(request, offset_uuid=last_uuid)
+
+
+def _matches(asked: str, found: str) -> bool:
+    return not asked or asked == found
+
+
+def _is_size(asked: int | None, found: int) -> bool:
+    return asked is None or asked <= found < asked + SIZE_GRANULARITY_BYTES
+
+
+def _is_as_asked(volume: Volume, request: CreateVolume) -> bool:
+    return (
+        _is_size(request.size_bytes, volume.size_bytes)
+        and volume.replica_count == request.replica_count
+        and _matches(request.source_snapshot_uuid, volume.source_snapshot_uuid)
+        and _matches(request.source_snapshot_name, volume.source_snapshot_name)
+    )
+
+
+def _shows(volume: Volume, request: UpdateVolume) -> bool:
+    """Whether a volume already is as an update wants it."""
+    return (
+        (request.acl is None or set(request.acl) == set(volume.acl))
+        and (request.ip_acl is None or set(request.ip_acl) == set(volume.ip_acl))
+        and _is_size(request.size_bytes, volume.size_bytes)
+        and request.compression in (None, volume.compression)
+        and request.qos_policy_uuid in (None, volume.qos_policy_uuid)
+        and request.qos_policy_name in (None, volume.qos_policy_name)
+        and request.labels in ((), volume.labels)
+        and request.new_name in ("", volume.name)
+    )

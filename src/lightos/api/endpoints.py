@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which API address comes next, which one rests and for how long. Pure: time is an argument.
+
+Calls stay with the address that answered last, so that its connections stay warm. One that
+fails rests, 1 s at first and twice as long after each further failure up to 30 s; while it
+rests, others are asked. When all rest, the one that wakes first is asked all the same.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+FIRST_REST_SECONDS = 1.0
+LONGEST_REST_SECONDS = 30.0
+
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?", re.ASCII)
+
+
+def parse_address(text: str) -> str:
+    """Return an IPv4 address, an IPv6 address without brackets, or a host name.
+
+    ValueError says what is wrong with `text`; a port does not belong here.
+    """
+    bare = text.strip()
+    if bare.startswith("[") and bare.endswith("]"):
+        bare = bare[1:-1]
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        # Digits and dots alone are a mistyped IPv4 address, never a name.
+        if len(bare) > 253 or not _HOST_NAME.fullmatch(bare) or re.fullmatch(r"[\d.]+", bare):
+            raise ValueError(
+                f"{text!r} is not an IP address or host name (give the port separately)"
+            ) from None
+        return bare
+
+
+def url_host(address: str) -> str:
+    """Return an address as it stands in a URL: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Why an address is not asked first: it failed `failures` times in a row."""
+
+    until: float
+    failures: int
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The addresses of one cluster, as far as we know their health.
+
+    `until` and `now` are seconds on one monotonic clock.
+    """
+
+    addresses: tuple[str, ...]
+    preferred: int = 0
+    resting: Mapping[str, Rest] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, addresses: Iterable[str]) -> Endpoints:
+        """Parse the addresses, each kept once, in the order given; ValueError for a bad one."""
+        unique = tuple(dict.fromkeys(parse_address(address) for address in addresses))
+        if not unique:
+            raise ValueError("no API address is given")
+        return cls(unique)
+
+    def is_resting(self, address: str, now: float) -> bool:
+        """Say whether an address failed lately."""
+        rest = self.resting.get(address)
+        return rest is not None and now < rest.until
+
+    def best(self, now: float) -> str:
+        """Return the address to ask next."""
+        ring = self.addresses[self.preferred :] + self.addresses[: self.preferred]
+        for address in ring:
+            if not self.is_resting(address, now):
+                return address
+        return min(ring, key=lambda address: self.resting[address].until)
+
+    def after_success(self, address: str) -> Endpoints:
+        """Stay with an address that answered."""
+        index = self.addresses.index(address)
+        if index == self.preferred and address not in self.resting:
+            return self
+        awake = {name: rest for name, rest in self.resting.items() if name != address}
+        return replace(self, preferred=index, resting=awake)
+
+    def after_failure(self, address: str, now: float) -> Endpoints:
+        """Let an address rest that could not be reached, or lost a request."""
+        before = self.resting.get(address)
+        if before is not None and now < before.until:
+            return self
+        failures = before.failures + 1 if before is not None else 1
+        seconds = min(FIRST_REST_SECONDS * 2 ** min(failures - 1, 10), LONGEST_REST_SECONDS)
+        return replace(self, resting={**self.resting, address: Rest(now + seconds, failures)})
+
+    def after_busy(self, address: str) -> Endpoints:
+        """Prefer the next address over one that answered but could not serve."""
+        index = (self.addresses.index(address) + 1) % len(self.addresses)
+        return replace(self, preferred=index)

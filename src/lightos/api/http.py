@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only module that opens HTTP connections: pool, TLS, bearer token, timeouts.
+
+One request to one address per call; which address, and whether to send again, is for the
+caller. The failures tell apart what the caller must know for that: `NotSent` (nothing reached
+the cluster) and `ReplyLost` (it may have acted). Both carry text only: exceptions of the HTTP
+library hold the request with its token, so they are never chained.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from lightos.api.endpoints import url_host
+from lightos.waiting import Deadline
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+MAX_REPLY_BYTES = 64 << 20
+POOL_SIZE = 64
+"""Idle connections kept for each address; more threads than this work, less warmly."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+", re.ASCII)
+"""Bearer token syntax (RFC 6750, 2.1)."""
+
+
+class NotSent(Exception):
+    """The request did not reach the address."""
+
+
+class CertificateRefused(NotSent):
+    """The address does not speak TLS, or its certificate is not trusted."""
+
+
+class ReplyLost(Exception):
+    """The request may have reached the address, but no whole reply came back."""
+
+
+@dataclass(frozen=True)
+class HttpReply:
+    """What came back, whatever its status."""
+
+    status: int
+    body: bytes
+
+
+class Transport:
+    """HTTPS requests over pooled keep-alive connections; safe to share between threads.
+
+    `verify` is True (the system's CAs), False, or the path of a CA file or folder. Proxies,
+    netrc and other settings of the environment are not used: a management network is direct,
+    and netrc would replace the token.
+    """
+
+    def __init__(self, port: int, *, verify: bool | str, request_timeout_seconds: float) -> None:
+        if not 0 < port < 65536:
+            raise ValueError(f"port {port} is not in 1..65535")
+        if not request_timeout_seconds > 0:
+            raise ValueError(f"a request timeout of {request_timeout_seconds} s is not positive")
+        self._port = port
+        self._verify = verify if isinstance(verify, bool) else _checked_ca(verify)
+        self._request_timeout_seconds = request_timeout_seconds
+        self._session = requests.Session()
+        self._session.trust_env = False
+        # A shared session must hold no state of its own between requests.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.mount("https://", HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._session.close()
+
+    def send(
+        self,
+        address: str,
+        method: str,
+        path: str,
+        *,
+        token: str,
+        deadline: Deadline,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        if_match: str = "",
+    ) -> HttpReply:
+        """Send one request to one address and read the whole reply.
+
+        NotSent, CertificateRefused or ReplyLost when there is none. ValueError for a token or
+        an ETag that no header can carry (neither is quoted in the message).
+        """
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if token:
+            if not _TOKEN.fullmatch(token):
+                raise ValueError("the JWT holds characters that no bearer token may have")
+            headers["Authorization"] = f"Bearer {token}"
+        if if_match:
+            if not if_match.isascii() or not if_match.isprintable():
+                raise ValueError("the ETag holds characters that no header may have")
+            headers["If-Match"] = if_match
+        # No try takes more than half of what is left, so that there is time for another.
+        left = deadline.remaining()
+        share = max(left / 2, min(left, 1.0), 0.001)
+        failure: NotSent | ReplyLost
+        try:
+            with self._session.request(
+                method,
+                f"https://{url_host(address)}:{self._port}{path}",
+                params=query,
+                data=None if body is None else json.dumps(body),
+                headers=headers,
+                timeout=(
+                    min(CONNECT_TIMEOUT_SECONDS, share),
+                    min(self._request_timeout_seconds, share),
+                ),
+                verify=self._verify,
+                allow_redirects=False,
+                stream=True,
+            ) as reply:
+                content = _read_body(reply, deadline)
+                return HttpReply(reply.status_code, _without(token, content))
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
+            failure = _classify(cause, token)
+        except ReplyLost as cause:
+            failure = cause
+        # Outside the handlers, so that not even __context__ holds the request.
+        raise failure
+
+
+def _checked_ca(path: str) -> str:
+    """Return the path of a CA file or folder that can be used; ValueError otherwise."""
+    try:
+        if Path(path).is_dir():
+            ssl.create_default_context(capath=path)
+        else:
+            ssl.create_default_context(cafile=path)
+    except OSError as cause:
+        raise ValueError(f"cannot use the CA file {path}: {cause.strerror or cause}") from None
+    return path
+
+
+def _read_body(reply: requests.Response, deadline: Deadline) -> bytes:
+    """Read the whole body; timeouts bound each read, the deadline bounds them all."""
+    chunks = []
+    size = 0
+    for chunk in reply.iter_content(1 << 16):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_REPLY_BYTES:
+            raise ReplyLost(f"the reply is longer than {MAX_REPLY_BYTES} bytes")
+        if deadline.expired:
+            raise ReplyLost("the deadline passed in the middle of the reply")
+    return b"".join(chunks)
+
+
+def _without(token: str, content: bytes) -> bytes:
+    """Blot the token out of a reply that echoes it."""
+    return content.replace(token.encode(), b"[token]") if token else content
+
+
+def _classify(cause: BaseException, token: str) -> NotSent | ReplyLost:
+    chain = list(_causes(cause))
+    root = chain[-1]
+    text = getattr(root, "strerror", None) or str(root) or type(root).__name__
+    text = re.sub(r"<[^>]* object at 0x[0-9a-f]+>:? ?", "", text)
+    if token:
+        text = text.replace(token, "[token]")
+    for link in chain:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return CertificateRefused(f"TLS certificate refused: {link.verify_message}")
+        if isinstance(link, ssl.SSLError) and link.reason in (
+            "WRONG_VERSION_NUMBER",
+            "HTTP_REQUEST",
+        ):
+            return CertificateRefused("the port does not speak TLS")
+    if any(
+        isinstance(link, urllib3.exceptions.NewConnectionError | requests.ConnectTimeout)
+        for link in chain
+    ):
+        return NotSent("no answer to connect" if isinstance(root, TimeoutError) else text)
+    if any(isinstance(link, requests.ReadTimeout | TimeoutError) for link in chain):
+        return ReplyLost("no reply in time")
+    return ReplyLost(text)
+
+
+def _causes(cause: BaseException) -> list[BaseException]:
+    """List an exception and what it wraps, outermost first.
+
+    The HTTP libraries wrap by argument, by `reason` and by chaining, all at once.
+    """
+    chain: list[BaseException] = []
+    link: BaseException | None = cause
+    while link is not None and link not in chain:
+        chain.append(link)
+        inner = [getattr(link, "reason", None), *reversed(link.args), link.__cause__]
+        link = next((item for item in inner if isinstance(item, BaseException)), None)
+    return chain
