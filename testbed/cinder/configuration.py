@@ -93,6 +93,8 @@ def sections(deployment: Deployment) -> dict[str, Section]:
             "service_down_time": 6,
             "backend_stats_polling_interval": 5,
             "periodic_fuzzy_delay": 0,
+            # The volume services start first: a backend silent by then is down.
+            "scheduler_driver_init_wait_time": 1,
             **deployment.default,
         },
         "database": {

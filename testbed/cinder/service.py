@@ -19,7 +19,7 @@ ALL_IN_ONE = Path(__file__).with_name("all_in_one.py")
 READY_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 30
 LOG_TAIL_LINES = 12
-ERROR_RECORD = re.compile(r" (?:ERROR|CRITICAL) \S+ \[")
+ERROR_RECORD = re.compile(r" (?:ERROR|CRITICAL) \S+ \[[^]]*\] (?P<message>.*)")
 """The first line of a logged error; the lines of its traceback have no request context."""
 JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 
@@ -70,6 +70,7 @@ class CinderService:
         self.incumbent = incumbent
         self.threading = threading
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def endpoint(self) -> str:
@@ -97,6 +98,7 @@ class CinderService:
         configuration.write(self.deployment)
         database.provision(self.deployment.database)
         self._ready_file.unlink(missing_ok=True)
+        self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         prefix = ["ip", "netns", "exec", self.namespace] if self.namespace else []
         with self._output_file.open("wb") as output:
             self._process = subprocess.Popen(
@@ -160,9 +162,8 @@ class CinderService:
         return _redact("\n".join(self._log_lines()[-lines:]))
 
     def log_errors(self, lines: int = LOG_TAIL_LINES) -> str:
-        """The last errors logged, a line each and without traceback or secrets."""
-        errors = [line for line in self._log_lines() if ERROR_RECORD.search(line)]
-        return _redact("\n".join(errors[-lines:])) or self.log_tail(lines)
+        """The errors logged since start(): each once, in one line, without secrets."""
+        return _redact("\n".join(self._errors()[:lines])) or self.log_tail(lines)
 
     def log_about(self, object_id: str, lines: int = LOG_TAIL_LINES) -> str:
         """The last errors logged that name an object, without traceback or secrets."""
@@ -192,12 +193,21 @@ class CinderService:
         return self.deployment.config_dir / "output.log"
 
     def _log_lines(self) -> list[str]:
-        return [
-            line
-            for path in (self.log_file, self._output_file)
+        """What was logged, then printed, since start()."""
+        texts = (
+            path.read_bytes()[offset:].decode(errors="replace")
+            for path, offset in ((self.log_file, self._log_start), (self._output_file, 0))
             if path.exists()
-            for line in path.read_text(errors="replace").splitlines()
-        ]
+        )
+        return [line for text in texts for line in text.splitlines()]
+
+    def _errors(self) -> list[str]:
+        """First line of each logged error; one that repeats only once."""
+        first: dict[str, str] = {}
+        for line in self._log_lines():
+            if match := ERROR_RECORD.search(line):
+                first.setdefault(match["message"], line)
+        return list(first.values())
 
     def _environment(self) -> dict[str, str]:
         environment = {

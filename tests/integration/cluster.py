@@ -59,13 +59,15 @@ class Cluster:
         self.lab = lab
         self.jwt = Path(lab["jwt_file"]).read_text().strip()
         self._session = requests.Session()
-        self._session.verify = lab["ca_file"]
         self._session.headers["Authorization"] = f"Bearer {self.jwt}"
         self._base = f"https://{lab['api_addresses'][0]}:{lab['api_port']}/api/v2"
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         reply = self._session.get(
-            f"{self._base}{path}", params=query, timeout=REQUEST_TIMEOUT_SECONDS
+            f"{self._base}{path}",
+            params=query,
+            verify=self.lab["ca_file"],  # per request: the session's gives way to the environment
+            timeout=REQUEST_TIMEOUT_SECONDS,
         )
         reply.raise_for_status()
         return dict(reply.json())
