@@ -22,7 +22,7 @@ for folder in proc sys dev; do $busybox mount --move /$folder /root/$folder; don
 cd /root
 $busybox mkdir -p dev/shm dev/pts run tmp lib/modules etc/nvme etc/discovery-client \
     var/lib/discovery-client
-for folder in run tmp dev/shm etc/nvme etc/discovery-client; do
+for folder in run dev/shm etc/nvme etc/discovery-client; do
     $busybox mount -t tmpfs tmpfs /root/$folder
 done
 $busybox chmod 1777 tmp dev/shm
