@@ -213,7 +213,7 @@ class SessionSettings:
 
     host_nqn: str
     host_id: UUID
-    connect_timeout_seconds: float = 3.0
+    connect_timeout_seconds: float = 1.5
     command_timeout_seconds: float = 5.0
     keep_alive_timeout_seconds: float = 15.0
 

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's configuration: YAML with the vendor's keys, each overridable as `DC_...`.
+
+`debug.endpoint` in the file is `DC_DEBUG_ENDPOINT` in the environment. Durations are numbers
+with units as the vendor's daemon reads them (`5s`, `1m30s`, `250ms`). Keys that tune only the
+vendor's implementation are accepted, so its file works unchanged, and named as ignored.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightos.discovery.desired import Endpoint
+
+DEFAULT_PATH = Path("/etc/discovery-client/discovery-client.yaml")
+ENVIRONMENT_PREFIX = "DC_"
+
+_UNUSED_KEYS = frozenset(
+    {
+        "autoDetectEntries.discoveryServicePort",
+        "autoDetectEntries.enabled",
+        "autoDetectEntries.filename",
+        "auxSuffix",
+        "cores",
+        "debug.enablepprof",
+        "logPagePaginationEnabled",
+        "logging.maxAge",
+        "logging.maxSize",
+        "logging.reportCaller",
+    }
+)
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|ns|h|m|s)")
+_LOG_LEVELS = {
+    "debug": "DEBUG",
+    "info": "INFO",
+    "warn": "WARNING",
+    "warning": "WARNING",
+    "error": "ERROR",
+    "fatal": "CRITICAL",
+}
+
+
+class ConfigError(Exception):
+    """One key that cannot be used; the message names it, where it came from, and why."""
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("is not a text")
+    return value
+
+
+def _path(value: object) -> Path:
+    path = Path(_text(value))
+    if not path.is_absolute():
+        raise ValueError("is not an absolute path")
+    return path
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,9}", str(value)):
+        raise ValueError("is not a whole number")
+    return int(str(value))
+
+
+def _natural(value: object) -> int:
+    if (number := _whole(value)) < 0:
+        raise ValueError("is negative")
+    return number
+
+
+def _loss_timeout(value: object) -> int:
+    if (number := _whole(value)) < -1:
+        raise ValueError("is below -1 (never give a lost controller up)")
+    return number
+
+
+def _truth(value: object) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise ValueError("is neither true nor false")
+    return str(value).lower() == "true"
+
+
+def _duration(value: object) -> float:
+    text = str(value)
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("is not a duration such as 5s or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _log_level(value: object) -> str:
+    try:
+        return _LOG_LEVELS[str(value).lower()]
+    except KeyError:
+        raise ValueError(f"is none of {', '.join(_LOG_LEVELS)}") from None
+
+
+def _listen_endpoint(value: object) -> Endpoint:
+    host, separator, port = _text(value).rpartition(":")
+    if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("is not ADDRESS:PORT")
+    host = host.removeprefix("[").removesuffix("]")
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        return Endpoint(str(ipaddress.ip_address(host or "::")), int(port))
+    except ValueError:
+        raise ValueError("is not ADDRESS:PORT with an IP address") from None
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting, checked. Times are seconds; 0 leaves a kernel setting at its default."""
+
+    discovery_dir: Path = Path("/etc/discovery-client/discovery.d")
+    internal_dir: Path = Path("/etc/discovery-client/internal")
+    host_id_path: Path = Path("/etc/nvme/hostid")
+    reconnect_interval_seconds: float = 5.0
+    """Longest pause between two tries to reach one cluster."""
+    disconnect_delay_seconds: float = 2.0
+    """How long a subsystem stays connected after the last file that wanted it went."""
+    io_queue_count: int = 0
+    keep_alive_timeout_seconds: int = 10
+    ctrl_loss_timeout_seconds: int = 600
+    """-1 never gives a lost controller up."""
+    reconnect_delay_seconds: int = 5
+    """Pause between the kernel's own tries to reconnect a lost controller."""
+    dhchap_secret: str | None = field(default=None, repr=False)
+    dhchap_controller_secret: str | None = field(default=None, repr=False)
+    status_enabled: bool = True
+    status_endpoint: Endpoint = Endpoint("127.0.0.1", 6060)  # noqa: RUF009 - it is frozen
+    log_level: str = "INFO"
+    log_path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.discovery_dir == self.internal_dir:
+            raise ConfigError(f"clientConfigDir and internalDir are both {self.internal_dir}")
+        if self.dhchap_controller_secret and not self.dhchap_secret:
+            raise ConfigError("dhChapCtrlSecret needs dhChapSecret")
+        if self.reconnect_interval_seconds <= 0:
+            raise ConfigError("reconnectInterval must be more than 0")
+
+
+_KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
+    "clientConfigDir": ("discovery_dir", _path),
+    "internalDir": ("internal_dir", _path),
+    "nvmeHostIDPath": ("host_id_path", _path),
+    "reconnectInterval": ("reconnect_interval_seconds", _duration),
+    "disconnectDelay": ("disconnect_delay_seconds", _duration),
+    "maxIOQueues": ("io_queue_count", _natural),
+    "kato": ("keep_alive_timeout_seconds", _natural),
+    "ctrlLossTMO": ("ctrl_loss_timeout_seconds", _loss_timeout),
+    "reconnectDelay": ("reconnect_delay_seconds", _natural),
+    "dhChapSecret": ("dhchap_secret", _text),
+    "dhChapCtrlSecret": ("dhchap_controller_secret", _text),
+    "debug.metrics": ("status_enabled", _truth),
+    "debug.endpoint": ("status_endpoint", _listen_endpoint),
+    "logging.level": ("log_level", _log_level),
+    "logging.filename": ("log_path", _path),
+}
+"""Key in the file -> field of `Config` and how its value is read."""
+
+_KEY_BY_LOWER_CASE = {key.lower(): key for key in (*_KEYS, *_UNUSED_KEYS)}
+"""The vendor's daemon (viper) does not tell upper from lower case in keys."""
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration, and the keys that were given but have no effect here."""
+
+    config: Config
+    ignored_keys: tuple[str, ...] = ()
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> LoadedConfig:
+    """Read the YAML file, if any, and let `DC_...` variables override it.
+
+    With `path` None the default file is read if it exists. Raises `ConfigError`.
+    """
+    given: dict[str, tuple[str, object]] = {}
+    if path or DEFAULT_PATH.exists():
+        source = str(path or DEFAULT_PATH)
+        for name, value in _flatten(_read_yaml(path or DEFAULT_PATH)).items():
+            key = _KEY_BY_LOWER_CASE.get(name.lower())
+            if key is None:
+                raise ConfigError(f"{source}: unknown key {name}")
+            given[key] = (source, value)
+    for key in (*_KEYS, *_UNUSED_KEYS):
+        variable = ENVIRONMENT_PREFIX + key.replace(".", "_").upper()
+        if variable in environment:
+            given[key] = (variable, environment[variable])
+    values = {}
+    for key in given.keys() & _KEYS.keys():
+        source, value = given[key]
+        name, read = _KEYS[key]
+        try:
+            values[name] = read(value)
+        except ValueError as error:
+            shown = "its value" if "secret" in name else repr(value)
+            raise ConfigError(f"{source}: {key}: {shown} {error}") from None
+    return LoadedConfig(Config(**values), tuple(sorted(given.keys() & _UNUSED_KEYS)))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not YAML: {line}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not a mapping of keys to values")
+    return content
+
+
+def _flatten(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{name}."))
+        elif value is not None:
+            flat[name] = value
+    return flat

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows one cluster: keeps a session with one of its discovery services, and its latest log.
+
+Services are tried in turn; only when all failed is there a pause, longer each time, with
+jitter so that a thousand hosts do not come back in step. The last log read stays in force
+while no service answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Iterator
+
+from lightos.discovery.controller import SessionError, SessionSettings, open_session
+from lightos.discovery.desired import (
+    Cluster,
+    ControllerPath,
+    Demand,
+    Endpoint,
+    Record,
+    discovery_endpoints,
+    wanted_paths,
+)
+from lightos.discovery.status import ClusterStatus
+from lightos.waiting import backoff
+
+LOG = logging.getLogger(__name__)
+
+_FIRST_PAUSE_SECONDS = 0.25
+_REFRESH_SECONDS = 60.0
+"""A log is read again this often even if nothing announced a change."""
+
+
+def pauses(longest_seconds: float) -> Iterator[float]:
+    """Seconds between tries: doubling up to `longest_seconds`, each cut by up to a half."""
+    for seconds in backoff(_FIRST_PAUSE_SECONDS, ceiling=longest_seconds):
+        yield seconds * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
+
+
+class ClusterFollower:
+    """What is known of one cluster, and the task that keeps it current (`run`)."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        demand: Demand,
+        *,
+        settings: Callable[[Cluster, Demand], SessionSettings],
+        on_news: Callable[[], None],
+        longest_pause_seconds: float,
+    ) -> None:
+        self.cluster = cluster
+        self.demand = demand
+        self.records: tuple[Record, ...] = ()
+        self._settings = settings
+        self._on_news = on_news
+        self._longest_pause_seconds = longest_pause_seconds
+        self._wake = asyncio.Event()
+        self._active: Endpoint | None = None
+        self._last_failed: Endpoint | None = None
+        self._errors: dict[Endpoint, str] = {}
+
+    @property
+    def wanted(self) -> frozenset[ControllerPath]:
+        """I/O controllers of the latest log."""
+        return wanted_paths(self.cluster, self.records)
+
+    @property
+    def status(self) -> ClusterStatus:
+        return ClusterStatus(
+            cluster=self.cluster,
+            endpoints=self._endpoints(),
+            active=self._active,
+            record_count=len(self.records),
+            wanted=self.wanted,
+            last_error="; ".join(f"{where}: {error}" for where, error in self._errors.items()),
+        )
+
+    def update(self, demand: Demand) -> None:
+        """Take a new demand, and read the log again: access may have been granted just now."""
+        self.demand = demand
+        self._wake.set()
+
+    def refresh(self) -> None:
+        """Read the log again soon, or try again now if no service answered."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Follow the cluster until cancelled."""
+        waits = pauses(self._longest_pause_seconds)
+        while True:
+            answered = False
+            for endpoint in self._endpoints():
+                answered |= await self._try(endpoint)
+            if answered:
+                waits = pauses(self._longest_pause_seconds)
+            else:
+                await self._woken(within_seconds=next(waits))
+
+    def _endpoints(self) -> tuple[Endpoint, ...]:
+        """Services in the order to try them; the one that failed last comes last."""
+        endpoints = discovery_endpoints(self.demand, self.records)
+        return tuple(sorted(endpoints, key=lambda endpoint: endpoint == self._last_failed))
+
+    async def _try(self, endpoint: Endpoint) -> bool:
+        """Follow through one service until its session ends. True if it ever answered."""
+        if endpoint not in self._endpoints():
+            return False
+        try:
+            await self._follow(endpoint)
+        except SessionError as error:
+            self._note_failure(endpoint, str(error))
+        answered = self._active is not None
+        self._active = None
+        self._on_news()
+        return answered
+
+    async def _follow(self, endpoint: Endpoint) -> None:
+        settings = self._settings(self.cluster, self.demand)
+        waits = pauses(self._longest_pause_seconds)
+        async with open_session(endpoint, settings, self._wake) as session:
+            while endpoint in self._endpoints():
+                self._wake.clear()
+                records = await session.read_log()
+                self._note_success(endpoint, records)
+                if not self.wanted:
+                    # Access that is granted later need not change the log of a controller.
+                    await self._woken(within_seconds=next(waits))
+                elif session.sends_events:
+                    await self._woken(within_seconds=_REFRESH_SECONDS)
+                else:
+                    await self._woken(within_seconds=self._longest_pause_seconds)
+
+    async def _woken(self, *, within_seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _note_success(self, endpoint: Endpoint, records: tuple[Record, ...]) -> None:
+        changed = records != self.records or self._active is None
+        self._active = endpoint
+        self._last_failed = None
+        self._errors.clear()
+        self.records = records
+        if changed:
+            LOG.info(
+                "%s: %s offers %d of %d log entries",
+                self.cluster.subsystem_nqn,
+                endpoint,
+                len(self.wanted),
+                len(records),
+            )
+            self._on_news()
+
+    def _note_failure(self, endpoint: Endpoint, error: str) -> None:
+        # The first failure is news; the same one again, every few seconds, is not.
+        level = logging.DEBUG if self._errors.get(endpoint) == error else logging.WARNING
+        LOG.log(level, "%s: discovery service %s: %s", self.cluster.subsystem_nqn, endpoint, error)
+        self._errors[endpoint] = error
+        self._last_failed = endpoint
