@@ -83,17 +83,16 @@ def poll_until(
     """Call `probe` until it gives something other than None, and return that.
 
     `intervals` are the seconds between probes; the last one repeats. The first probe comes at
-    once, the last at the deadline. What the probe raises ends the wait; DeadlineExpired says
-    that the deadline passed.
+    once and none starts after the deadline, so a probe may hand the same deadline on. What it
+    raises ends the wait; DeadlineExpired says that the deadline passed.
     """
     steps = iter(intervals)
     interval = 0.0
     while True:
-        last_look = deadline.expired
         found = probe()
         if found is not None:
             return found
-        if last_look:
-            raise DeadlineExpired(f"not seen within {deadline.seconds:g} s")
         interval = next(steps, interval)
         deadline.sleep(interval)
+        if deadline.expired:
+            raise DeadlineExpired(f"not seen within {deadline.seconds:g} s")

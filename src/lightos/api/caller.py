@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lightos.api import errors
@@ -98,33 +99,26 @@ class Caller:
             self._endpoints = self._endpoints.after_busy(address)
 
 
+@dataclass
 class _Call(Generic[Request, Reply]):
     """One call and what it has been through so far."""
 
-    def __init__(
-        self,
-        caller: Caller,
-        route: Route[Request, Reply],
-        request: Request,
-        target: str,
-        deadline: Deadline,
-        etag: str,
-        settle: Callable[[], Reply | None] | None,
-    ) -> None:
-        self._caller = caller
-        self._route = route
-        self._request = request
-        self._target = target
-        self._deadline = deadline
-        self._etag = etag
-        self._settle = settle
-        self._pauses = backoff(FIRST_PAUSE_SECONDS, ceiling=LONGEST_PAUSE_SECONDS)
-        self._failure: errors.LightOSError | None = None
-        self._unreachable: dict[str, NotSent] = {}
-        self._server_faults = 0
-        self._used_tokens: set[str] = set()
-        self._in_doubt = False
-        """Whether a write may have been done without our knowing."""
+    caller: Caller
+    route: Route[Request, Reply]
+    request: Request
+    target: str
+    deadline: Deadline
+    etag: str
+    settle: Callable[[], Reply | None] | None
+    in_doubt: bool = False
+    """Whether a write may have been done without our knowing."""
+    failure: errors.LightOSError | None = None
+    unreachable: dict[str, NotSent] = field(default_factory=dict)
+    server_faults: int = 0
+    used_tokens: set[str] = field(default_factory=set, repr=False)
+    pauses: Iterator[float] = field(
+        default_factory=lambda: backoff(FIRST_PAUSE_SECONDS, ceiling=LONGEST_PAUSE_SECONDS)
+    )
 
     def run(self) -> Reply:
         """Try until there is a reply or a final error."""
@@ -132,68 +126,68 @@ class _Call(Generic[Request, Reply]):
             reply = self._reply_of_doubtful_try()
             if reply is not None:
                 return reply
-            if self._deadline.expired:
-                raise self._failure or self._error(
+            if self.deadline.expired:
+                raise self.failure or self._error(
                     errors.TimedOut, "the deadline had passed before the request"
                 )
-            address, resting = self._caller.next_address()
-            if resting and self._failure is not None:
-                self._deadline.sleep(next(self._pauses))
+            address, resting = self.caller.next_address()
+            if resting and self.failure is not None:
+                self.deadline.sleep(next(self.pauses))
             answer = self._send(address)
             if answer is None:
                 continue
             if 200 <= answer.status < 300:
-                self._caller.note_success(address)
+                self.caller.note_success(address)
                 return self._parse(answer)
-            self._failure = errors.from_reply(
-                self._route.operation,
-                self._target,
+            self.failure = errors.from_reply(
+                self.route.operation,
+                self.target,
                 answer.status,
                 answer.body,
-                sent_if_match=bool(self._etag),
+                sent_if_match=bool(self.etag),
             )
-            LOG.debug("%s answered: %s", address, self._failure)
-            if self._is_final(self._failure, address):
+            LOG.debug("%s answered: %s", address, self.failure)
+            if self._is_final(self.failure, address):
                 reply = self._reply_of_doubtful_try()
                 if reply is not None:
                     return reply
-                raise self._failure
+                raise self.failure
 
     def _error(self, kind: type[errors.LightOSError], reason: str) -> errors.LightOSError:
-        return kind(self._route.operation, self._target, reason)
+        return kind(self.route.operation, self.target, reason)
 
     def _send(self, address: str) -> HttpReply | None:
         """Ask one address; None when no answer came, which is then noted."""
-        token = self._caller.token()
-        self._used_tokens.add(token)
+        token = self.caller.token()
+        self.used_tokens.add(token)
         try:
-            return self._caller.transport.send(
+            return self.caller.transport.send(
                 address,
-                self._route.method,
-                self._route.address(self._request),
+                self.route.method,
+                self.route.address(self.request),
                 token=token,
-                deadline=self._deadline,
-                query=self._route.query(self._request),
-                body=self._route.body(self._request),
-                if_match=self._etag,
+                deadline=self.deadline,
+                query=self.route.query(self.request),
+                body=self.route.body(self.request),
+                if_match=self.etag,
             )
         except NotSent as cause:
-            self._caller.note_failure(address, cause)
-            self._unreachable[address] = cause
-            if not self._in_doubt:
-                self._failure = self._unreachable_error()
-            if isinstance(self._failure, errors.Untrusted):
-                raise self._failure from None
+            self.caller.note_failure(address, cause)
+            self.unreachable[address] = cause
+            if not self.in_doubt:
+                self.failure = self._unreachable_error()
+            if isinstance(self.failure, errors.Untrusted):
+                raise self.failure from None
         except ReplyLost as cause:
-            self._caller.note_failure(address, cause)
-            self._in_doubt = self._in_doubt or self._route.is_write
-            self._failure = self._error(errors.TimedOut, f"{address}: {cause}")
+            self.caller.note_failure(address, cause)
+            self.in_doubt = self.in_doubt or self.route.is_write
+            self.failure = self._error(errors.TimedOut, f"{address}: {cause}")
         return None
 
     def _unreachable_error(self) -> errors.LightOSError:
         """Say why each address failed; Untrusted when certificates are all that is wrong."""
-        causes = self._unreachable
-        untrusted = len(causes) == len(self._caller.addresses) and all(
+        causes = self.unreachable
+        untrusted = len(causes) == len(self.caller.addresses) and all(
             isinstance(cause, CertificateRefused) for cause in causes.values()
         )
         return self._error(
@@ -204,40 +198,40 @@ class _Call(Generic[Request, Reply]):
     def _is_final(self, failure: errors.LightOSError, address: str) -> bool:
         """Say whether an error answer ends the call; if not, prepare the next try."""
         if isinstance(failure, errors.Busy):
-            if self._route.is_write and failure.http_status in _OUTCOME_UNKNOWN:
-                self._in_doubt = True
-            self._caller.note_busy(address)
-            self._deadline.sleep(next(self._pauses))
+            if self.route.is_write and failure.http_status in _OUTCOME_UNKNOWN:
+                self.in_doubt = True
+            self.caller.note_busy(address)
+            self.deadline.sleep(next(self.pauses))
             return False
-        if isinstance(failure, errors.ServerFault) and not self._route.is_write:
-            self._server_faults += 1
-            self._caller.note_busy(address)
-            return self._server_faults >= len(self._caller.addresses)
+        if isinstance(failure, errors.ServerFault) and not self.route.is_write:
+            self.server_faults += 1
+            self.caller.note_busy(address)
+            return self.server_faults >= len(self.caller.addresses)
         if isinstance(failure, errors.Unauthorized):
             # The token may have been rotated since it was sent.
-            return self._caller.token() in self._used_tokens
+            return self.caller.token() in self.used_tokens
         return True
 
     def _reply_of_doubtful_try(self) -> Reply | None:
         """Return the reply that an earlier try must have had; None if there is none such."""
-        if not self._in_doubt or self._settle is None:
+        if not self.in_doubt or self.settle is None:
             return None
         try:
-            return self._settle()
+            return self.settle()
         except (errors.Unreachable, errors.TimedOut, errors.Busy, errors.ServerFault) as cause:
             reason = f"a reply was lost, and then {cause.operation} failed: {cause.reason}"
             raise self._error(errors.TimedOut, reason) from cause
 
     def _parse(self, answer: HttpReply) -> Reply:
         """Read a reply; one that is not of this API is no evidence of success."""
-        reply = self._route.reply
+        reply = self.route.reply
         is_empty = not answer.body.strip() and not reply.wire_fields()
         try:
             return reply.from_wire({} if is_empty else json.loads(answer.body))
         except (WireError, ValueError, RecursionError) as cause:
             raise errors.ServerFault(
-                self._route.operation,
-                self._target,
+                self.route.operation,
+                self.target,
                 f"the reply is not of this API ({cause})",
                 http_status=answer.status,
             ) from None

@@ -164,7 +164,9 @@ class LightOSClient:
                 )
             return found
 
-        return self._caller.call(routes.CREATE_VOLUME, request, target, deadline, settle=find)
+        volume = self._caller.call(routes.CREATE_VOLUME, request, target, deadline, settle=find)
+        is_ours = bool(volume.uuid) and volume.name == request.name
+        return _checked(volume, "CreateVolume", target, is_ours)
 
     def get_volume(self, project: str, uuid: str, deadline: Deadline) -> Volume:
         """GetVolume; NotFound."""
@@ -279,13 +281,6 @@ class LightOSClient:
                 ):
                     # The ETag was right, so the cluster refuses the update itself.
                     raise errors.WrongState("UpdateVolume", target, refusal.reason)
-            if deadline.expired:
-                raise errors.TimedOut(
-                    "UpdateVolume",
-                    target,
-                    f"within {deadline.seconds:g} s the change {outcome};"
-                    f" the volume is {volume.state.wire_name}",
-                )
             if request is not None and not just_sent:
                 try:
                     self.update_volume(project, uuid, request, deadline, etag=volume.etag)
@@ -297,6 +292,13 @@ class LightOSClient:
                     continue
             just_sent = False
             deadline.sleep(next(pauses))
+            if deadline.expired:
+                raise errors.TimedOut(
+                    "UpdateVolume",
+                    target,
+                    f"within {deadline.seconds:g} s the change {outcome};"
+                    f" the volume is {volume.state.wire_name}",
+                )
 
     def delete_volume(self, project: str, uuid: str, deadline: Deadline, *, etag: str = "") -> None:
         """DeleteVolume: accepted; it is gone when `get_volume` raises NotFound.
@@ -355,7 +357,9 @@ class LightOSClient:
                 )
             return found
 
-        return self._caller.call(routes.CREATE_SNAPSHOT, request, target, deadline, settle=find)
+        snapshot = self._caller.call(routes.CREATE_SNAPSHOT, request, target, deadline, settle=find)
+        is_ours = bool(snapshot.uuid) and snapshot.name == request.name
+        return _checked(snapshot, "CreateSnapshot", target, is_ours)
 
     def get_snapshot(self, project: str, uuid: str, deadline: Deadline) -> Snapshot:
         """GetSnapshot; NotFound."""
