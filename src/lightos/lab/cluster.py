@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab cluster: projects, volumes, snapshots and nodes, and their state changes over time.
 
-No sockets, no threads, no sleep: time comes from injected clocks, blocks go to a `BlockStore`,
-and every change is committed to the `Database` before the call that made it returns. Blocks
-are made before the metadata that names them and removed after it, so a crash in between
-leaves at most blocks that nothing names; the next start removes those.
+No sockets, no threads, no sleep: time comes from injected clocks. An operation checks what is
+asked and returns a `Change`; `make` does its disk work, on any thread, and `take` then makes
+it true in memory. Blocks are made before the metadata that names them and removed after it, so
+a crash in between leaves at most blocks that nothing names; the next start removes those.
 
-States change twice: at the call (Available to Updating) and `transition_seconds` later
-(Updating to Available), when `advance` is called. `alarm` says when that is next due.
+States change twice: with the operation (Available to Updating) and `transition_seconds` later
+(Updating to Available), by the change that `finish_due` returns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import contextlib
 import errno
 import itertools
 import logging
-from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -24,6 +23,7 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from lightos.lab.access import VISIBLE_STATES, AccessIndex
+from lightos.lab.changes import Change
 from lightos.lab.database import Database
 from lightos.lab.errors import (
     AlreadyExists,
@@ -49,6 +49,7 @@ from lightos.lab.records import (
     VolumeState,
 )
 from lightos.lab.schedule import Schedule
+from lightos.lab.tables import Object, Table
 from lightos.lab.validation import check_acl, check_ip_acl, check_labels, check_name, rounded_size
 from lightos.lab.view import AnaGroup, AnaState, BlockStore, ClusterChange, NamespaceView, NodeView
 
@@ -65,66 +66,15 @@ FAILED_KEPT_SECONDS = 60.0
 
 RETRY_SECONDS = 1.0
 
-Key = tuple[str, UUID]
-Object = TypeVar("Object", VolumeRecord, SnapshotRecord)
-
-
-class Names:
-    """UUIDs by project and name. Names of dead objects can be given again, hence lists."""
-
-    def __init__(self) -> None:
-        self._uuids: dict[tuple[str, str], list[UUID]] = {}
-
-    def add(self, record: VolumeRecord | SnapshotRecord) -> None:
-        self._uuids.setdefault((record.project, record.name), []).append(record.uuid)
-
-    def remove(self, record: VolumeRecord | SnapshotRecord) -> None:
-        key = record.project, record.name
-        self._uuids[key].remove(record.uuid)
-        if not self._uuids[key]:
-            del self._uuids[key]
-
-    def uuids(self, project: str, name: str) -> Sequence[UUID]:
-        """Oldest first."""
-        return self._uuids.get((project, name), ())
-
-
-class Table(dict[UUID, Object]):
-    """Objects by UUID, also by name, and in the order of UUIDs that lists are paged in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names = Names()
-        self._order: list[UUID] = []
-
-    def put(self, record: Object) -> None:
-        before = self.get(record.uuid)
-        if before is None:
-            insort(self._order, record.uuid)
-        if before is None or before.name != record.name:
-            if before is not None:
-                self.names.remove(before)
-            self.names.add(record)
-        self[record.uuid] = record
-
-    def drop(self, record: Object) -> None:
-        self.names.remove(self.pop(record.uuid))
-        del self._order[bisect_right(self._order, record.uuid) - 1]
-
-    def named(self, project: str, name: str) -> list[Object]:
-        return [self[uuid] for uuid in self.names.uuids(project, name)]
-
-    def after(self, offset: UUID | None) -> Iterator[Object]:
-        """Objects in ascending UUID, those up to and including `offset` left out."""
-        start = 0 if offset is None else bisect_right(self._order, offset)
-        return (self[uuid] for uuid in itertools.islice(self._order, start, None))
+R = TypeVar("R", bound=Record)
 
 
 class Cluster:
-    """The cluster's whole state. All methods run on one thread and never block on a client.
+    """The cluster's whole state. All methods but `make` run on one thread and do not block.
 
-    Implements `lightos.lab.view.ClusterView`. Refusals are `ClusterError`s; a refused or
-    failed call changes nothing.
+    Implements `lightos.lab.view.ClusterView`. Operations return the `Change` to carry out, the
+    object's new record first in its `put`. Refusals are `ClusterError`s; a refused or failed
+    operation changes nothing.
     """
 
     def __init__(
@@ -138,12 +88,10 @@ class Cluster:
         failback_seconds: float,
         nvme_port: int = 4420,
         discovery_port: int = 8009,
-        alarm: Callable[[float], None] = lambda _delay_seconds: None,
     ) -> None:
-        """Load what `found` or an earlier run left in `database`, and settle it with `store`.
+        """Load what `found_cluster` or an earlier run left, and make it agree with `store`.
 
-        `alarm` is told after how many seconds `advance` is wanted next. Raises LabError when
-        metadata and blocks do not fit together.
+        Raises LabError when metadata and blocks do not fit together.
         """
         self._database = database
         self._store = store
@@ -153,7 +101,6 @@ class Cluster:
         self._failback_seconds = failback_seconds
         self._nvme_port = nvme_port
         self._discovery_port = discovery_port
-        self._alarm = alarm
         self._listeners: list[Callable[[ClusterChange], None]] = []
 
         (self.record,) = database.load(ClusterRecord)
@@ -167,7 +114,7 @@ class Cluster:
         self._nsids: set[int] = set()
         self._last_nsid = 0
         self._clones: dict[UUID, set[UUID]] = {}
-        self._schedule: Schedule[Key] = Schedule()
+        self._schedule: Schedule[UUID] = Schedule()
         self._serving: tuple[NodeView, ...] = ()
         self._settled = {
             node.uuid for node in self.nodes.values() if node.state is NodeState.ACTIVE
@@ -252,17 +199,16 @@ class Cluster:
             raise NotFound(f"node {uuid} does not exist")
         return node
 
-    def stop_node(self, uuid: UUID) -> None:
+    def stop_node(self, uuid: UUID) -> Change[NodeRecord]:
         """End a node at once; its groups move to the next serving replica."""
-        node = self.find_node(uuid)
-        if node.state is not NodeState.INACTIVE:
-            self._commit(put=[replace(node, state=NodeState.INACTIVE)])
+        return Change(put=[replace(self.find_node(uuid), state=NodeState.INACTIVE)])
 
-    def start_node(self, uuid: UUID) -> None:
+    def start_node(self, uuid: UUID) -> Change[NodeRecord]:
         """Begin to start a node; it serves after the transition time."""
         node = self.find_node(uuid)
-        if node.state is NodeState.INACTIVE:
-            self._commit(put=[replace(node, state=NodeState.ACTIVATING)])
+        if node.state is not NodeState.INACTIVE:
+            return Change()
+        return Change(put=[replace(node, state=NodeState.ACTIVATING)])
 
     # Volumes
 
@@ -279,8 +225,8 @@ class Cluster:
         sector_size_bytes: int,
         source_snapshot: str | UUID | None = None,
         labels: Sequence[tuple[str, str]] = (),
-    ) -> VolumeRecord:
-        """Make a volume, empty or from a snapshot (UUID or name); returns it in Creating.
+    ) -> Change[VolumeRecord]:
+        """Make a volume, empty or from a snapshot (UUID or name), in Creating.
 
         The size is rounded up to 4 KiB. Raises InvalidArgument, NotFound (project, snapshot),
         AlreadyExists, FailedPrecondition (snapshot state), Unavailable (no node for it) and
@@ -316,14 +262,15 @@ class Cluster:
             labels=check_labels(labels) or (snapshot.labels if snapshot else ()),
             created_at=self._now(),
         )
-        with _blocks(f"volume {name}"):
+
+        @_blocks(f"volume {name}")
+        def make_blocks() -> None:
             if snapshot is None:
                 self._store.create_volume(volume.uuid, size_bytes)
             else:
                 self._store.clone_snapshot(snapshot.uuid, volume.uuid, size_bytes)
-        self._commit_new(volume)
-        self._last_nsid = volume.nsid
-        return volume
+
+        return self._creation(volume, make_blocks)
 
     def find_volume(self, project: str | None, key: UUID | str) -> VolumeRecord:
         """The volume of a UUID or a name; without a project, a UUID of any. Raises NotFound."""
@@ -342,8 +289,8 @@ class Cluster:
         compression: bool | None = None,
         labels: Sequence[tuple[str, str]] | None = None,
         new_name: str | None = None,
-    ) -> VolumeRecord:
-        """Change what is given, leave the rest; returns the volume in Updating.
+    ) -> Change[VolumeRecord]:
+        """Change what is given, leave the rest; the volume goes to Updating.
 
         Raises NotFound, FailedPrecondition (ETag, state, shrink without force), Unavailable
         (busy), InvalidArgument, AlreadyExists (new name) and Internal (disk).
@@ -371,12 +318,17 @@ class Cluster:
             labels=volume.labels if labels is None else check_labels(labels),
             name=new_name or volume.name,
         )
-        self._commit(put=[updated], before_telling=lambda: self._resize(volume, updated))
-        return updated
+
+        @_blocks(f"volume {volume.name}")
+        def resize() -> None:
+            if size != volume.size_bytes:
+                self._store.resize_volume(volume.uuid, size)
+
+        return Change(put=[updated], replaced=[volume], after=resize)
 
     def delete_volume(
         self, project: str | None, key: UUID | str, *, if_match: str | None = None
-    ) -> None:
+    ) -> Change[VolumeRecord]:
         """Begin to delete; hosts lose the namespace at once.
 
         Raises NotFound, FailedPrecondition (ETag, Failed) and Unavailable (busy).
@@ -384,13 +336,13 @@ class Cluster:
         volume = self.find_volume(project, key)
         self._check_etag("volume", volume, if_match)
         if volume.state is VolumeState.DELETING:
-            return
+            return Change()
         self._check_open("delete", volume)
-        self._commit(put=[replace(volume, state=VolumeState.DELETING, etag=volume.etag + 1)])
+        return Change(put=[replace(volume, state=VolumeState.DELETING, etag=volume.etag + 1)])
 
     def roll_back_volume(
         self, project: str | None, key: UUID | str, *, snapshot: str | UUID
-    ) -> VolumeRecord:
+    ) -> Change[VolumeRecord]:
         """Set a volume's content back to one of its own snapshots; its size stays.
 
         Raises NotFound, InvalidArgument (another volume's snapshot), FailedPrecondition
@@ -409,12 +361,15 @@ class Cluster:
                 f"volume {volume.name} has shrunk to {volume.size_bytes} bytes since snapshot "
                 f"{source.name} of {source.size_bytes} bytes; extend it first"
             )
-        with _blocks(f"volume {volume.name}"):
+
+        @_blocks(f"volume {volume.name}")
+        def roll_back() -> None:
             self._store.roll_back(volume.uuid, source.uuid)
-            self._store.resize_volume(volume.uuid, volume.size_bytes)
+
+        # The blocks go first: after a crash the next start must not do it again, because hosts
+        # may have written since.
         rolled = replace(volume, state=VolumeState.ROLLBACK, etag=volume.etag + 1)
-        self._commit(put=[rolled])
-        return rolled
+        return Change(put=[rolled], before=roll_back)
 
     def list_volumes(
         self,
@@ -469,8 +424,8 @@ class Cluster:
         source_volume: str | UUID,
         description: str = "",
         retention_seconds: float | None = None,
-    ) -> SnapshotRecord:
-        """Take a snapshot of a volume (UUID or name) as it is now; returns it in Creating.
+    ) -> Change[SnapshotRecord]:
+        """Take a snapshot of a volume (UUID or name) as it is when made, in Creating.
 
         One under the name of a snapshot that is still Deleting is accepted and ends Failed.
         Raises NotFound, AlreadyExists, FailedPrecondition (volume busy or bad), Internal.
@@ -511,11 +466,13 @@ class Cluster:
             created_at=self._now(),
             retention_seconds=retention_seconds,
         )
-        if not snapshot.doomed:
-            with _blocks(f"snapshot {name}"):
+
+        @_blocks(f"snapshot {name}")
+        def make_blocks() -> None:
+            if not snapshot.doomed:
                 self._store.create_snapshot(volume.uuid, snapshot.uuid)
-        self._commit_new(snapshot)
-        return snapshot
+
+        return self._creation(snapshot, make_blocks)
 
     def find_snapshot(self, project: str | None, key: UUID | str) -> SnapshotRecord:
         """The snapshot of a UUID or a name. Raises NotFound."""
@@ -524,7 +481,7 @@ class Cluster:
 
     def delete_snapshot(
         self, project: str | None, key: UUID | str, *, if_match: str | None = None
-    ) -> None:
+    ) -> Change[SnapshotRecord]:
         """Begin to delete; with clones it stays Deleting until they are gone.
 
         Raises NotFound, FailedPrecondition (ETag, Failed) and Unavailable (Creating).
@@ -532,7 +489,7 @@ class Cluster:
         snapshot = self.find_snapshot(project, key)
         self._check_etag("snapshot", snapshot, if_match)
         if snapshot.state is SnapshotState.DELETING:
-            return
+            return Change()
         if snapshot.state is SnapshotState.CREATING:
             raise Unavailable(f"snapshot {snapshot.name} is Creating; delete it once it is made")
         if snapshot.state is SnapshotState.FAILED:
@@ -540,7 +497,7 @@ class Cluster:
                 f"snapshot {snapshot.name} is Failed and cannot be deleted; "
                 "the cluster drops it by itself"
             )
-        self._commit(put=[replace(snapshot, state=SnapshotState.DELETING, etag=snapshot.etag + 1)])
+        return Change(put=[replace(snapshot, state=SnapshotState.DELETING, etag=snapshot.etag + 1)])
 
     def list_snapshots(
         self,
@@ -567,40 +524,38 @@ class Cluster:
 
     # Time
 
-    def advance(self) -> None:
-        """Finish every transition that is due."""
-        while keys := self._schedule.pop_due(self._monotonic()):
-            put, drop = self._finished(keys)
-            try:
-                self._commit(put, drop)
-            except Internal as cause:
-                LOG.error("state changes wait: %s", cause)
-                for key in keys:
-                    self._schedule.set(key, self._monotonic() + RETRY_SECONDS)
-                break
-            for record in drop:
-                self._forget_blocks(record)
-        self._set_alarm()
+    def seconds_to_next_due(self) -> float | None:
+        """After how many seconds `finish_due` is wanted; None while nothing is under way."""
+        due = self._schedule.next_due()
+        return None if due is None else max(0.0, due - self._monotonic())
 
-    def _finished(self, keys: Iterable[Key]) -> tuple[list[Record], list[Record]]:
-        """What is written and what is dropped when these transitions end."""
+    def finish_due(self) -> Change[Record]:
+        """Everything whose present state ends by now."""
         put: list[Record] = []
         drop: list[Record] = []
-        for kind, uuid in keys:
-            if kind == VolumeRecord.kind:
-                volume = self.volumes[uuid]
+        for uuid in self._schedule.pop_due(self._monotonic()):
+            if (volume := self.volumes.get(uuid)) is not None:
                 if volume.state in (VolumeState.DELETING, VolumeState.FAILED):
                     drop.append(volume)
                 else:
                     put.append(replace(volume, state=VolumeState.AVAILABLE))
-            elif kind == SnapshotRecord.kind:
-                self._finish_snapshot(self.snapshots[uuid], put, drop)
+            elif (snapshot := self.snapshots.get(uuid)) is not None:
+                self._finish_snapshot(snapshot, put, drop)
             elif self.nodes[uuid].state is NodeState.ACTIVATING:
                 put.append(replace(self.nodes[uuid], state=NodeState.ACTIVE))
             else:
-                self._settled.add(uuid)
-                put.append(self.nodes[uuid])
-        return put, drop
+                self._settle(uuid)
+
+        def remove_blocks() -> None:
+            for record in drop:
+                self._forget_blocks(record)
+
+        return Change(put=put, drop=drop, after=remove_blocks)
+
+    def postpone(self, change: Change[Record]) -> None:
+        """Try again later what `finish_due` gave and the disk refused."""
+        for record in (*change.put, *change.drop):
+            self._schedule.set(record.uuid, self._monotonic() + RETRY_SECONDS)
 
     def _finish_snapshot(
         self, snapshot: SnapshotRecord, put: list[Record], drop: list[Record]
@@ -638,38 +593,26 @@ class Cluster:
                 due = now + self._transition_seconds
             case _:
                 return
-        key = record.kind, record.uuid
         if due is None:
-            self._schedule.cancel(key)
+            self._schedule.cancel(record.uuid)
         else:
-            self._schedule.set(key, due)
-
-    def _set_alarm(self) -> None:
-        if (due := self._schedule.next_due()) is not None:
-            self._alarm(max(0.0, due - self._monotonic()))
+            self._schedule.set(record.uuid, due)
 
     # Changes
 
-    def _commit(
-        self,
-        put: Sequence[Record] = (),
-        drop: Sequence[Record] = (),
-        *,
-        before_telling: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Make a change durable, then true, then known. Raises Internal with nothing changed."""
-        self._database.commit(put, drop)
-        try:
-            before_telling()
-        except Internal:
-            self._database.commit([self._present(record) for record in put])
-            raise
+    def make(self, change: Change[Record]) -> None:
+        """Do a change's disk work, on any thread. Raises Internal with nothing changed."""
+        if change.put or change.drop:
+            change.make(self._database)
+
+    def take(self, change: Change[Record]) -> None:
+        """Make true what is durable now, and tell who listens."""
         nsids: set[int] = set()
         nodes_before = self._serving
         ana = False
-        for record in drop:
+        for record in change.drop:
             self._drop(record, nsids)
-        for record in put:
+        for record in change.put:
             match record:
                 case VolumeRecord():
                     if self._put_volume(record):
@@ -681,31 +624,34 @@ class Cluster:
                     if record.state is not NodeState.ACTIVE:
                         self._settled.discard(record.uuid)
                     ana = self._follow_nodes() or ana
-                case ProjectRecord():
-                    self.projects[record.name] = record
             self._schedule_record(record)
-        self._set_alarm()
-        nodes = nodes_before != self._serving
-        if nsids or ana or nodes:
-            change = ClusterChange(frozenset(nsids), ana, nodes)
+        self._tell(ClusterChange(frozenset(nsids), ana, nodes_before != self._serving))
+
+    def carry_out(self, change: Change[R]) -> Change[R]:
+        """Make and take a change at once, where nobody minds waiting for the disk."""
+        self.make(change)
+        self.take(change)
+        return change
+
+    def _tell(self, change: ClusterChange) -> None:
+        if change != ClusterChange():
             for listener in tuple(self._listeners):
                 listener(change)
 
-    def _commit_new(self, record: VolumeRecord | SnapshotRecord) -> None:
-        try:
-            self._commit(put=[record])
-        except Internal:
-            self._forget_blocks(record)
-            raise
+    def _settle(self, node_uuid: UUID) -> None:
+        """Hosts had their time to reconnect to this node: it may be primary again."""
+        self._settled.add(node_uuid)
+        self._tell(ClusterChange(ana=self._follow_nodes()))
 
-    def _present(self, record: Record) -> Record:
-        """The record as memory still has it."""
-        return self.volumes[record.uuid] if isinstance(record, VolumeRecord) else record
+    def _creation(self, record: Object, make_blocks: Callable[[], None]) -> Change[Object]:
+        return Change(put=[record], before=make_blocks, undo=lambda: self._forget_blocks(record))
 
     def _put_volume(self, volume: VolumeRecord) -> bool:
         """Take a volume into every index; True when hosts see a difference."""
+        if volume.uuid not in self.volumes:
+            self._nsids.add(volume.nsid)
+            self._last_nsid = volume.nsid
         self.volumes.put(volume)
-        self._nsids.add(volume.nsid)
         if volume.source_snapshot_uuid is not None:
             self._clones.setdefault(volume.source_snapshot_uuid, set()).add(volume.uuid)
         if volume.state in VISIBLE_STATES:
@@ -717,10 +663,10 @@ class Cluster:
     def _drop(self, record: Record, nsids: set[int]) -> None:
         if isinstance(record, SnapshotRecord):
             self.snapshots.drop(record)
-            self._schedule.cancel((record.kind, record.uuid))
+            self._schedule.cancel(record.uuid)
         elif isinstance(record, VolumeRecord):
             self.volumes.drop(record)
-            self._schedule.cancel((record.kind, record.uuid))
+            self._schedule.cancel(record.uuid)
             self._nsids.discard(record.nsid)
             self._paths.remove(record.group_id, record.nsid)
             if self._access.drop(record.nsid):
@@ -735,7 +681,7 @@ class Cluster:
             del self._clones[snapshot_uuid]
             snapshot = self.snapshots.get(snapshot_uuid)
             if snapshot is not None and snapshot.state is SnapshotState.DELETING:
-                self._schedule.set((snapshot.kind, snapshot.uuid), self._monotonic())
+                self._schedule.set(snapshot.uuid, self._monotonic())
 
     def _follow_nodes(self) -> bool:
         """Derive serving nodes and primaries from the node states; True when ANA changed."""
@@ -746,11 +692,6 @@ class Cluster:
             self._serving = serving
             self._discovery_generation += 1
         return self._paths.follow({node.uuid for node in serving}, self._settled)
-
-    def _resize(self, before: VolumeRecord, after: VolumeRecord) -> None:
-        if before.size_bytes != after.size_bytes:
-            with _blocks(f"volume {before.name}"):
-                self._store.resize_volume(after.uuid, after.size_bytes)
 
     def _forget_blocks(self, record: Record) -> None:
         if isinstance(record, SnapshotRecord) and record.doomed:
@@ -789,7 +730,6 @@ class Cluster:
         for table in (self.nodes, self.volumes, self.snapshots):
             for record in table.values():
                 self._schedule_record(record)
-        self._set_alarm()
 
     # Checks
 
@@ -894,32 +834,3 @@ def _blocks(what: str) -> Iterator[None]:
         full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "free space on the disk of the lab's state folder" if full else "check that disk"
         raise Internal(f"the lab cannot store {what}: {cause}; {fix} and try again") from cause
-
-
-def found_cluster(
-    database: Database, addresses: Sequence[str], projects: Iterable[str]
-) -> list[NodeRecord]:
-    """Make the cluster on first use; later, bring addresses and projects up to date.
-
-    Returns the nodes in order. Raises LabError when the number of nodes differs from the one
-    that this state folder was made with, since volumes are placed on those.
-    """
-    nodes = sorted(database.load(NodeRecord), key=lambda node: node.index)
-    put: list[Record] = []
-    if not nodes:
-        nodes = [
-            NodeRecord(uuid4(), index, f"node{index + 1}", address, NodeState.ACTIVE)
-            for index, address in enumerate(addresses)
-        ]
-        put.append(ClusterRecord(uuid4(), "lab"))
-    elif len(nodes) != len(addresses):
-        raise LabError(
-            f"this state folder holds a cluster of {len(nodes)} nodes, not {len(addresses)}; "
-            f"give {len(nodes)} nodes, or choose another --state-dir"
-        )
-    else:
-        nodes = [
-            replace(node, address=address) for node, address in zip(nodes, addresses, strict=True)
-        ]
-    database.commit([*put, *nodes, *(ProjectRecord(name) for name in ("default", *projects))])
-    return nodes

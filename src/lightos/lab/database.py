@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 
 class Database:
-    """Holds records by kind and key; opened by one process at a time."""
+    """Holds records by kind and UUID; opened by one process, used by one thread at a time."""
 
     def __init__(self, path: Path | str) -> None:
         """Open or create the file at `path` (`:memory:` in tests).
@@ -32,7 +32,7 @@ class Database:
         """
         self._path = path
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._prepare()
         except sqlite3.Error as cause:
             raise LabError(
@@ -52,22 +52,22 @@ class Database:
             )
         execute(
             "CREATE TABLE IF NOT EXISTS record "
-            "(kind TEXT, key TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+            "(kind TEXT, uuid TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, uuid)) WITHOUT ROWID"
         )
         execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
 
     def load(self, record_type: type[R]) -> list[R]:
         """Every record of one type. Raises LabError for a body that cannot be read."""
         rows = self._connection.execute(
-            "SELECT key, body FROM record WHERE kind = ? ORDER BY key", (record_type.kind,)
+            "SELECT uuid, body FROM record WHERE kind = ? ORDER BY uuid", (record_type.kind,)
         )
         records = []
-        for key, body in rows:
+        for uuid, body in rows:
             try:
                 records.append(record_type.from_json(json.loads(body)))
             except (KeyError, TypeError, ValueError) as cause:
                 raise LabError(
-                    f"{self._path} is damaged: {record_type.kind} {key} cannot be read "
+                    f"{self._path} is damaged: {record_type.kind} {uuid} cannot be read "
                     f"({cause!r}); restore the file or choose another --state-dir"
                 ) from cause
         return records
@@ -81,12 +81,12 @@ class Database:
         try:
             execute("BEGIN IMMEDIATE")
             executemany(
-                "DELETE FROM record WHERE kind = ? AND key = ?",
-                [(record.kind, record.key) for record in drop],
+                "DELETE FROM record WHERE kind = ? AND uuid = ?",
+                [(record.kind, str(record.uuid)) for record in drop],
             )
             executemany(
                 "INSERT OR REPLACE INTO record VALUES (?, ?, ?)",
-                [(r.kind, r.key, json.dumps(r.to_json(), separators=(",", ":"))) for r in put],
+                [(record.kind, str(record.uuid), json.dumps(record.to_json())) for record in put],
             )
             execute("COMMIT")
         except sqlite3.Error as cause:

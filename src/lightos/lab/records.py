@@ -55,13 +55,10 @@ def _encode(value: Any) -> Any:
 
 
 class Record:
-    """Base of the records: `kind` and `key` say where it is kept."""
+    """Base of the records: kept by `kind` and `uuid`."""
 
     kind: ClassVar[str]
-
-    @property
-    def key(self) -> str:
-        raise NotImplementedError
+    uuid: UUID
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -71,7 +68,8 @@ class Record:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
-        return cls(**{name: read(document[name]) for name, read in _decoders(cls).items()})
+        decoders = _decoders(cls)  # type: ignore[arg-type]
+        return cls(**{name: read(document[name]) for name, read in decoders.items()})
 
 
 @functools.cache
@@ -83,16 +81,8 @@ def _decoders(record_type: type[Record]) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-class _ByUuid(Record):
-    uuid: UUID
-
-    @property
-    def key(self) -> str:
-        return str(self.uuid)
-
-
 @dataclass(frozen=True)
-class ClusterRecord(_ByUuid):
+class ClusterRecord(Record):
     """The identity of the cluster; the subsystem NQN is derived from the UUID."""
 
     kind: ClassVar[str] = "cluster"
@@ -114,15 +104,12 @@ class ProjectRecord(Record):
     """A tenant's name space for volumes and snapshots."""
 
     kind: ClassVar[str] = "project"
+    uuid: UUID
     name: str
-
-    @property
-    def key(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True)
-class NodeRecord(_ByUuid):
+class NodeRecord(Record):
     """One storage node; `index` gives its place in the placement rotations."""
 
     kind: ClassVar[str] = "node"
@@ -134,7 +121,7 @@ class NodeRecord(_ByUuid):
 
 
 @dataclass(frozen=True)
-class VolumeRecord(_ByUuid):
+class VolumeRecord(Record):
     """A volume; `group_id` is its placement group, which is its ANA group."""
 
     kind: ClassVar[str] = "volume"
@@ -158,7 +145,7 @@ class VolumeRecord(_ByUuid):
 
 
 @dataclass(frozen=True)
-class SnapshotRecord(_ByUuid):
+class SnapshotRecord(Record):
     """A snapshot; it takes placement, ACL and labels from its source volume.
 
     `doomed`: made under the name of a snapshot that is still Deleting, so it ends Failed.

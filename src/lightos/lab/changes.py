@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of the cluster, one at a time: checked on the event loop, made in a worker thread.
+
+Disks are slow, so what waits for one (blocks, metadata) runs in the worker; the cluster's
+state in memory changes on the event loop only, once the change is on stable storage. Between
+the check and that moment no other change gets in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+
+from lightos.lab.database import Database
+from lightos.lab.errors import Internal
+from lightos.lab.records import Record
+
+if TYPE_CHECKING:
+    from lightos.lab.cluster import Cluster
+
+LOG = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", bound=Record, covariant=True)
+
+
+def nothing() -> None:
+    """No disk work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(Generic[R_co]):
+    """Records to write and to drop, and the work on blocks that goes with it.
+
+    `before` makes blocks before metadata names them, and `undo` removes them when the metadata
+    cannot be written. `after` changes or removes blocks once metadata says so; when it fails,
+    the records of `replaced` are written back.
+    """
+
+    put: Sequence[R_co] = ()
+    drop: Sequence[Record] = ()
+    replaced: Sequence[Record] = ()
+    before: Callable[[], None] = nothing
+    undo: Callable[[], None] = nothing
+    after: Callable[[], None] = nothing
+
+    def make(self, database: Database) -> None:
+        """Do the disk work. Raises Internal, with nothing changed, when the disk fails."""
+        self.before()
+        try:
+            database.commit(self.put, self.drop)
+        except Internal:
+            self.undo()
+            raise
+        try:
+            self.after()
+        except Internal:
+            database.commit(self.replaced)
+            raise
+
+
+class ChangeQueue:
+    """Carries out changes in the order they come, and those that fall due by themselves."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Begin to watch the clock; needs a running event loop."""
+        self._cluster = cluster
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._worker = ThreadPoolExecutor(1, "lab-changes")
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._set_timer()
+
+    async def carry_out(
+        self, operation: Callable[P, Change[R_co]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Change[R_co]:
+        """Check and make one change; it is durable and true when this returns.
+
+        `operation` is a method of the cluster. Raises what that raises, or Internal when the
+        disk fails. A cancelled caller does not cancel the change.
+        """
+        plan = functools.partial(operation, *args, **kwargs)
+        return await asyncio.shield(self._carry_out(plan))
+
+    async def _carry_out(self, plan: Callable[[], Change[R_co]]) -> Change[R_co]:
+        async with self._turn:
+            change = plan()
+            await self._loop.run_in_executor(self._worker, self._cluster.make, change)
+            self._cluster.take(change)
+            self._set_timer()
+            return change
+
+    async def _finish_due(self) -> None:
+        async with self._turn:
+            change = self._cluster.finish_due()
+            try:
+                await self._loop.run_in_executor(self._worker, self._cluster.make, change)
+            except Internal as cause:
+                LOG.error("state changes wait: %s", cause)
+                self._cluster.postpone(change)
+            else:
+                self._cluster.take(change)
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = self._cluster.seconds_to_next_due()
+        self._timer = None if delay is None else self._loop.call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        task = self._loop.create_task(self._finish_due())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Let the change in hand end, and begin no other by itself."""
+        async with self._turn:
+            if self._timer is not None:
+                self._timer.cancel()
+        await asyncio.gather(*self._tasks)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._worker.shutdown()

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each operation of the management API does with the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from lightos.api import models
+from lightos.api.routes import Route
+from lightos.api.wire import Model
+from lightos.lab.changes import ChangeQueue
+from lightos.lab.cluster import Cluster
+from lightos.lab.describe import Description
+from lightos.lab.errors import InvalidArgument
+from lightos.lab.records import NodeRecord
+
+R = TypeVar("R", bound=Model)
+
+DEFAULT_SECTOR_BYTES = 4096
+
+
+def _uuid(field: str, text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidArgument(f"{field} {text[:64]!r} is not a UUID") from None
+
+
+def _optional_uuid(field: str, text: str) -> UUID | None:
+    return _uuid(field, text) if text else None
+
+
+def _uuid_or_name(uuid: str, name: str, field: str = "UUID") -> UUID | str:
+    """What names an object: the UUID, or the name where that is empty."""
+    if uuid:
+        return _uuid(field, uuid)
+    if not name:
+        raise InvalidArgument(f"{field} and name are both empty")
+    return name
+
+
+def _checked(message: R) -> R:
+    """The message, if it keeps the limits of the contract."""
+    if violations := message.violations():
+        raise InvalidArgument("; ".join(violations))
+    return message
+
+
+def _page(limit: int) -> int:
+    if limit < 0:
+        raise InvalidArgument(f"limit {limit} is negative")
+    return min(limit or models.MAX_LIST_LIMIT, models.MAX_LIST_LIMIT)
+
+
+def _no_qos_policy(uuid: str | None, name: str | None) -> None:
+    # 404 would say that the volume does not exist.
+    if policy := uuid or name:
+        raise InvalidArgument(f"QoS policy {policy} does not exist: this lab has no QoS policies")
+
+
+class Operations:
+    """What each operation of the route table does."""
+
+    def __init__(self, description: Description, changes: ChangeQueue) -> None:
+        self._describe = description
+        self._cluster: Cluster = description.cluster
+        self._changes = changes
+        self._run: dict[str, Callable[..., Awaitable[Model]]] = {
+            "GetVersion": self._get_version,
+            "GetCluster": self._get_cluster,
+            "GetClusterInfo": self._get_cluster_info,
+            "ListNodes": self._list_nodes,
+            "GetNode": self._get_node,
+            "StartNodeInstance": self._start_node,
+            "StopNodeInstance": self._stop_node,
+            "RestartNodeInstance": self._restart_node,
+            "CreateVolume": self._create_volume,
+            "ListVolumes": self._list_volumes,
+            "GetVolume": self._get_volume,
+            "UpdateVolume": self._update_volume,
+            "DeleteVolume": self._delete_volume,
+            "RollbackVolume": self._roll_back_volume,
+            "CreateSnapshot": self._create_snapshot,
+            "ListSnapshots": self._list_snapshots,
+            "GetSnapshot": self._get_snapshot,
+            "DeleteSnapshot": self._delete_snapshot,
+        }
+
+    async def run(self, route: Route[Any, Any], message: Model, if_match: str | None) -> Model:
+        """Do what a request asks; `if_match` is the ETag of that header."""
+        operation = self._run[route.operation]
+        return await (operation(message, if_match) if route.if_match else operation(message))
+
+    async def _get_version(self, _message: models.GetVersion) -> Model:
+        return self._describe.version()
+
+    async def _get_cluster(self, _message: models.GetCluster) -> Model:
+        return self._describe.whole_cluster()
+
+    async def _get_cluster_info(self, _message: models.GetCluster) -> Model:
+        return self._describe.cluster_info()
+
+    async def _list_nodes(self, message: models.ListNodes) -> Model:
+        def wanted(node: NodeRecord) -> bool:
+            return (
+                message.name in ("", node.name)
+                and message.uuid in ("", str(node.uuid))
+                and message.failure_domain in ("", node.name)
+            )
+
+        nodes = filter(wanted, self._cluster.nodes.values())
+        return models.NodeList(nodes=tuple(map(self._describe.node, nodes)))
+
+    async def _get_node(self, message: models.GetNode) -> Model:
+        return self._describe.node(self._cluster.find_node(_uuid("UUID", message.uuid)))
+
+    async def _start_node(self, message: models.StartNode) -> Model:
+        uuid = _uuid("nodeUUID", message.node_uuid)
+        await self._changes.carry_out(self._cluster.start_node, uuid)
+        return models.NodeStarted()
+
+    async def _stop_node(self, message: models.StopNode) -> Model:
+        uuid = _uuid("nodeUUID", message.node_uuid)
+        await self._changes.carry_out(self._cluster.stop_node, uuid)
+        return models.NodeStopped()
+
+    async def _restart_node(self, message: models.RestartNode) -> Model:
+        uuid = _uuid("nodeUUID", message.node_uuid)
+        await self._changes.carry_out(self._cluster.stop_node, uuid)
+        await self._changes.carry_out(self._cluster.start_node, uuid)
+        return models.NodeRestarted()
+
+    async def _create_volume(self, message: models.CreateVolume) -> Model:
+        _checked(message)
+        _no_qos_policy(message.qos_policy_uuid, message.qos_policy_name)
+        source: UUID | str | None = None
+        if message.source_snapshot_uuid or message.source_snapshot_name:
+            source = _uuid_or_name(
+                message.source_snapshot_uuid, message.source_snapshot_name, "sourceSnapshotUUID"
+            )
+        change = await self._changes.carry_out(
+            self._cluster.create_volume,
+            message.project,
+            name=message.name,
+            size_bytes=message.size_bytes or 0,
+            replica_count=message.replica_count,
+            acl=message.acl,
+            ip_acl=message.ip_acl or (models.ALLOW_ANY,),
+            compression=message.compression,
+            sector_size_bytes=int(message.sector_size) or DEFAULT_SECTOR_BYTES,
+            source_snapshot=source,
+            labels=[(label.key, label.value) for label in message.labels],
+        )
+        return self._describe.volume(change.put[0])
+
+    async def _list_volumes(self, message: models.ListVolumes) -> Model:
+        volumes = self._cluster.list_volumes(
+            message.project or None,
+            limit=_page(message.limit),
+            offset=_optional_uuid("offsetUUID", message.offset_uuid),
+            show_all=message.show_all,
+            name=message.name or None,
+            uuid=_optional_uuid("UUID", message.uuid),
+            source_snapshot_uuid=_optional_uuid("snapshotUUID", message.snapshot_uuid),
+        )
+        return models.VolumeList(volumes=tuple(map(self._describe.volume, volumes)))
+
+    async def _get_volume(self, message: models.GetVolume) -> Model:
+        key = _uuid_or_name(message.uuid, message.name)
+        return self._describe.volume(self._cluster.find_volume(message.project or None, key))
+
+    async def _update_volume(self, message: models.UpdateVolume, if_match: str | None) -> Model:
+        key = _uuid_or_name(message.uuid, message.name)
+        for violation in message.violations():
+            if violation != "UUID is required":  # a name does as well
+                raise InvalidArgument(violation)
+        _no_qos_policy(message.qos_policy_uuid, message.qos_policy_name)
+        await self._changes.carry_out(
+            self._cluster.update_volume,
+            message.project,
+            key,
+            if_match=if_match,
+            size_bytes=message.size_bytes,
+            force=message.force,
+            acl=message.acl,
+            ip_acl=message.ip_acl,
+            compression=message.compression,
+            labels=[(label.key, label.value) for label in message.labels] or None,
+            new_name=message.new_name or None,
+        )
+        return models.VolumeUpdated()
+
+    async def _delete_volume(self, message: models.DeleteVolume, if_match: str | None) -> Model:
+        key = _uuid_or_name(message.uuid, message.name)
+        await self._changes.carry_out(
+            self._cluster.delete_volume, message.project or None, key, if_match=if_match
+        )
+        return models.VolumeDeleted()
+
+    async def _roll_back_volume(self, message: models.RollbackVolume) -> Model:
+        await self._changes.carry_out(
+            self._cluster.roll_back_volume,
+            message.project,
+            _uuid_or_name(message.uuid, message.name),
+            snapshot=_uuid_or_name(
+                message.source_snapshot_uuid, message.source_snapshot_name, "srcSnapshotUUID"
+            ),
+        )
+        return models.VolumeRolledBack()
+
+    async def _create_snapshot(self, message: models.CreateSnapshot) -> Model:
+        _checked(message)
+        kept = message.retention_time
+        change = await self._changes.carry_out(
+            self._cluster.create_snapshot,
+            message.project,
+            name=message.name,
+            source_volume=_uuid_or_name(
+                message.source_volume_uuid, message.source_volume_name, "sourceVolumeUUID"
+            ),
+            description=message.description,
+            retention_seconds=None if kept is None else kept.total_seconds(),
+        )
+        return self._describe.snapshot(change.put[0])
+
+    async def _list_snapshots(self, message: models.ListSnapshots) -> Model:
+        snapshots = self._cluster.list_snapshots(
+            message.project,
+            limit=_page(message.limit),
+            offset=_optional_uuid("offsetUUID", message.offset_uuid),
+            show_all=message.show_all,
+            name=message.name or None,
+            uuid=_optional_uuid("UUID", message.uuid),
+        )
+        return models.SnapshotList(snapshots=tuple(map(self._describe.snapshot, snapshots)))
+
+    async def _get_snapshot(self, message: models.GetSnapshot) -> Model:
+        key = _uuid_or_name(message.uuid, message.name)
+        return self._describe.snapshot(self._cluster.find_snapshot(message.project, key))
+
+    async def _delete_snapshot(self, message: models.DeleteSnapshot, if_match: str | None) -> Model:
+        key = _uuid_or_name(message.uuid, message.name)
+        await self._changes.carry_out(
+            self._cluster.delete_snapshot, message.project, key, if_match=if_match
+        )
+        return models.SnapshotDeleted()
