@@ -29,15 +29,16 @@ NAMES = {
 class OverlayFinder:
     """Finder and loader (PEP 451) for the names above."""
 
-    def find_spec(self, name, path=None, target=None):  # noqa: ARG002 - the protocol's signature
+    def find_spec(self, name, path=None, target=None):
         replacement = NAMES.get(name)
         if replacement is None:
             return None
         from importlib.machinery import ModuleSpec  # noqa: PLC0415 - not at interpreter start
 
-        return ModuleSpec(name, self, origin=replacement)
+        # A loader by its methods: importing the base class would cost every interpreter start.
+        return ModuleSpec(name, self, origin=replacement)  # type: ignore[arg-type]
 
-    def create_module(self, spec):  # noqa: ARG002
+    def create_module(self, spec):
         return None
 
     def exec_module(self, module):

@@ -1,0 +1,516 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Cinder volume driver for LightOS.
+
+Each method finds where the Cinder object lives on the cluster, decides with the pure modules of
+this package, and lets `cluster` carry the change out and confirm it. A method that returns has
+seen the result on the cluster.
+
+State shared by several cinder-volume processes is kept on the cluster and changed by ETag, so
+hosts attached at the same moment by different processes never lose each other's access. The one
+lock is beside `_take_snapshot`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cinder import coordination, interface
+from cinder.common import constants
+from cinder.i18n import _
+from cinder.volume import driver, volume_utils
+from oslo_log import log as logging
+
+from lightos.api.client import LightOSClient
+from lightos.api.errors import Forbidden, LightOSError, NotFound, Unauthorized
+from lightos.api.models import Cluster, CreateSnapshot, CreateVolume, Snapshot, UpdateVolume, Volume
+from lightos.openstack.cinder import acl, options, volume_types
+from lightos.openstack.cinder.capacity import GIB, capacity
+from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
+from lightos.openstack.cinder.connection import Connector, Fabric, attaching_host, host_of
+from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured, unusable_option
+from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, clone_snapshot_name
+from lightos.waiting import Deadline
+
+LOG = logging.getLogger(__name__)
+
+options.register()
+lightos_opts = options.lightos_opts
+
+
+@interface.volumedriver
+class LightOSVolumeDriver(driver.VolumeDriver):
+    """Volumes on a LightOS cluster, attached over NVMe/TCP.
+
+    .. code-block:: default
+
+      Version history:
+          3.0.0 - First version of the lightos-openstack distribution.
+    """
+
+    VERSION = "3.0.0"
+    # ThirdPartySystems wiki page
+    CI_WIKI_NAME = "LightbitsLabs_CI"
+    SUPPORTS_ACTIVE_ACTIVE = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.configuration.append_config_values(lightos_opts)
+        self._timeout_seconds = options.operation_timeout_seconds(
+            self.configuration.lightos_api_service_timeout
+        )
+        self._stats: dict[str, Any] = {}
+        self._cluster: ClusterOperations
+        self._fabric: Fabric
+
+    @classmethod
+    def get_driver_options(cls):
+        return lightos_opts + cls._get_oslo_driver_opts(*options.SHARED_OPTION_NAMES)
+
+    # --- start ---------------------------------------------------------------------------------
+
+    def do_setup(self, context):
+        """Make the client of the management API; nothing is sent yet."""
+        conf = self.configuration
+        if not conf.lightos_api_address:
+            raise unusable_option(
+                "lightos_api_address", "is not set; give the addresses of the management API"
+            )
+        verify = options.tls_verification(conf.driver_ssl_cert_verify, conf.driver_ssl_cert_path)
+        if not verify:
+            LOG.warning(
+                "THE LIGHTOS CLUSTER'S TLS CERTIFICATE IS NOT VERIFIED: whoever can answer at %s "
+                "can read the JWT and change volumes. Set driver_ssl_cert_verify = True, and "
+                "driver_ssl_cert_path to the CA file of the cluster.",
+                ", ".join(conf.lightos_api_address),
+            )
+        try:
+            client = LightOSClient.connect(
+                conf.lightos_api_address,
+                conf.lightos_api_port,
+                conf.lightos_jwt or "",
+                verify=verify,
+                request_timeout_seconds=conf.lightos_api_service_timeout,
+            )
+        except ValueError as error:
+            raise unusable_option("lightos_*, driver_ssl_cert_*", str(error)) from error
+        self._cluster = ClusterOperations(
+            client, snapshot_attempts=conf.lightos_api_service_snapshots_max_calls
+        )
+
+    def check_for_setup_error(self):
+        """Ask the cluster where its services are; an error names the option to check."""
+        # One try's worth of time: a cluster that is down is told now, not after all retries.
+        deadline = self._client.deadline(self.configuration.lightos_api_service_timeout)
+        try:
+            cluster = self._client.get_cluster_info(deadline)
+        except LightOSError as error:
+            raise misconfigured(error) from error
+        self._fabric = Fabric.of(cluster)
+        replicas = self.configuration.lightos_default_num_replicas
+        if 0 < cluster.current_max_replicas < replicas:
+            LOG.warning(
+                "lightos_default_num_replicas is %s, but cluster %s has room for %s replicas now",
+                replicas,
+                cluster.cluster_name or cluster.uuid,
+                cluster.current_max_replicas,
+            )
+        LOG.info("LightOS cluster %s, subsystem %s", cluster.uuid, cluster.subsystem_nqn)
+
+    @property
+    def _client(self) -> LightOSClient:
+        return self._cluster.client
+
+    def _deadline(self) -> Deadline:
+        return self._client.deadline(self._timeout_seconds)
+
+    # --- statistics and capabilities -----------------------------------------------------------
+
+    @in_cinder_terms
+    def get_volume_stats(self, refresh=False):
+        """Tell the scheduler what there is; also where hosts will find the cluster from now on."""
+        if refresh or not self._stats:
+            self._stats = self._current_stats()
+        return self._stats
+
+    def _current_stats(self) -> dict[str, Any]:
+        conf = self.configuration
+        cluster = self._read_cluster()
+        space = capacity(cluster.statistics if cluster else None)
+        stats = {
+            "volume_backend_name": conf.safe_get("volume_backend_name") or type(self).__name__,
+            "vendor_name": "LightOS Storage",
+            "driver_version": self.VERSION,
+            "storage_protocol": constants.LIGHTOS,
+            "total_capacity_gb": space.total_gib,
+            "free_capacity_gb": space.free_gib,
+            "reserved_percentage": conf.safe_get("reserved_percentage"),
+            "max_over_subscription_ratio": volume_utils.get_max_over_subscription_ratio(
+                conf.safe_get("max_over_subscription_ratio"), supports_auto=True
+            ),
+            "thin_provisioning_support": True,
+            "thick_provisioning_support": False,
+            "online_extend_support": True,
+            "multiattach": True,
+            "QoS_support": False,
+            "compression": [True, False],
+        }
+        if space.provisioned_gib is not None:
+            stats["provisioned_capacity_gb"] = space.provisioned_gib
+        return stats
+
+    def _read_cluster(self) -> Cluster | None:
+        """The cluster with its statistics; None when this token may not see them."""
+        deadline = self._deadline()
+        try:
+            cluster = self._client.get_cluster(deadline)
+        except (Forbidden, Unauthorized):
+            self._fabric = Fabric.of(self._client.get_cluster_info(deadline))
+            return None
+        fabric = Fabric.of(cluster)
+        if not fabric.discovery_services:
+            fabric = Fabric.of(self._client.get_cluster_info(deadline))
+        self._fabric = fabric
+        return cluster
+
+    def init_capabilities(self):
+        super().init_capabilities()
+        # Cinder decides by this protocol whether hosts must serialise attach and detach of a
+        # back end's volumes ("shared_targets"), and knows ours only by its transport. They must:
+        # two instances of one host share its access to a volume. The scheduler still sees
+        # "lightos", for volume types that ask for it.
+        self.capabilities["storage_protocol"] = constants.NVMEOF_TCP
+
+    def _init_vendor_properties(self):
+        properties: dict[str, dict[str, Any]] = {}
+        self._set_property(
+            properties,
+            volume_types.REPLICAS_SPEC,
+            "Number of replicas",
+            _("How many nodes hold the data of a volume."),
+            "integer",
+            minimum=volume_types.MIN_REPLICAS,
+            maximum=volume_types.MAX_REPLICAS,
+            default=self.configuration.lightos_default_num_replicas,
+        )
+        self._set_property(
+            properties,
+            volume_types.QOS_POLICY_SPEC,
+            "QoS policy",
+            _("UUID or name of the cluster's QoS policy for a volume."),
+            "string",
+        )
+        self._set_property(
+            properties,
+            volume_types.PROJECT_SPEC,
+            "Project",
+            _("Project of the cluster that a volume belongs to."),
+            "string",
+            default=DEFAULT_PROJECT,
+        )
+        return properties, "lightos"
+
+    # --- where things are ----------------------------------------------------------------------
+
+    def update_provider_info(self, volumes, snapshots):
+        """Record the project of volumes that older drivers left without, before a type changes.
+
+        Runs over all volumes at start, so it asks the cluster nothing.
+        """
+        updates = [
+            {"id": volume.id, "provider_id": str(ProviderId(self._project_of_type(volume)))}
+            for volume in volumes
+            if ProviderId.parse(volume.provider_id) is None
+        ]
+        return updates, []
+
+    def _specs(self, volume) -> volume_types.VolumeSpecs:
+        return volume_types.parse(
+            _extra_specs(volume),
+            default_replica_count=self.configuration.lightos_default_num_replicas,
+            default_compression=self.configuration.lightos_default_compression_enabled,
+        )
+
+    @staticmethod
+    def _project_of_type(volume) -> str:
+        return volume_types.project(_extra_specs(volume))
+
+    def _recorded(self, volume) -> ProviderId:
+        """Project and, when known, UUID of a volume; its type may say something else by now."""
+        return ProviderId.parse(volume.provider_id) or ProviderId(self._project_of_type(volume))
+
+    def _locate(self, volume, deadline: Deadline) -> ProviderId:
+        """Project and UUID of a volume, by name where the UUID was not recorded; NotFound."""
+        recorded = self._recorded(volume)
+        if recorded.uuid:
+            return recorded
+        found = self._client.get_volume_by_name(recorded.project, volume.name, deadline)
+        return ProviderId(recorded.project, found.uuid)
+
+    def _locate_snapshot(self, snapshot, deadline: Deadline) -> ProviderId:
+        """Project and UUID of a snapshot, which lives where its volume does; NotFound."""
+        recorded = ProviderId.parse(snapshot.provider_id)
+        if recorded and recorded.uuid:
+            return recorded
+        project = self._recorded(snapshot.volume).project
+        found = self._client.get_snapshot_by_name(project, snapshot.name, deadline)
+        return ProviderId(project, found.uuid)
+
+    # --- volumes -------------------------------------------------------------------------------
+
+    @in_cinder_terms
+    def create_volume(self, volume):
+        return self._create(volume, None, self._deadline())
+
+    @in_cinder_terms
+    def create_volume_from_snapshot(self, volume, snapshot):
+        deadline = self._deadline()
+        return self._create(volume, self._locate_snapshot(snapshot, deadline), deadline)
+
+    @in_cinder_terms
+    def create_cloned_volume(self, volume, src_vref):
+        """Clone by way of a snapshot, because the cluster makes volumes from snapshots only."""
+        deadline = self._deadline()
+        source = self._locate(src_vref, deadline)
+        snapshot = self._take_snapshot(source, clone_snapshot_name(volume.id), deadline)
+        try:
+            created = self._create(volume, ProviderId(source.project, snapshot.uuid), deadline)
+        except (LightOSError, volume_types.InvalidSpec):
+            self._drop_clone_snapshot(source.project, snapshot)
+            raise
+        self._drop_clone_snapshot(source.project, snapshot)
+        return created
+
+    def _create(self, volume, source: ProviderId | None, deadline: Deadline) -> dict[str, str]:
+        """Make a volume, empty or from a snapshot, that nobody has access to.
+
+        The volume's own `provider_id` is not looked at: Cinder copies the source's into the
+        volume that a migration makes.
+        """
+        specs = self._specs(volume)
+        closed = acl.closed(filter_addresses=self._filter_addresses)
+        request = CreateVolume(
+            name=volume.name,
+            size_bytes=volume.size * GIB,
+            replica_count=specs.replica_count,
+            compression=specs.compression,
+            acl=closed.hosts,
+            ip_acl=closed.addresses,
+            source_snapshot_uuid=source.uuid if source else "",
+            qos_policy_uuid=specs.qos_policy_uuid,
+            qos_policy_name=specs.qos_policy_name,
+        )
+        created = self._cluster.create_volume(specs.project, request, deadline)
+        return {"provider_id": str(ProviderId(specs.project, created.uuid))}
+
+    def _drop_clone_snapshot(self, project: str, snapshot: Snapshot) -> None:
+        """Delete a clone's snapshot; the clone is good, or already failed, whatever comes of it."""
+        deadline = self._client.deadline(CLEANUP_SECONDS)
+        try:
+            self._cluster.delete_snapshot(project, snapshot.uuid, deadline, cloned=True)
+        except LightOSError as error:
+            LOG.error(
+                "Could not delete snapshot %s (%s) of project %s, which only served a clone; "
+                "delete it on the cluster: %s",
+                snapshot.name,
+                snapshot.uuid,
+                project,
+                error,
+            )
+
+    @in_cinder_terms
+    def delete_volume(self, volume):
+        deadline = self._deadline()
+        try:
+            where = self._locate(volume, deadline)
+        except NotFound:
+            LOG.info("Volume %s does not exist on the cluster", volume.name)
+            return
+        self._cluster.delete_volume(where.project, where.uuid, deadline)
+
+    @in_cinder_terms
+    def extend_volume(self, volume, new_size):
+        """Grow to `new_size` GiB, attached or not; returns when the cluster shows the size."""
+        deadline = self._deadline()
+        where = self._locate(volume, deadline)
+        size_bytes = new_size * GIB
+
+        def grow(current: Volume) -> UpdateVolume | None:
+            return UpdateVolume(size_bytes=size_bytes) if current.size_bytes < size_bytes else None
+
+        self._cluster.update_volume(where.project, where.uuid, grow, deadline)
+
+    def update_migrated_volume(self, ctxt, volume, new_volume, original_volume_status):
+        """After a migration the Cinder volume goes by the name and the place of the new one."""
+        return {"_name_id": new_volume.name_id, "provider_id": new_volume.provider_id}
+
+    # --- snapshots -----------------------------------------------------------------------------
+
+    @in_cinder_terms
+    def create_snapshot(self, snapshot):
+        deadline = self._deadline()
+        source = self._locate(snapshot.volume, deadline)
+        created = self._take_snapshot(source, snapshot.name, deadline)
+        return {"provider_id": str(ProviderId(source.project, created.uuid))}
+
+    # A cluster refuses a snapshot while it takes another one of the same volume. Waiting for
+    # our turn, across all cinder-volume processes, is cheaper and surer than being refused.
+    @coordination.synchronized("lightos-snapshot-{source.uuid}")
+    def _take_snapshot(self, source: ProviderId, name: str, deadline: Deadline) -> Snapshot:
+        request = CreateSnapshot(name=name, source_volume_uuid=source.uuid)
+        return self._cluster.create_snapshot(source.project, request, deadline)
+
+    @in_cinder_terms
+    def delete_snapshot(self, snapshot):
+        deadline = self._deadline()
+        try:
+            where = self._locate_snapshot(snapshot, deadline)
+        except NotFound:
+            LOG.info("Snapshot %s does not exist on the cluster", snapshot.name)
+            return
+        self._cluster.delete_snapshot(where.project, where.uuid, deadline)
+
+    # --- attachments ---------------------------------------------------------------------------
+
+    def create_export(self, context, volume, connector):
+        """Nothing to do: every node exports every volume to the hosts in its access lists."""
+
+    def ensure_export(self, context, volume):
+        """Nothing to do, see `create_export`."""
+
+    def remove_export(self, context, volume):
+        """Nothing to do, see `create_export`."""
+
+    def validate_connector(self, connector):
+        """Refuse a host that could not use a volume, before anything is changed."""
+        attaching_host(connector, needs_address=self._filter_addresses)
+
+    @in_cinder_terms
+    def initialize_connection(self, volume, connector):
+        """Give a host access to a volume, beside those that have it."""
+        host = attaching_host(connector, needs_address=self._filter_addresses)
+        deadline = self._deadline()
+        where = self._locate(volume, deadline)
+        had_access: list[bool] = []
+
+        def admit(access: acl.Access) -> acl.Access:
+            had_access.append(host.nqn in access.hosts)
+            return acl.admit(
+                access,
+                host,
+                neighbours=self._neighbours(volume, host),
+                filter_addresses=self._filter_addresses,
+                data_addresses=self._fabric.addresses,
+            )
+
+        try:
+            self._change_access(where, admit, deadline)
+        except LightOSError:
+            if had_access and not had_access[0]:
+                self._take_back(volume, where, host)
+            raise
+        return self._fabric.connection_info(where.uuid)
+
+    @in_cinder_terms
+    def terminate_connection(self, volume, connector, **kwargs):
+        """Take a host's access away; returns whether another attachment still needs it.
+
+        No connector means every host: that is how Cinder asks for a forced detach. A connector
+        without host NQN names a host that never got access, so nothing is to be taken from it.
+        """
+        if connector is None:
+            self._revoke(volume, self._nobody)
+            return False
+        host = host_of(connector)
+        if host is None:
+            LOG.warning(
+                "Host %s has no host NQN and so no access to volume %s; nothing is changed",
+                connector.get("host"),
+                volume.name,
+            )
+            return False
+        if self._is_needed_by_another_attachment(volume, connector, host):
+            LOG.info("Host %s keeps its access to volume %s", host.nqn, volume.name)
+            return True
+        self._revoke(volume, self._without(volume, host))
+        return False
+
+    @property
+    def _filter_addresses(self) -> bool:
+        return self.configuration.lightos_use_ipacl
+
+    def _change_access(
+        self, where: ProviderId, change: Callable[[acl.Access], acl.Access], deadline: Deadline
+    ) -> None:
+        """Apply `change` to the access lists and see that the cluster has them so."""
+
+        def compute(current: Volume) -> UpdateVolume | None:
+            # A list that the cluster leaves out is in its default state.
+            before = acl.Access(current.acl or acl.NOBODY, current.ip_acl or acl.ANYONE)
+            after = change(before)
+            if after == before:
+                return None
+            return UpdateVolume(acl=after.hosts, ip_acl=after.addresses)
+
+        self._cluster.update_volume(where.project, where.uuid, compute, deadline)
+
+    def _revoke(self, volume, change: Callable[[acl.Access], acl.Access]) -> None:
+        deadline = self._deadline()
+        try:
+            where = self._locate(volume, deadline)
+            self._change_access(where, change, deadline)
+        except NotFound:
+            LOG.info("Volume %s does not exist on the cluster: nobody has access", volume.name)
+
+    def _nobody(self, access: acl.Access) -> acl.Access:
+        return acl.closed(filter_addresses=self._filter_addresses)
+
+    def _without(self, volume, host: acl.Host) -> Callable[[acl.Access], acl.Access]:
+        def dismiss(access: acl.Access) -> acl.Access:
+            return acl.dismiss(
+                access,
+                host,
+                neighbours=self._neighbours(volume, host),
+                filter_addresses=self._filter_addresses,
+            )
+
+        return dismiss
+
+    def _take_back(self, volume, where: ProviderId, host: acl.Host) -> None:
+        """Take the access of a failed attach back, so that no host has access without need."""
+        try:
+            self._change_access(
+                where, self._without(volume, host), self._client.deadline(CLEANUP_SECONDS)
+            )
+        except LightOSError as error:
+            LOG.error(
+                "Host %s may still have access to volume %s after a failed attach: %s",
+                host.nqn,
+                volume.name,
+                error,
+            )
+
+    @staticmethod
+    def _neighbours(volume, host: acl.Host) -> tuple[acl.Host, ...]:
+        """The other hosts that Cinder has attachments of the volume for."""
+        hosts = (host_of(attachment.connector) for attachment in volume.volume_attachment)
+        return tuple(other for other in hosts if other and other.nqn != host.nqn)
+
+    @staticmethod
+    def _is_needed_by_another_attachment(volume, connector: Connector, host: acl.Host) -> bool:
+        """Whether an attachment other than the one that `connector` ends is on the same host.
+
+        Cinder passes the connector as it recorded it for the attachment. One that no attachment
+        has is Cinder's own, to copy data on a host that may run instances with the volume.
+        """
+        recorded = [
+            attachment.connector
+            for attachment in volume.volume_attachment
+            if (other := host_of(attachment.connector)) and other.nqn == host.nqn
+        ]
+        return len(recorded) > (1 if connector in recorded else 0)
+
+
+def _extra_specs(volume) -> dict[str, str]:
+    """Extra specs of the volume's type; none for a volume without type."""
+    return (volume.volume_type.extra_specs or {}) if volume.volume_type_id else {}
