@@ -34,6 +34,7 @@ monkey_patch.patch()  # before anything that binds sockets or locks
 import logging as python_logging  # noqa: E402
 
 import os_brick  # noqa: E402
+import sqlalchemy  # noqa: E402
 from cheroot import wsgi as cheroot_wsgi  # noqa: E402
 from cinder import (  # noqa: E402
     i18n,
@@ -47,6 +48,7 @@ i18n.enable_lazy()
 
 from cinder.common import config as cinder_config  # noqa: E402
 from cinder.common import constants  # noqa: E402
+from cinder.db import api as database  # noqa: E402
 from cinder.image import image_utils  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
@@ -109,6 +111,21 @@ def load_configuration(config_dir: Path) -> None:
     os_brick.setup(CONF)
     if utils.concurrency_mode_threading():
         image_utils.tpool = DirectCalls
+        lock_database_per_transaction()
+
+
+def lock_database_per_transaction() -> None:
+    """Make threads queue for SQLite's write lock when a transaction begins.
+
+    A transaction that reads before it writes otherwise fails with "database is locked" as soon as
+    another one wrote in between, whatever the lock's time-out.
+    """
+
+    @sqlalchemy.event.listens_for(database.get_engine(), "before_cursor_execute", retval=True)
+    def begin_immediately(
+        _connection: object, _cursor: object, statement: str, parameters: object, *_: object
+    ) -> tuple[str, object]:
+        return ("BEGIN IMMEDIATE" if statement == "BEGIN" else statement), parameters
 
 
 def start_volume_services() -> dict[str, ColocatedService]:
