@@ -23,6 +23,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import select
 import shlex
 import signal
@@ -44,7 +45,8 @@ from testbed.network import HOST_ADDRESSES, PREFIX_LENGTH, Network
 OS_BRICK = "os_brick.initiator.connector"
 _ACCELERATION = os.environ.get("LIGHTOS_QEMU_ACCEL", "tcg,thread=multi")
 _EXIT_SECONDS = 10.0
-_CONSOLE_LINES = 15
+_CONSOLE_LINES = 40
+_TERMINAL_CODES = re.compile(r"\x1bc|\x1b\[[?0-9;]*[A-Za-z]")
 
 
 class GuestError(Exception):
@@ -408,7 +410,8 @@ class KernelHost:
         lines: list[str] = []
         for file in (self._folder / "qemu.log", self.console):
             if file.exists():
-                lines += file.read_text(errors="replace").splitlines()[-_CONSOLE_LINES:]
+                text = _TERMINAL_CODES.sub("", file.read_text(errors="replace"))
+                lines += text.splitlines()[-_CONSOLE_LINES:]
         return "\n".join(lines) or "(its console is empty)"
 
     def _qemu_command(self, image: KernelImage) -> list[str]:
@@ -434,7 +437,8 @@ class KernelHost:
         # fmt: off
         return [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
-            "-name", f"{self.network.name}-{self.name}", "-pidfile", str(self._pid_path),
+            "-uuid", self.host_id, "-name", f"{self.network.name}-{self.name}",
+            "-pidfile", str(self._pid_path),
             "-accel", _ACCELERATION, "-cpu", "max", "-smp", str(self.cpus),
             "-m", f"{self.memory_mib}M",
             "-kernel", str(image.kernel), "-initrd", str(image.initramfs),

@@ -67,6 +67,11 @@ class RamTarget:
     def start(self) -> None:
         self.host.shell(self._script(_START))
 
+    def namespace_uuid(self) -> str:
+        """The namespace's UUID, which the kernel makes up at each start."""
+        folder = f"{CONFIGFS}/nvmet/subsystems/{self.subsystem_nqn}/namespaces/1"
+        return self.host.read_file(f"{folder}/device_uuid").decode().strip()
+
     def stop(self) -> None:
         """Take the target down; connected hosts lose it. Can be repeated."""
         self.host.shell(self._script(_STOP))

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel tests need root, QEMU and the distribution's kernel package, and nothing of the machine
+but its files: one namespace, one lab and one guest serve the whole session. Where the guest
+cannot boot, every test fails; none is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lightos.api.client import LightOSClient
+from testbed import nvme
+from testbed.kernel_host import KernelHost
+from testbed.lab import Lab
+from testbed.network import HOST_ADDRESSES, Network
+from tests.kernel.volumes import Volumes
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[Network]:
+    """The session's namespace; this thread, so every socket of a test, is inside."""
+    with Network.for_this_process("test") as made, made.entered():
+        yield made
+
+
+@pytest.fixture(scope="session")
+def _powered_on(network: Network) -> Iterator[KernelHost]:
+    """The guest boots while the lab starts."""
+    host = KernelHost(network, "host1", HOST_ADDRESSES[0])
+    host.launch()
+    yield host
+    host.stop()
+
+
+@pytest.fixture(scope="session")
+def lab(
+    network: Network, _powered_on: KernelHost, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    """A healthy lab cluster of three nodes."""
+    with Lab(network, tmp_path_factory.mktemp("lab")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def host(_powered_on: KernelHost, lab: Lab) -> KernelHost:
+    """A real Linux host with nvme-tcp, at the address 192.168.75.101."""
+    _powered_on.wait_ready()
+    _powered_on.run(["modprobe", "-a", "nvme-tcp", "ext4"])
+    return _powered_on
+
+
+@pytest.fixture(scope="session")
+def second_host(network: Network, host: KernelHost) -> Iterator[KernelHost]:
+    """Another host, with an NQN and an address of its own; booted for who asks for it."""
+    with KernelHost(network, "host2", HOST_ADDRESSES[1], memory_mib=512, cpus=1) as started:
+        started.run(["modprobe", "nvme-tcp"])
+        yield started
+
+
+@pytest.fixture(scope="session")
+def client(lab: Lab) -> Iterator[LightOSClient]:
+    made = lab.client()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def volumes(client: LightOSClient) -> Iterator[Volumes]:
+    """Makes volumes, and deletes them after the test."""
+    made = Volumes(client)
+    yield made
+    made.delete_all()
+
+
+@pytest.fixture
+def connected(host: KernelHost, lab: Lab, volumes: Volumes) -> Iterator[KernelHost]:
+    """`host` with a controller on every node of the lab, found by `nvme connect-all`."""
+    nvme.connect_all(host, lab.network.node_addresses[0])
+    yield host
+    nvme.disconnect(host, lab.subsystem_nqn)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes in the cluster reach a connected kernel by asynchronous events, and I/O goes on."""
+
+import json
+
+import pytest
+
+from testbed import nvme
+from testbed.kernel_host import GuestProcess, KernelHost
+from testbed.lab import Lab
+from tests.kernel.volumes import MIB, Volumes
+
+
+def test_a_new_size_is_seen_while_the_file_system_is_in_use(
+    connected: KernelHost, volumes: Volumes
+) -> None:
+    volume = volumes.create(connected.host_nqn, size_mib=64)
+    device = nvme.wait_for_device(connected, volume.uuid)
+    connected.shell(f"mkfs.ext4 -q {device}; mkdir -p /mnt/volume; mount {device} /mnt/volume")
+    try:
+        volumes.resize(volume.uuid, 128 * MIB)
+        nvme.wait_until(
+            lambda: nvme.size_bytes(connected, device) == 128 * MIB, f"{device} has grown"
+        )
+        connected.shell(f"resize2fs {device}; head -c {80 * MIB} /dev/zero >/mnt/volume/file")
+    finally:
+        connected.shell("umount /mnt/volume")
+
+
+def test_a_volume_appears_and_disappears_with_the_acl(
+    connected: KernelHost, volumes: Volumes
+) -> None:
+    volume = volumes.create()
+    kept = volumes.create(connected.host_nqn)
+    kept_device = nvme.wait_for_device(connected, kept.uuid)
+    assert nvme.find_device(connected, volume.uuid) is None
+
+    for _ in range(2):
+        volumes.set_acl(volume.uuid, connected.host_nqn)
+        device = nvme.wait_for_device(connected, volume.uuid)
+        connected.run(["dd", f"if={device}", "of=/dev/null", "bs=4k", "count=1", "iflag=direct"])
+        volumes.set_acl(volume.uuid)
+        nvme.wait_for_no_device(connected, volume.uuid)
+    assert nvme.find_device(connected, kept.uuid) == kept_device
+
+
+def test_a_deleted_volume_disappears(connected: KernelHost, volumes: Volumes) -> None:
+    kept = volumes.create(connected.host_nqn)
+    volume = volumes.create(connected.host_nqn)
+    nvme.wait_for_device(connected, volume.uuid)
+    volumes.delete(volume.uuid)
+    nvme.wait_for_no_device(connected, volume.uuid)
+    assert nvme.find_device(connected, kept.uuid)
+
+
+def test_the_loss_of_the_primary_node_costs_no_io(
+    connected: KernelHost, lab: Lab, volumes: Volumes
+) -> None:
+    volume = volumes.create(connected.host_nqn)
+    device = _device_with_three_paths(connected, volume.uuid)
+    fio = _start_fio(connected, device, seconds=16)
+    lost = lab.node_name(volume.primary_node_uuid)
+
+    lab.stop_node(lost)
+    try:
+        nvme.wait_until(
+            lambda: volumes.get(volume.uuid).primary_node_uuid != volume.primary_node_uuid,
+            f"another primary than {lost}",
+        )
+        nvme.wait_until(
+            lambda: (
+                lab.node_address(volumes.get(volume.uuid).primary_node_uuid)
+                in _optimized(connected, device)
+            ),
+            "the path to the new primary is optimized",
+        )
+        _expect_progress(fio)
+    finally:
+        lab.start_node(lost)
+    job = _finish_fio(fio)
+    assert job["error"] == 0
+    assert job["write"]["total_ios"] > 0
+    nvme.wait_until(
+        lambda: [p.controller_state for p in nvme.paths(connected, device)] == ["live"] * 3,
+        f"three live paths again after the start of {lost}",
+    )
+
+
+def test_io_waits_for_a_node_that_is_cut_off_and_then_goes_on(
+    connected: KernelHost, lab: Lab, volumes: Volumes
+) -> None:
+    volume = volumes.create(connected.host_nqn)
+    device = _device_with_three_paths(connected, volume.uuid)
+    address = lab.node_address(volume.primary_node_uuid)
+    fio = _start_fio(connected, device, seconds=8)
+    lab.network.remove_address(address)
+    try:
+        nvme.wait_until(
+            lambda: any(
+                path.address == address and path.controller_state != "live"
+                for path in nvme.paths(connected, device)
+            ),
+            f"the path to {address} is found dead by keep alive",
+            timeout_seconds=60,
+        )
+    finally:
+        lab.network.add_address(address)
+    assert _finish_fio(fio)["error"] == 0
+
+
+@pytest.mark.parametrize("stopped", [0, 1, 2])
+def test_discovery_works_while_any_one_node_is_stopped(
+    host: KernelHost, lab: Lab, volumes: Volumes, stopped: int
+) -> None:
+    volumes.create(host.host_nqn)
+    nodes = lab.info["nodes"]
+    rest = [node["address"] for node in nodes if node is not nodes[stopped]]
+    lab.stop_node(nodes[stopped]["name"])
+    try:
+        log = nvme.nvme_json(host, "discover", "-t", "tcp", "-a", rest[0], "-s", "8009")
+    finally:
+        lab.start_node(nodes[stopped]["name"])
+    subsystems = [r["traddr"] for r in log["records"] if r["subtype"] == "nvme subsystem"]
+    assert sorted(subsystems) == rest
+
+
+def _device_with_three_paths(host: KernelHost, volume_uuid: str) -> str:
+    device = nvme.wait_for_device(host, volume_uuid)
+    nvme.wait_until(lambda: len(nvme.paths(host, device)) == 3, f"three paths of {device}")
+    return device
+
+
+def _optimized(host: KernelHost, device: str) -> list[str]:
+    return [p.address for p in nvme.paths(host, device) if p.ana_state == "optimized"]
+
+
+def _start_fio(host: KernelHost, device: str, *, seconds: int) -> GuestProcess:
+    fio = host.popen(
+        [
+            *("fio", "--name=failover", f"--filename={device}", "--direct=1", "--bs=4k"),
+            *("--ioengine=libaio", "--iodepth=4", "--rw=randwrite", "--size=16m"),
+            *("--verify=crc32c", "--verify_backlog=256", "--verify_fatal=1"),
+            *("--time_based", f"--runtime={seconds}", "--output-format=json"),
+        ]
+    )
+    nvme.wait_until(lambda: _sectors_written(host, device) > 0, f"fio writes to {device}")
+    return fio
+
+
+def _expect_progress(fio: GuestProcess) -> None:
+    assert fio.poll() is None, f"fio has ended already: {fio.stderr}{fio.stdout}"
+
+
+def _finish_fio(fio: GuestProcess) -> dict:
+    return json.loads(fio.wait(120).stdout)["jobs"][0]
+
+
+def _sectors_written(host: KernelHost, device: str) -> int:
+    return int(host.read_file(f"/sys/block/{device.removeprefix('/dev/')}/stat").split()[6])
