@@ -124,13 +124,13 @@ def usable(addresses: Iterable[str]) -> tuple[str, ...]:
 
 
 def nearest_first(addresses: Iterable[str], data_addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """Sorted by how many leading bits they share with a data address, then by number."""
+    """Sorted by the smallest subnet shared with a data address, then by number."""
     targets = [target for target in map(_parse, data_addresses) if target is not None]
 
     def rank(text: str) -> tuple[int, int, int]:
         address = ipaddress.ip_address(text)
-        shared_bits = max((_shared_bits(address, target) for target in targets), default=0)
-        return -shared_bits, address.version, int(address)
+        host_bits = min((_host_bits(address, target) for target in targets), default=0)
+        return host_bits, address.version, int(address)
 
     return tuple(sorted(addresses, key=rank))
 
@@ -173,7 +173,8 @@ def _parse(text: str) -> IPAddress | None:
         return None
 
 
-def _shared_bits(one: IPAddress, other: IPAddress) -> int:
+def _host_bits(one: IPAddress, other: IPAddress) -> int:
+    """Bits that the smallest subnet with both leaves to its hosts."""
     if one.version != other.version:
-        return -1
-    return one.max_prefixlen - (int(one) ^ int(other)).bit_length()
+        return ipaddress.IPV6LENGTH + 1
+    return (int(one) ^ int(other)).bit_length()

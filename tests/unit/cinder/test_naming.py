@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""provider_id and names, as the incumbent has them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightos.openstack.cinder.naming import ProviderId, clone_snapshot_name
+
+UUID = "7d1f0f2f-1c1c-4d57-9a83-0d2c3d1a8a52"
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("default", ProviderId("default")),
+        (f"default {UUID}", ProviderId("default", UUID)),
+        (None, None),
+        ("", None),
+        ("default a b", None),
+    ],
+)
+def test_parse(text, parsed):
+    assert ProviderId.parse(text) == parsed
+
+
+@given(
+    st.from_regex(r"[a-z0-9][a-z0-9.-]{0,20}", fullmatch=True), st.uuids().map(str) | st.just("")
+)
+def test_what_is_written_is_read_back(project, uuid):
+    written = ProviderId(project, uuid)
+    assert ProviderId.parse(str(written)) == written
+
+
+def test_clone_snapshot_name():
+    assert clone_snapshot_name(UUID) == f"for_clone_{UUID}"
