@@ -66,8 +66,8 @@ def operations(document: Mapping[str, Any]) -> dict[str, Facts]:
 
 def _operation_facts(document: Mapping[str, Any], operation: Any) -> Iterator[tuple[str, Any]]:
     yield "tags", operation.get("tags")
-    for parameter in operation.get("parameters", ()):
-        parameter = _resolved(document, parameter)
+    for given in operation.get("parameters", ()):
+        parameter = _resolved(document, given)
         where = f"{parameter['in']} parameter {parameter['name']}"
         yield f"{where} required", parameter.get("required", False)
         yield from _schema_facts(document, parameter["schema"], where, ())

@@ -199,6 +199,7 @@ def _write_timestamp(value: datetime) -> str:
 
 
 _DURATION = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s", re.ASCII)
+_LONGEST_DURATION_SECONDS = 315_576_000_000  # google.protobuf.Duration
 
 
 def _read_duration(value: JSON) -> timedelta:
@@ -206,11 +207,10 @@ def _read_duration(value: JSON) -> timedelta:
     if match is None:
         raise WireError(f"expected a duration such as 3600s, got {value[:40]!r}")
     sign, seconds, fraction = match.groups()
+    if int(seconds) > _LONGEST_DURATION_SECONDS:
+        raise WireError(f"the duration {value} is too long")
     micro = (fraction or "").ljust(6, "0")[:6]
-    try:
-        length = timedelta(seconds=int(seconds), microseconds=int(micro))
-    except OverflowError:
-        raise WireError(f"the duration {value} is too long") from None
+    length = timedelta(seconds=int(seconds), microseconds=int(micro))
     return -length if sign else length
 
 
@@ -294,9 +294,10 @@ def enumeration(members: type[WireEnum], *, unknown: WireEnum | None = None) -> 
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise _expected("an enum name", value)
         member = names.get(value) if isinstance(value, str) else numbers.get(value)
-        if member is None and unknown is None:
+        member = unknown if member is None else member
+        if member is None:
             raise WireError(f"{str(value)[:40]!r} is none of {', '.join(names)}")
-        return member or unknown  # type: ignore[return-value]
+        return member
 
     def write(value: WireEnum) -> str:
         return value.wire_name
