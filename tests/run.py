@@ -59,7 +59,8 @@ def run(kind: str) -> Outcome:
 def main(kinds: list[str]) -> int:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
-        print(f"usage: python -m tests.run KIND..., KIND one of {', '.join(KINDS)}", file=sys.stderr)
+        usage = f"usage: python -m tests.run KIND..., KIND one of {', '.join(KINDS)}"
+        print(usage, file=sys.stderr)
         return 2
     outcomes = [run(kind) for kind in kinds]
     table = Table("tests", "ran", "passed", "failed", "skipped", "seconds", title="Tests")
