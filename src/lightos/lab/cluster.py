@@ -60,7 +60,6 @@ MAX_NAMESPACES = 16384
 multipath off for a controller whose log page does not fit one transfer (MDTS)."""
 
 CONTROLLER_IDS_PER_NODE = 4096
-MAX_NODES = 15
 FAILED_KEPT_SECONDS = 60.0
 """A Failed object cannot be deleted; the cluster drops it by itself after this time."""
 

@@ -13,30 +13,41 @@ from lightos.lab.records import ClusterRecord, NodeRecord, NodeState, ProjectRec
 
 CLUSTER_NAME = "lab"
 DEFAULT_PROJECT = "default"
+DEFAULT_NODES = 3
+
+
+def loopback_addresses(count: int) -> list[str]:
+    """127.0.0.1 upwards; Linux answers on all of 127.0.0.0/8."""
+    return [f"127.0.0.{host}" for host in range(1, count + 1)]
 
 
 def found_cluster(
-    database: Database, addresses: Sequence[str], projects: Iterable[str] = ()
+    database: Database,
+    *,
+    node_count: int | None = None,
+    addresses: Sequence[str] | None = None,
+    projects: Iterable[str] = (),
 ) -> None:
     """Make the cluster on first use; later, bring addresses and projects up to date.
 
-    Raises LabError when there are not as many nodes as the cluster was made with, since
-    volumes are placed on those.
+    What is not given stays as it is, at first three nodes on loopback. Raises LabError when
+    there are not as many nodes as the cluster was made with, since volumes are placed on those.
     """
-    put: list[Record] = []
+    count = len(addresses) if addresses else node_count
     nodes = sorted(database.load(NodeRecord), key=lambda node: node.index)
+    put: list[Record] = []
     if not nodes:
         put.append(ClusterRecord(uuid4(), CLUSTER_NAME))
         put += [
             NodeRecord(uuid4(), index, f"node{index + 1}", address, NodeState.ACTIVE)
-            for index, address in enumerate(addresses)
+            for index, address in enumerate(addresses or loopback_addresses(count or DEFAULT_NODES))
         ]
-    elif len(nodes) != len(addresses):
+    elif count not in (None, len(nodes)):
         raise LabError(
-            f"the state folder holds a cluster of {len(nodes)} nodes, not {len(addresses)}: "
-            f"give {len(nodes)} addresses, or choose another --state-dir"
+            f"the state folder holds a cluster of {len(nodes)} nodes, not {count}: "
+            f"start it with {len(nodes)}, or choose another --state-dir"
         )
-    else:
+    elif addresses:
         put += [
             replace(node, address=address) for node, address in zip(nodes, addresses, strict=True)
         ]

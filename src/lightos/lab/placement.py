@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 MAX_REPLICAS = 3
+MAX_NODES = 15
+"""Each node has 4096 of the 65520 controller ids."""
 
 
 @dataclass(frozen=True)

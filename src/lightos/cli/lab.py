@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lightos lab`: start, look at and end a lab cluster, and stop and start its nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightos.lab.errors import Internal, LabError
+from lightos.lab.founding import DEFAULT_NODES
+from lightos.lab.placement import MAX_NODES
+from lightos.lab.state_folder import NotRunning, StateFolder
+from lightos.lab.validation import valid_project_name
+from lightos.waiting import Deadline, DeadlineExpired, poll_until
+
+PORT = click.IntRange(1, 65535)
+POLL_SECONDS = 0.1
+CONNECT_SECONDS = 2.0
+DOWN_SECONDS = 60.0
+NODE_SECONDS = 60.0
+DEFAULT_TRANSITION_MS = 200
+DEFAULT_FAILBACK_SECONDS = 12.0
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (LabError, Internal) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        fix = "; free space on that disk" if error.errno == 28 else ""
+        raise click.ClickException(f"{error}{fix}") from error
+
+
+def _state_dir(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--state-dir",
+        "folder",
+        metavar="DIR",
+        callback=lambda _context, _parameter, value: (
+            StateFolder(Path(value).absolute()) if value else StateFolder.default()
+        ),
+        help="Where the cluster is kept.  [default: $XDG_STATE_HOME/lightos-lab]",
+    )(function)
+
+
+def _split(value: str | None) -> tuple[str, ...]:
+    return tuple(word for word in (value or "").replace(",", " ").split() if word)
+
+
+def _addresses(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    addresses = []
+    for word in _split(value):
+        try:
+            addresses.append(str(ipaddress.ip_address(word)))
+        except ValueError:
+            raise click.BadParameter(f"{word!r} is not an IP address.") from None
+    if not 1 <= len(addresses) <= MAX_NODES:
+        raise click.BadParameter(f"give 1 to {MAX_NODES} addresses, one per node.")
+    if len(set(addresses)) != len(addresses):
+        raise click.BadParameter("every node needs an address of its own.")
+    return tuple(addresses)
+
+
+def _projects(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[str, ...]:
+    for name in _split(value):
+        if not valid_project_name(name):
+            raise click.BadParameter(
+                f"{name!r} is not a project name: lower-case letters, digits, dots and dashes."
+            )
+    return _split(value)
+
+
+def _check_reach(addresses: tuple[str, ...] | None, allow_public: bool) -> None:
+    for text in addresses or ():
+        address = ipaddress.ip_address(text)
+        if address.is_unspecified or address.is_multicast:
+            raise click.UsageError(f"{text} is no address of one node.")
+        if not (allow_public or address.is_loopback or address.is_private):
+            raise click.UsageError(
+                f"{text} is a public address, and the lab is not made for open networks: choose a "
+                "loopback or private one, or add --allow-public-addresses."
+            )
+
+
+@click.group()
+def lab() -> None:
+    """A LightOS-compatible cluster on this machine."""
+
+
+@lab.command()
+@click.option(
+    "--nodes",
+    "node_count",
+    type=click.IntRange(1, MAX_NODES),
+    help=f"How many storage nodes.  [default: {DEFAULT_NODES}]",
+)
+@click.option(
+    "--addresses",
+    metavar="A,B,C",
+    callback=_addresses,
+    help="One address per node.  [default: 127.0.0.1, 127.0.0.2, ...]",
+)
+@_state_dir
+@click.option("--api-port", type=PORT, default=443, show_default=True)
+@click.option("--discovery-port", type=PORT, default=8009, show_default=True)
+@click.option("--nvme-port", type=PORT, default=4420, show_default=True)
+@click.option(
+    "--transition-ms",
+    type=click.IntRange(0, 3_600_000),
+    default=DEFAULT_TRANSITION_MS,
+    show_default=True,
+    help="How long a change of state takes.",
+)
+@click.option(
+    "--failback-seconds",
+    type=click.FloatRange(0, 3600),
+    default=DEFAULT_FAILBACK_SECONDS,
+    show_default=True,
+    help="After its start, how long a node waits for hosts before it is primary again.",
+)
+@click.option(
+    "--projects",
+    metavar="A,B",
+    callback=_projects,
+    help="Projects to have beside `default`.",
+)
+@click.option("--allow-public-addresses", is_flag=True, help="Listen on open networks, too.")
+@click.option("--detach", is_flag=True, help="Return once it is ready; it goes on by itself.")
+@click.option("--ready-fd", type=int, hidden=True)
+def up(
+    *,
+    node_count: int | None,
+    addresses: tuple[str, ...] | None,
+    folder: StateFolder,
+    api_port: int,
+    discovery_port: int,
+    nvme_port: int,
+    transition_ms: int,
+    failback_seconds: float,
+    projects: tuple[str, ...],
+    allow_public_addresses: bool,
+    detach: bool,
+    ready_fd: int | None,
+) -> None:
+    """Start a cluster, or resume the one in the state folder."""
+    if addresses and node_count not in (None, len(addresses)):
+        raise click.UsageError(f"{len(addresses)} --addresses do not fit --nodes {node_count}.")
+    if len({api_port, discovery_port, nvme_port}) < 3:
+        raise click.UsageError("--api-port, --discovery-port and --nvme-port must differ.")
+    _check_reach(addresses, allow_public_addresses)
+    with _one_line_errors():
+        if detach:
+            _say_ready(_start_detached(folder), folder)
+            return
+        from lightos.lab.process import LabOptions, run_lab  # noqa: PLC0415
+
+        options = LabOptions(
+            folder=folder,
+            node_count=node_count,
+            addresses=addresses,
+            projects=projects,
+            api_port=api_port,
+            discovery_port=discovery_port,
+            nvme_port=nvme_port,
+            transition_seconds=transition_ms / 1000,
+            failback_seconds=failback_seconds,
+        )
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+        def ready(description: dict[str, Any]) -> None:
+            if ready_fd is None:
+                _say_ready(description, folder)
+            else:
+                with open(ready_fd, "w", encoding="utf-8") as pipe:
+                    json.dump(description, pipe)
+
+        asyncio.run(run_lab(options, ready))
+
+
+def _start_detached(folder: StateFolder) -> dict[str, Any]:
+    """Run this same command in a session of its own, and wait until it is ready or fails."""
+    folder.make()
+    if pid := folder.running_pid():
+        raise LabError(
+            f"a lab already runs on {folder.path} (pid {pid}): "
+            f"end it with `lightos lab down --state-dir {folder.path}`"
+        )
+    reading, writing = os.pipe()
+    arguments = [word for word in sys.argv[1:] if word != "--detach"]
+    command = [sys.executable, "-m", "lightos.cli.main", *arguments, f"--ready-fd={writing}"]
+    with open(folder.log, "ab") as log:
+        begin = log.tell()
+        child = subprocess.Popen(  # noqa: S603 - this very command
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=(writing,),
+        )
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        said = pipe.read()
+    if said:
+        description: dict[str, Any] = json.loads(said)
+        return description
+    status = child.wait()
+    with open(folder.log, encoding="utf-8", errors="replace") as log_text:
+        log_text.seek(begin)
+        last = (log_text.read().strip().splitlines() or [""])[-1].removeprefix("lightos: ")
+    raise LabError(last or f"the lab ended at start with status {status}; see {folder.log}")
+
+
+def _say_ready(description: dict[str, Any], folder: StateFolder) -> None:
+    nodes = ", ".join(node["address"] for node in description["nodes"])
+    click.echo(
+        f"Lab is ready: {len(description['nodes'])} nodes ({nodes}), API port "
+        f"{description['api_port']}, pid {description['pid']}; {folder.description}"
+    )
+
+
+@lab.command()
+@_state_dir
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(folder: StateFolder, as_json: bool) -> None:
+    """Show nodes, health and capacity of the running cluster."""
+    from lightos.lab.control import ControlClient  # noqa: PLC0415
+
+    with _one_line_errors():
+        description = folder.require_running()
+        with ControlClient(folder) as control:
+            nodes, cluster = control.nodes(), control.cluster()
+    if as_json:
+        reply = {
+            "lab": description,
+            "nodes": [node.to_wire() for node in nodes],
+            "cluster": cluster.to_wire(),
+        }
+        click.echo(json.dumps(reply, indent=2))
+        return
+    from lightos.cli.lab_table import print_status  # noqa: PLC0415
+
+    print_status(description, nodes, cluster)
+
+
+@lab.command()
+@_state_dir
+def down(folder: StateFolder) -> None:
+    """End the running cluster; its volumes stay in the state folder."""
+    with _one_line_errors():
+        pid = folder.running_pid()
+        if pid is None:
+            folder.clear()
+            click.echo(f"No lab runs on {folder.path}.")
+            return
+        if not pid:
+            raise LabError(f"the lab on {folder.path} is only starting; try again")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        _wait(
+            lambda: folder.running_pid() is None,
+            DOWN_SECONDS,
+            f"the lab (pid {pid}) did not end; see {folder.log}",
+        )
+    click.echo(f"Lab ended; `lightos lab up --state-dir {folder.path}` resumes it.")
+
+
+@lab.command()
+@_state_dir
+@click.option("--timeout", "timeout_seconds", type=click.FloatRange(0), default=60.0)
+def wait(folder: StateFolder, timeout_seconds: float) -> None:
+    """Return once the cluster is ready: every active node answers on all its ports."""
+    from lightos.lab.control import ControlClient  # noqa: PLC0415
+
+    def ready() -> bool:
+        try:
+            description = folder.require_running()
+        except NotRunning:
+            return False
+        with ControlClient(folder) as control:
+            active = {node.uuid for node in control.nodes() if node.state.wire_name == "Active"}
+        return all(
+            _answers(node["address"], description[port])
+            for node in description["nodes"]
+            if node["uuid"] in active
+            for port in ("api_port", "discovery_port", "nvme_port")
+        )
+
+    with _one_line_errors():
+        _wait(ready, timeout_seconds, f"the lab on {folder.path} is not ready; see {folder.log}")
+    click.echo("Lab is ready.")
+
+
+@lab.group()
+def node() -> None:
+    """Stop and start storage nodes."""
+
+
+@node.command("stop")
+@click.argument("name")
+@_state_dir
+def stop_node(name: str, folder: StateFolder) -> None:
+    """End a node's services; its volumes go on at their next replica."""
+    _change_node(name, folder, "Inactive")
+    click.echo(f"Node {name} is stopped.")
+
+
+@node.command("start")
+@click.argument("name")
+@_state_dir
+def start_node(name: str, folder: StateFolder) -> None:
+    """Start a stopped node."""
+    _change_node(name, folder, "Active")
+    click.echo(f"Node {name} is active.")
+
+
+def _change_node(name: str, folder: StateFolder, wanted: str) -> None:
+    """Stop or start a node, and see that its ports say the same."""
+    from lightos.lab.control import ControlClient  # noqa: PLC0415
+
+    active = wanted == "Active"
+    with _one_line_errors():
+        description = folder.require_running()
+        address = next((n["address"] for n in description["nodes"] if n["name"] == name), "")
+        with ControlClient(folder) as control:
+            uuid = control.node_named(name).uuid
+            (control.start_node if active else control.stop_node)(uuid)
+
+            def done() -> bool:
+                return control.node_named(name).state.wire_name == wanted and all(
+                    _answers(address, description[port]) is active
+                    for port in ("api_port", "discovery_port", "nvme_port")
+                )
+
+            _wait(done, NODE_SECONDS, f"node {name} did not become {wanted}; see {folder.log}")
+
+
+@lab.command()
+@_state_dir
+@click.option("--project", default="system", show_default=True)
+@click.option("--role", default=None, help="[default: cluster-admin for system, else admin]")
+@click.option("--valid-seconds", type=int, default=86400, show_default=True)
+def token(folder: StateFolder, project: str, role: str | None, valid_seconds: int) -> None:
+    """Print a new API token, for example one that expires soon."""
+    from lightos.lab.auth import ADMIN, CLUSTER_ADMIN, SYSTEM, Authority  # noqa: PLC0415
+    from lightos.lab.process import now  # noqa: PLC0415
+
+    with _one_line_errors():
+        key = folder.tokens / "key.pem"
+        if not key.exists():
+            raise LabError(f"{folder.path} holds no lab; start one with `lightos lab up`")
+        role = role or (CLUSTER_ADMIN if project == SYSTEM else ADMIN)
+        valid = timedelta(seconds=valid_seconds)
+        click.echo(Authority.at(key).issue(project, role, now=now(), valid=valid))
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait(reached: Callable[[], bool], seconds: float, failure: str) -> None:
+    try:
+        poll_until(
+            lambda: True if reached() else None,
+            deadline=Deadline(seconds),
+            intervals=[POLL_SECONDS],
+        )
+    except DeadlineExpired:
+        raise LabError(f"{failure} (waited {seconds:g} s)") from None

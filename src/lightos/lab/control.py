@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The management API over the lab's control socket, for whoever owns its state folder."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from lightos.api import models, routes
+from lightos.api.routes import Route
+from lightos.api.wire import Model
+from lightos.lab.errors import LabError
+from lightos.lab.state_folder import StateFolder
+
+TIMEOUT_SECONDS = 30.0
+
+Q = TypeVar("Q", bound=Model)
+A = TypeVar("A", bound=Model)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, folder: StateFolder) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
+        self._folder = folder
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        with self._folder.control_address() as path:
+            self.sock.connect(path)
+
+
+class ControlClient:
+    """Calls a running lab as its administrator, without TLS and token."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._folder = folder
+        self._connection = _UnixConnection(folder)
+
+    def call(self, route: Route[Q, A], request: Q) -> A:
+        """Make one call. LabError when the lab does not answer or refuses."""
+        body = route.body(request)
+        try:
+            self._connection.request(
+                route.method,
+                route.address(request),
+                None if body is None else json.dumps(body),
+                {"Content-Type": "application/json"},
+            )
+            response = self._connection.getresponse()
+            content: Any = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as cause:
+            self._connection.close()
+            raise LabError(
+                f"the lab on {self._folder.path} does not answer ({cause}); see {self._folder.log}"
+            ) from cause
+        if response.status != http.client.OK:
+            raise LabError(str(content.get("message", content)))
+        return route.reply.from_wire(content)
+
+    def nodes(self) -> tuple[models.Node, ...]:
+        return self.call(routes.LIST_NODES, models.ListNodes()).nodes
+
+    def node_named(self, name: str) -> models.Node:
+        """LabError for a name that no node has; it lists those there are."""
+        nodes = self.nodes()
+        for node in nodes:
+            if node.name == name:
+                return node
+        raise LabError(f"there is no node {name}; nodes are {', '.join(n.name for n in nodes)}")
+
+    def cluster(self) -> models.Cluster:
+        return self.call(routes.GET_CLUSTER, models.GetCluster())
+
+    def stop_node(self, uuid: str) -> None:
+        self.call(routes.STOP_NODE, models.StopNode(node_uuid=uuid))
+
+    def start_node(self, uuid: str) -> None:
+        self.call(routes.START_NODE, models.StartNode(node_uuid=uuid))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()

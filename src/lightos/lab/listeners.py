@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening sockets, with errors that say what to do, and the HTTP server on top of one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from lightos.lab.certificates import CertificateFiles
+from lightos.lab.errors import LabError
+from lightos.lab.state_folder import StateFolder
+
+BACKLOG = 256
+KEEP_ALIVE_SECONDS = 60
+GRACE_SECONDS = 2
+
+
+def tcp_listener(address: str, port: int, option: str) -> socket.socket:
+    """Listen on an address. LabError names the fix, `option` being what sets the port."""
+    version = ipaddress.ip_address(address.partition("%")[0]).version
+    listener = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+    except OSError as cause:
+        listener.close()
+        raise LabError(_explained(cause, address, port, option)) from cause
+    listener.setblocking(False)
+    return listener
+
+
+def check_tcp_port(address: str, port: int, option: str) -> None:
+    """Raise the LabError that listening there would meet now."""
+    tcp_listener(address, port, option).close()
+
+
+def _explained(error: OSError, address: str, port: int, option: str) -> str:
+    where = f"port {port} on {address}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where} is in use: end the process that has it, or choose another {option}"
+        case errno.EADDRNOTAVAIL:
+            return (
+                f"address {address} is not on this machine: add it "
+                f"(`ip address add {address} dev ...`) or choose other --addresses"
+            )
+        case errno.EACCES | errno.EPERM:
+            return f"no permission for {where}: run as root, or choose {option} above 1023"
+    return f"cannot listen on {where}: {error.strerror}"
+
+
+def control_listener(folder: StateFolder) -> socket.socket:
+    """The unix socket in the state folder; only its owner can connect."""
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        with folder.control_address() as path:
+            listener.bind(path)
+    finally:
+        os.umask(before)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves signals to its owner, and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """An ASGI application behind one listening socket."""
+
+    def __init__(self, server: _Server, task: asyncio.Task[None]) -> None:
+        self._server = server
+        self._task = task
+
+    @classmethod
+    async def start(
+        cls, application: ASGIApp, listener: socket.socket, tls: CertificateFiles | None = None
+    ) -> HttpServer:
+        """Serve from now on; HTTPS with `tls`."""
+        config = uvicorn.Config(
+            application,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=tls.server if tls else None,
+            ssl_keyfile=tls.server_key if tls else None,
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve([listener]))
+        await server.serving.wait()
+        return cls(server, task)
+
+    async def close(self) -> None:
+        """Answer what is in hand, then close the listener and every connection."""
+        self._server.should_exit = True
+        await self._task
