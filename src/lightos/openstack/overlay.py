@@ -53,7 +53,12 @@ def enabled() -> bool:
     return os.environ.get(SWITCH) != "0"
 
 
+def installed() -> bool:
+    """Whether the names resolve to ours in this process."""
+    return any(isinstance(finder, OverlayFinder) for finder in sys.meta_path)
+
+
 def install() -> None:
     """Called by `lightos_overlay.pth` at interpreter start. Doing it twice changes nothing."""
-    if enabled() and not any(isinstance(finder, OverlayFinder) for finder in sys.meta_path):
+    if enabled() and not installed():
         sys.meta_path.insert(0, OverlayFinder())
