@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "lightos-openstack"
-copyright = "the lightos-openstack contributors, Apache-2.0"  # noqa: A001 - the name Sphinx reads
+copyright = "the lightos-openstack contributors, Apache-2.0"
 release = distribution_version("lightos-openstack")
 extensions = ["generated_tables"]
 html_theme = "furo"
