@@ -68,11 +68,12 @@ def _kernel_image(folder: Path) -> KernelImage:
     if not kernels:
         raise KernelImageError(f"no kernel in {unpacked}/boot: remove {unpacked} and try again")
     release = kernels[-1].name.removeprefix("vmlinuz-")
-    lib = unpacked / ("usr/lib" if (unpacked / "usr/lib/modules").exists() else "lib")
-    initramfs = folder / f"initramfs-{release}.cpio"
-    modules = lib / "modules" / release
+    merged = (unpacked / "usr/lib/modules" / release / "kernel").exists()
+    base = unpacked / "usr" if merged else unpacked
+    modules = base / "lib/modules" / release
     if not (modules / "modules.dep").exists():
-        _run(["depmod", "-b", str(lib.parent), release])
+        _run(["depmod", "-b", str(base), release])
+    initramfs = folder / f"initramfs-{release}.cpio"
     newest_source = max(Path(__file__).stat().st_mtime, _INIT.stat().st_mtime)
     if not initramfs.exists() or initramfs.stat().st_mtime < newest_source:
         _build_initramfs(modules, initramfs)
@@ -88,24 +89,25 @@ def _fetch(target: Path) -> None:
     distribution = platform.freedesktop_os_release()["ID"]
     if distribution not in _KERNEL_METAPACKAGE:
         raise KernelImageError(f"no kernel package known for {distribution}: use Debian or Ubuntu")
-    packages = _packages(_KERNEL_METAPACKAGE[distribution])
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        _run(["apt-get", "download", "-q", *packages], cwd=scratch)
+        try:
+            _download(_KERNEL_METAPACKAGE[distribution], scratch)
+        except KernelImageError:  # package lists are missing, or older than the archive
+            _run(["apt-get", "update", "-q"])
+            _download(_KERNEL_METAPACKAGE[distribution], scratch)
         unpacked = Path(scratch) / "unpacked"
         for package in sorted(Path(scratch).glob("*.deb")):
             _run(["dpkg", "-x", str(package), str(unpacked)])
         unpacked.rename(target)
 
 
-def _packages(metapackage: str) -> list[str]:
-    """Names of the packages that hold the kernel and its modules."""
-    found = _kernel_dependencies([metapackage])
-    if not found:
-        _run(["apt-get", "update", "-q"])
-        found = _kernel_dependencies([metapackage])
-    if not found:
+def _download(metapackage: str, folder: str) -> None:
+    """Fetch the packages that hold the kernel and its modules."""
+    packages = _kernel_dependencies([metapackage])
+    if not packages:
         raise KernelImageError(f"apt knows no kernel package behind {metapackage}")
-    return sorted(found | _kernel_dependencies(found))
+    packages |= _kernel_dependencies(packages)
+    _run(["apt-get", "download", "-q", *sorted(packages)], cwd=folder)
 
 
 def _kernel_dependencies(packages: Iterable[str]) -> set[str]:
