@@ -104,7 +104,7 @@ class DiscoveryFile:
     errors: tuple[LineError, ...] = ()
 
 
-def validated_nqn(value: str, kind: str = "NQN") -> str:
+def validated_nqn(value: object, kind: str = "NQN") -> str:
     """Return `value` if it is an NVMe Qualified Name, else raise `InvalidEntry`."""
     if not isinstance(value, str) or not value:
         raise InvalidEntry(f"{kind} is empty")
@@ -118,7 +118,7 @@ def validated_nqn(value: str, kind: str = "NQN") -> str:
     return value
 
 
-def validated_address(value: str) -> str:
+def validated_address(value: object) -> str:
     """Return an IP address in canonical form, or a host name in lower case.
 
     IPv6 may come in brackets, and with a scope (`fe80::1%eth0`).
@@ -151,7 +151,7 @@ def _is_host_name(text: str) -> bool:
     )
 
 
-def validated_port(value: int) -> int:
+def validated_port(value: object) -> int:
     """Return `value` if it is a TCP port (1 to 65535), else raise `InvalidEntry`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
         raise InvalidEntry(f"port {value!r} is not a number from 1 to 65535")

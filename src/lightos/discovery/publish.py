@@ -9,6 +9,7 @@ that start with `tmp.dc.`. Standard library only: os-brick's privileged half imp
 from __future__ import annotations
 
 import contextlib
+import enum
 import fcntl
 import os
 from collections.abc import Iterator
@@ -17,6 +18,14 @@ from uuid import UUID
 TEMPORARY_PREFIX = "tmp.dc."
 _FILE_MODE = 0o644
 _READ_LIMIT_BYTES = 1 << 20
+
+
+class Outcome(enum.Enum):
+    """What `publish` had to do."""
+
+    CREATED = "created"
+    REFRESHED = "refreshed"
+    UNCHANGED = "unchanged"
 
 
 def file_name(volume_uuid: UUID) -> str:
@@ -37,24 +46,25 @@ def read(directory: str, volume_uuid: UUID) -> str | None:
         return None
 
 
-def publish(directory: str, volume_uuid: UUID, content: str) -> bool:
+def publish(directory: str, volume_uuid: UUID, content: str) -> Outcome:
     """Make a volume's discovery file hold `content`; durable when this returns.
 
-    Returns False if the file already held exactly that, and was left alone.
+    A file that already holds exactly that is left alone.
     Raises OSError (no folder, no right, no space); the previous file is then still whole.
     """
     name = file_name(volume_uuid)
     with _opened_directory(directory) as directory_fd, _temporary(directory_fd, name) as fd:
-        if read(directory, volume_uuid) == content:
+        earlier = read(directory, volume_uuid)
+        if earlier == content:
             os.unlink(TEMPORARY_PREFIX + name, dir_fd=directory_fd)
-            return False
+            return Outcome.UNCHANGED
         os.ftruncate(fd, 0)
         os.fchmod(fd, _FILE_MODE)
         _write_all(fd, content.encode())
         os.fsync(fd)
         os.rename(TEMPORARY_PREFIX + name, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
         os.fsync(directory_fd)
-        return True
+        return Outcome.CREATED if earlier is None else Outcome.REFRESHED
 
 
 def remove(directory: str, volume_uuid: UUID) -> bool:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's device announcements (netlink kobject uevents): a socket that says "look again".
 
-sysfs stays the truth: what arrives is drained unread. Standard library only; no right is
-needed. Announcements reach only network namespaces that the initial user namespace owns, so
-whoever waits here also looks from time to time.
+sysfs stays the truth: what arrives is drained unread. Standard library only, for os-brick
+waits with this too; no right is needed. Announcements reach only network namespaces that the
+initial user namespace owns, so whoever waits here also looks from time to time.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import time
 from types import TracebackType
 from typing import Self
+
+from lightos.waiting import SystemClock
 
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1
@@ -65,15 +66,13 @@ class Uevents:
         self.drain()
 
 
-class UeventClock:
-    """A `waiting.Clock` whose sleep ends early when the kernel announces a device change.
+class UeventClock(SystemClock):
+    """A clock whose sleep ends early when the kernel announces a device change.
 
-    Where announcements cannot be had it sleeps at most `fallback_seconds` at a time, so a
-    caller that asks for long intervals still sees a device soon.
+    Where announcements cannot be had it just sleeps.
     """
 
-    def __init__(self, fallback_seconds: float) -> None:
-        self._fallback_seconds = fallback_seconds
+    def __init__(self) -> None:
         self._uevents: Uevents | None = None
         with contextlib.suppress(OSError):
             self._uevents = Uevents()
@@ -90,13 +89,9 @@ class UeventClock:
         if self._uevents is not None:
             self._uevents.__exit__(kind, error, trace)
 
-    def monotonic(self) -> float:
-        """Return seconds since some fixed moment."""
-        return time.monotonic()
-
     def sleep(self, seconds: float) -> None:
         """Return after the next announcement, at the latest after `seconds`."""
         if self._uevents is None:
-            time.sleep(min(seconds, self._fallback_seconds))
+            super().sleep(seconds)
         else:
             self._uevents.wait(seconds)

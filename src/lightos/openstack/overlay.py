@@ -21,9 +21,11 @@ SWITCH = "LIGHTOS_OVERLAY"
 NAMES = {
     "cinder.volume.drivers.lightos": "lightos.openstack.cinder.driver",
     "os_brick.initiator.connectors.lightos": "lightos.openstack.os_brick.connector",
+    "os_brick.privileged.lightos_discovery": "lightos.openstack.os_brick.privileged",
     "nova.virt.libvirt.volume.lightos": "lightos.openstack.nova.volume_driver",
 }
-"""In-tree module name -> our module."""
+"""In-tree module name -> our module. The privileged one is new: privsep runs only what is below
+`os_brick.privileged`, and the incumbent's own must stay for processes that keep its connector."""
 
 
 class OverlayFinder:

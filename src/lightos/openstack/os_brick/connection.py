@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection properties of a LightOS volume, parsed once.
+
+What Cinder sends as the `data` of a connection_info:
+
+    {"uuid": "<UUID of the volume, and of its namespace>",
+     "subsysnqn": "<NQN of the cluster's subsystem>",
+     "lightos_nodes": {"<any key>": {"target_portal": "<address>",
+                                     "target_port": 8009,
+                                     "transport_type": "tcp"}, ...}}
+
+An address may be IPv4, or IPv6 with or without brackets; a port may be a number or a string.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from os_brick import exception
+
+from lightos.discovery.entries import (
+    DiscoveryEntry,
+    InvalidEntry,
+    validated_address,
+    validated_nqn,
+    validated_port,
+)
+
+REQUESTED_SIZE = "lightos_requested_size_bytes"
+"""Key that the Nova driver adds when it asks the connector to extend."""
+
+
+@dataclass(frozen=True)
+class LightOSConnection:
+    """A volume and where to find it. `services` are addresses and ports of discovery services."""
+
+    volume_uuid: UUID
+    subsystem_nqn: str
+    services: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, Any]) -> "LightOSConnection":
+        """Parse what Cinder sent; raises BrickException that names the property at fault."""
+        volume_uuid = volume_uuid_of(properties)
+        nodes = properties.get("lightos_nodes")
+        if not isinstance(nodes, Mapping) or not nodes:
+            raise _malformed(volume_uuid, "lightos_nodes names no node")
+        try:
+            return cls(
+                volume_uuid=volume_uuid,
+                subsystem_nqn=validated_nqn(properties.get("subsysnqn"), "subsysnqn"),
+                services=tuple(dict.fromkeys(_service(node) for node in nodes.values())),
+            )
+        except InvalidEntry as error:
+            raise _malformed(volume_uuid, str(error)) from None
+
+    def entries(self, host_nqn: str) -> tuple[DiscoveryEntry, ...]:
+        """The lines of the volume's discovery file."""
+        try:
+            return tuple(
+                DiscoveryEntry(address, port, host_nqn, self.subsystem_nqn)
+                for address, port in self.services
+            )
+        except InvalidEntry as error:
+            raise exception.BrickException(
+                f"Host NQN of this host cannot be used: {error}. Check /etc/nvme/hostnqn."
+            ) from None
+
+
+def volume_uuid_of(properties: Mapping[str, Any]) -> UUID:
+    """The only property that finding and forgetting a volume takes."""
+    try:
+        return UUID(properties["uuid"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise exception.BrickException(
+            f"LightOS connection properties have no volume UUID: {properties.get('uuid')!r}"
+        ) from None
+
+
+def _service(node: Any) -> tuple[str, int]:
+    if not isinstance(node, Mapping):
+        raise InvalidEntry(f"node {node!r} is not a mapping")
+    if (transport := node.get("transport_type", "tcp")) != "tcp":
+        raise InvalidEntry(f"transport_type {transport!r} is not tcp")
+    port = node.get("target_port")
+    if isinstance(port, str) and port.isascii() and port.isdigit():
+        port = int(port)
+    return validated_address(node.get("target_portal")), validated_port(port)
+
+
+def _malformed(volume_uuid: UUID, reason: str) -> exception.BrickException:
+    return exception.BrickException(
+        f"LightOS connection properties of volume {volume_uuid} are malformed: {reason}"
+    )

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""os-brick connector for LightOS volumes.
+
+Attaching is a file: the discovery client of the host (ours or the vendor's) watches a folder,
+connects the kernel to the cluster that a file names, and the namespace of the volume appears
+as a block device. The connector writes that file, waits for the device, and on detach flushes
+and removes the file; it never talks to the storage or to NVMe controllers itself.
+
+What makes the namespace go is Cinder, which revokes the host's access after os-brick is done;
+so detach does not wait for that.
+"""
+
+import functools
+
+import psutil  # type: ignore[import-untyped]
+from os_brick import exception, utils
+from os_brick.initiator.connectors import base
+from oslo_concurrency import processutils
+from oslo_config import cfg
+from oslo_log import log as logging
+from oslo_utils import netutils
+
+from lightos.discovery.entries import InvalidEntry
+from lightos.discovery.publish import Outcome
+from lightos.discovery.uevents import UeventClock
+from lightos.openstack.os_brick import devices, discovery_client, options, privileged
+from lightos.openstack.os_brick.connection import REQUESTED_SIZE, LightOSConnection, volume_uuid_of
+from lightos.openstack.os_brick.host_addresses import data_addresses
+from lightos.waiting import Deadline, DeadlineExpired, poll_until
+
+LOG = logging.getLogger(__name__)
+
+DEVICE_SCAN_ATTEMPTS_DEFAULT = 5
+SECONDS_PER_SCAN_ATTEMPT = 12
+"""Nothing is scanned; an attempt is worth this much waiting, so that the default is a minute."""
+
+_LOOK_INTERVALS_SECONDS = (0.05, 0.1, 0.2, 0.5)
+"""Upper bounds: the kernel's announcement of a device ends each of them early."""
+_EXTEND_SECONDS = 30
+_SETTLE_SECONDS = 2
+"""How long a rescan may take to show a size that the caller did not tell."""
+
+list_opts = options.list_opts
+
+
+def _locked_by_volume(method):
+    """Serialize operations on one volume, in all processes of the host; others go on."""
+
+    @functools.wraps(method)
+    def wrapper(self, connection_properties, *args, **kwargs):
+        name = f"lightos-{volume_uuid_of(connection_properties)}"
+        locked = base.synchronized(name, external=True)(method)
+        return locked(self, connection_properties, *args, **kwargs)
+
+    return wrapper
+
+
+class LightOSConnector(base.BaseLinuxConnector):
+    """Attaches and detaches LightOS volumes over NVMe/TCP."""
+
+    def __init__(
+        self,
+        root_helper,
+        driver=None,
+        execute=None,
+        device_scan_attempts=DEVICE_SCAN_ATTEMPTS_DEFAULT,
+        message_queue=None,
+        *args,
+        **kwargs,
+    ):
+        """`message_queue` is accepted for callers of earlier connectors, and not used."""
+        super().__init__(
+            root_helper,
+            driver,
+            execute,
+            *args,
+            device_scan_attempts=device_scan_attempts,
+            **kwargs,
+        )
+
+    @staticmethod
+    def get_connector_properties(root_helper, *args, **kwargs):  # noqa: ARG004
+        """What Cinder must know of this host.
+
+        `nqn` is its host NQN, `host_ips` the addresses it reaches storage from, `found_dsc`
+        "found" if a discovery client answers. Empty for a host without a host NQN.
+        """
+        host_nqn = utils.get_host_nqn()
+        if not host_nqn:
+            LOG.debug("This host has no host NQN, so it cannot attach LightOS volumes.")
+            return {}
+        return {
+            "nqn": host_nqn,
+            "found_dsc": "found" if _discovery_client_answers() else "",
+            "host_ips": _host_addresses(),
+        }
+
+    @utils.trace
+    @utils.connect_volume_prepare_result
+    @_locked_by_volume
+    def connect_volume(self, connection_properties):
+        """Attach a volume; see LightOSConnection for what the properties hold.
+
+        :returns: dict with `type` "block" and `path` of the device
+        :raises: BrickException, VolumeDeviceNotFound
+        """
+        connection = LightOSConnection.from_properties(connection_properties)
+        volume_uuid = connection.volume_uuid
+        with UeventClock() as clock:
+            outcome = self._publish(connection)
+            try:
+                device = self._wait_for_device(volume_uuid, clock)
+            except exception.BrickException:
+                # A file that was there before belongs to an attachment that still works.
+                if outcome is Outcome.CREATED:
+                    self._remove_discovery_file(volume_uuid)
+                raise
+        LOG.info("LightOS volume %s is %s", volume_uuid, device.path)
+        return {"type": "block", "path": device.path}
+
+    @utils.trace
+    @utils.connect_volume_undo_prepare_result(unlink_after=True)
+    @_locked_by_volume
+    def disconnect_volume(
+        self, connection_properties, device_info=None, force=False, ignore_errors=False
+    ):
+        """Flush a volume's device, if there is one, and remove its discovery file.
+
+        :param force: remove the file even if the device cannot be flushed
+        :param ignore_errors: with `force`, do not raise in the end what went wrong
+        """
+        volume_uuid = volume_uuid_of(connection_properties)
+        errors = exception.ExceptionChainer()
+        with errors.context(
+            force or ignore_errors, "Flush of LightOS volume %s failed", volume_uuid
+        ):
+            self._flush(volume_uuid, force)
+        with errors.context(True, "Discovery file of %s was not removed", volume_uuid):
+            self._remove_discovery_file(volume_uuid)
+        if errors and not ignore_errors:
+            raise errors
+        LOG.info("LightOS volume %s is released", volume_uuid)
+
+    @utils.trace
+    @utils.connect_volume_undo_prepare_result
+    @_locked_by_volume
+    def extend_volume(self, connection_properties):
+        """Have the kernel see a volume's new size.
+
+        :returns: the size of the device in bytes
+        :raises: VolumeDeviceNotFound; BrickException if a size was asked for (by our Nova
+            driver) and the device does not reach it
+        """
+        volume_uuid = volume_uuid_of(connection_properties)
+        requested_bytes = connection_properties.get(REQUESTED_SIZE)
+        before = self._find_device(volume_uuid)
+        if before is None:
+            raise exception.VolumeDeviceNotFound(device=f"of LightOS volume {volume_uuid}")
+        with UeventClock() as clock:
+            privileged.rescan(str(volume_uuid))
+            if requested_bytes is None:
+                return self._settled_size(volume_uuid, before.size_bytes, clock)
+            try:
+                return poll_until(
+                    lambda: self._size_from(volume_uuid, requested_bytes),
+                    deadline=Deadline(_EXTEND_SECONDS, clock),
+                    intervals=_LOOK_INTERVALS_SECONDS,
+                )
+            except DeadlineExpired:
+                raise exception.BrickException(
+                    f"{before.path} of LightOS volume {volume_uuid} did not grow to "
+                    f"{requested_bytes} bytes within {_EXTEND_SECONDS} s"
+                ) from None
+
+    def get_volume_paths(self, connection_properties):
+        """Path of the volume's device, in a list; an empty one while there is none."""
+        device = self._find_device(volume_uuid_of(connection_properties))
+        return [device.path] if device else []
+
+    def get_search_path(self):
+        """Folder where devices appear."""
+        return "/dev"
+
+    # ---- steps
+
+    def _publish(self, connection):
+        host_nqn = utils.get_host_nqn()
+        entries = connection.entries(host_nqn)
+        try:
+            outcome = privileged.publish_discovery_file(
+                str(connection.volume_uuid),
+                connection.subsystem_nqn,
+                host_nqn,
+                [(entry.address, entry.port) for entry in entries],
+            )
+        except (OSError, InvalidEntry) as error:
+            raise exception.BrickException(
+                f"Cannot write the discovery file of LightOS volume {connection.volume_uuid} in "
+                f"{_conf().lightos_discovery_client_dir_path}: {error}. "
+                "Is a LightOS discovery client installed on this host?"
+            ) from error
+        LOG.debug("Discovery file of %s: %s", connection.volume_uuid, outcome)
+        return Outcome(outcome)
+
+    @staticmethod
+    def _remove_discovery_file(volume_uuid):
+        if not privileged.remove_discovery_file(str(volume_uuid)):
+            LOG.debug("LightOS volume %s had no discovery file", volume_uuid)
+
+    @staticmethod
+    def _find_device(volume_uuid):
+        try:
+            return devices.find_device(volume_uuid)
+        except devices.AmbiguousDevice as error:
+            raise exception.BrickException(str(error)) from None
+
+    def _wait_for_device(self, volume_uuid, clock):
+        deadline = Deadline(self.device_scan_attempts * SECONDS_PER_SCAN_ATTEMPT, clock)
+        try:
+            return poll_until(
+                lambda: self._usable_device(volume_uuid),
+                deadline=deadline,
+                intervals=_LOOK_INTERVALS_SECONDS,
+            )
+        except DeadlineExpired:
+            conf = _conf()
+            reason = (
+                "the discovery client is running; see its log, and whether the volume's ACL "
+                "names this host"
+                if _discovery_client_answers()
+                else "no discovery client answers at "
+                f"{conf.lightos_discovery_client_address}:{conf.lightos_discovery_client_port}"
+            )
+            raise exception.VolumeDeviceNotFound(
+                device=f"of LightOS volume {volume_uuid} (within {deadline.seconds:g} s; {reason})"
+            ) from None
+
+    def _usable_device(self, volume_uuid):
+        device = self._find_device(volume_uuid)
+        return device if device and device.size_bytes and device.exists else None
+
+    def _flush(self, volume_uuid, force):
+        device = self._find_device(volume_uuid)
+        if device is None:
+            return
+        if force and not device.has_live_path:
+            # The flush would wait for a path until the kernel gives up, many minutes.
+            raise exception.BrickException(
+                f"{device.path} was not flushed: no path to the storage is up"
+            )
+        try:
+            self._linuxscsi.flush_device_io(device.path)
+        except processutils.ProcessExecutionError:
+            if self._find_device(volume_uuid) is not None:
+                raise
+            LOG.debug("%s vanished while it was flushed", device.path)
+
+    def _size_from(self, volume_uuid, least_bytes):
+        device = self._find_device(volume_uuid)
+        return device.size_bytes if device and device.size_bytes >= least_bytes else None
+
+    def _settled_size(self, volume_uuid, before_bytes, clock):
+        try:
+            return poll_until(
+                lambda: self._size_from(volume_uuid, before_bytes + 1),
+                deadline=Deadline(_SETTLE_SECONDS, clock),
+                intervals=_LOOK_INTERVALS_SECONDS,
+            )
+        except DeadlineExpired:
+            # The event of the cluster had brought the new size before this was called.
+            return before_bytes
+
+
+def _conf():
+    return cfg.CONF[options.GROUP]
+
+
+def _discovery_client_answers():
+    conf = _conf()
+    return discovery_client.answers(
+        conf.lightos_discovery_client_address,
+        conf.lightos_discovery_client_port,
+        Deadline(discovery_client.PROBE_SECONDS),
+    )
+
+
+def _host_addresses():
+    try:
+        addresses = data_addresses(
+            (
+                (interface, address.address)
+                for interface, addresses in psutil.net_if_addrs().items()
+                for address in addresses
+            ),
+            _conf().lightos_data_networks,
+        )
+    except ValueError as error:
+        raise exception.BrickException(f"[os_brick] lightos_data_networks: {error}") from None
+    return [a for a in addresses if ":" not in a or netutils.is_ipv6_enabled()]

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a discovery client, ours or the vendor's, runs on this host."""
+
+import socket
+
+from oslo_log import log as logging
+
+from lightos.waiting import Deadline
+
+LOG = logging.getLogger(__name__)
+
+PROBE_SECONDS = 2.0
+_STATUS_LINE_BYTES = 512
+
+
+def answers(address: str, port: int, deadline: Deadline) -> bool:
+    """Whether `HEAD /metrics` gets a 200 before the deadline.
+
+    By hand: HTTP libraries limit each read, not the whole, so a peer that sends a byte a
+    second holds them as long as it likes.
+    """
+    host = f"[{address}]" if ":" in address else address
+    request = f"HEAD /metrics HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    try:
+        with socket.create_connection((address, port), timeout=_left(deadline)) as connection:
+            connection.sendall(request.encode())
+            reply = b""
+            while b"\r\n" not in reply and len(reply) < _STATUS_LINE_BYTES:
+                connection.settimeout(_left(deadline))
+                received = connection.recv(_STATUS_LINE_BYTES)
+                if not received:
+                    break
+                reply += received
+    except OSError as error:
+        LOG.debug("No LightOS discovery client at %s:%s: %s", host, port, error)
+        return False
+    words = reply.partition(b"\r\n")[0].split()
+    return len(words) >= 2 and words[0].startswith(b"HTTP/1.") and words[1] == b"200"
+
+
+def _left(deadline: Deadline) -> float:
+    if deadline.expired:
+        raise TimeoutError("no answer in time")
+    return deadline.remaining()

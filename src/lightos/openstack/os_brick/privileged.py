@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connector's privileged half: it runs in os-brick's own privsep daemon.
+
+It takes a volume's UUID and values that it checks itself, never a path: the folder comes from
+the daemon's configuration and file names from the UUID. The context is `os_brick.privileged
+.default`, which deployers already allow in sudoers and rootwrap. privsep admits only
+functions of modules below `os_brick.privileged`, so these go by the name that the overlay
+gives this module there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import os_brick.privileged
+from oslo_config import cfg
+
+from lightos.discovery import publish
+from lightos.discovery.entries import DiscoveryEntry, format_file
+from lightos.openstack.os_brick import devices, options
+
+NAME_BELOW_OS_BRICK = "os_brick.privileged.lightos_discovery"
+
+
+def _entrypoint(function: Callable[..., Any]) -> Callable[..., Any]:
+    function.__module__ = NAME_BELOW_OS_BRICK
+    return os_brick.privileged.default.entrypoint(function)
+
+
+@_entrypoint
+def publish_discovery_file(
+    volume_uuid: str, subsystem_nqn: str, host_nqn: str, services: Sequence[Sequence[Any]]
+) -> str:
+    """Write the discovery file of a volume; `services` are (address, port) pairs.
+
+    Returns the value of a `publish.Outcome`. Raises InvalidEntry, OSError.
+    """
+    uuid = UUID(volume_uuid)
+    entries = [DiscoveryEntry(address, port, host_nqn, subsystem_nqn) for address, port in services]
+    content = format_file(entries, f"LightOS volume {uuid}, written by os-brick")
+    return publish.publish(_directory(), uuid, content).value
+
+
+@_entrypoint
+def remove_discovery_file(volume_uuid: str) -> bool:
+    """Remove the discovery file of a volume; False if there was none. Raises OSError."""
+    return publish.remove(_directory(), UUID(volume_uuid))
+
+
+@_entrypoint
+def rescan(volume_uuid: str) -> None:
+    """Have the kernel read a volume's namespace again, over every path. Raises OSError."""
+    device = devices.find_device(UUID(volume_uuid))
+    for controller in device.controllers if device else ():
+        try:
+            (controller / "rescan_controller").write_text("1")
+        except FileNotFoundError:
+            continue
+
+
+def _directory() -> str:
+    return cfg.CONF[options.GROUP].lightos_discovery_client_dir_path
