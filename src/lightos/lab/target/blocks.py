@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NVM commands of one controller: from logical blocks to bytes in the store.
+
+Whether the host may have the namespace and whether this node serves it is asked again
+right before every touch of the store, with nothing awaited in between: a node that lost
+the primary role writes nothing any more, whatever was under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from uuid import UUID
+
+from lightos.lab.controller.base import MAX_TRANSFER_BYTES
+from lightos.lab.controller.outcome import GatherSink, Later, Sink
+from lightos.lab.view import AnaState, BlockStore, ClusterView, NamespaceView
+from lightos.nvme_tcp.commands import FORCE_UNIT_ACCESS, Command
+from lightos.nvme_tcp.constants import ALL_NAMESPACES, Status
+from lightos.nvme_tcp.errors import CommandFailed
+from lightos.nvme_tcp.structures import DatasetRange
+
+logger = logging.getLogger(__name__)
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DSM_DEALLOCATE = 1 << 2
+_ANA_STATUS = {
+    AnaState.INACCESSIBLE: Status.ANA_INACCESSIBLE,
+    AnaState.PERSISTENT_LOSS: Status.ANA_PERSISTENT_LOSS,
+    AnaState.CHANGE: Status.ANA_TRANSITION,
+}
+
+
+class Blocks:
+    """Reads and writes the namespaces that one host sees through one node."""
+
+    def __init__(self, view: ClusterView, store: BlockStore, node_uuid: UUID) -> None:
+        self.namespaces: Mapping[int, NamespaceView] = {}
+        self.write_cache = True
+        """Volatile Write Cache feature; without it every write is flushed."""
+        self._view = view
+        self._store = store
+        self._node_uuid = node_uuid
+
+    def read(self, command: Command) -> bytes:
+        namespace = self._accessible(command.nsid)
+        offset, length = _extent(command, namespace)
+        if length != command.data_length:
+            raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
+        try:
+            return self._store.read(namespace.uuid, offset, length)
+        except (KeyError, ValueError, OSError) as error:
+            raise _store_failed(error, Status.UNRECOVERED_READ_ERROR) from error
+
+    def write(self, command: Command) -> Sink:
+        flush = not self.write_cache or bool(command.cdw12 >> 16 & FORCE_UNIT_ACCESS)
+        return self._sink(command, self._write_piece, flush=flush)
+
+    def compare(self, command: Command) -> Sink:
+        return self._sink(command, self._compare_piece, flush=False)
+
+    def write_zeroes(self, command: Command) -> int | Later:
+        # The store reads deallocated ranges as zeroes, so DEAC changes nothing here.
+        namespace = self._accessible(command.nsid)
+        offset, length = _range(command.start_block, command.block_count, namespace)
+        self._deallocate(namespace, offset, length)
+        durable = command.cdw12 >> 16 & FORCE_UNIT_ACCESS or not self.write_cache
+        return self.flush_uuids([namespace.uuid]) if durable else 0
+
+    def dataset_management(self, command: Command) -> Sink:
+        count = (command.cdw10 & 0xFF) + 1
+        self._accessible(command.nsid)
+        return GatherSink(
+            command, count * DatasetRange.SIZE, lambda data: self._dataset_ranges(command, data)
+        )
+
+    def flush(self, command: Command) -> Later:
+        if command.nsid == ALL_NAMESPACES:
+            found = [view for view in self.namespaces.values() if self._serves(view)]
+        else:
+            found = [self._accessible(command.nsid)]
+        return self.flush_uuids([namespace.uuid for namespace in found])
+
+    async def flush_uuids(self, uuids: Iterable[UUID]) -> None:
+        """Bring volumes to stable storage; raises CommandFailed."""
+        for uuid in uuids:
+            try:
+                await asyncio.to_thread(self._store.flush, uuid)
+            except (KeyError, OSError) as error:
+                raise _store_failed(error, Status.WRITE_FAULT) from error
+
+    # ---- the way to the store
+
+    def _serves(self, namespace: NamespaceView) -> bool:
+        state = self._view.ana_state(self._node_uuid, namespace.ana_group_id)
+        return state not in _ANA_STATUS
+
+    def _accessible(self, nsid: int) -> NamespaceView:
+        """The namespace, if this host may have it through this node now."""
+        namespace = self.namespaces.get(nsid)
+        if namespace is None:
+            raise CommandFailed(Status.INVALID_NAMESPACE)
+        state = self._view.ana_state(self._node_uuid, namespace.ana_group_id)
+        if state in _ANA_STATUS:
+            raise CommandFailed(_ANA_STATUS[state], do_not_retry=False)
+        return namespace
+
+    def _sink(
+        self, command: Command, touch: Callable[[UUID, int, bytes], None], *, flush: bool
+    ) -> _BlockSink:
+        namespace = self._accessible(command.nsid)
+        offset, length = _extent(command, namespace)
+        if length != command.data_length:
+            raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
+        return _BlockSink(self, namespace, offset, touch, flush=flush)
+
+    def recheck(self, namespace: NamespaceView) -> None:
+        """Raise CommandFailed unless `namespace` is still the volume this host may write."""
+        if self._accessible(namespace.nsid).uuid != namespace.uuid:
+            raise CommandFailed(Status.INVALID_NAMESPACE)
+
+    def _write_piece(self, uuid: UUID, offset: int, data: bytes) -> None:
+        try:
+            self._store.write(uuid, offset, data)
+        except (KeyError, ValueError, OSError) as error:
+            raise _store_failed(error, Status.WRITE_FAULT) from error
+
+    def _compare_piece(self, uuid: UUID, offset: int, data: bytes) -> None:
+        try:
+            stored = self._store.read(uuid, offset, len(data))
+        except (KeyError, ValueError, OSError) as error:
+            raise _store_failed(error, Status.UNRECOVERED_READ_ERROR) from error
+        if stored != data:
+            raise CommandFailed(Status.COMPARE_FAILURE)
+
+    def _deallocate(self, namespace: NamespaceView, offset: int, length: int) -> None:
+        try:
+            self._store.deallocate(namespace.uuid, offset, length)
+        except (KeyError, ValueError, OSError) as error:
+            raise _store_failed(error, Status.WRITE_FAULT) from error
+
+    def _dataset_ranges(self, command: Command, data: bytes) -> int:
+        if not command.cdw11 & _DSM_DEALLOCATE:
+            return 0  # the other attributes are hints
+        namespace = self._accessible(command.nsid)
+        ranges = [
+            DatasetRange.decode(data[at : at + DatasetRange.SIZE])
+            for at in range(0, len(data), DatasetRange.SIZE)
+        ]
+        extents = [
+            _range(entry.start_block, entry.block_count, namespace)
+            for entry in ranges
+            if entry.block_count
+        ]
+        for offset, length in extents:
+            self._deallocate(namespace, offset, length)
+        return 0
+
+
+class _BlockSink:
+    """Hands whole blocks on as they arrive; a host may cut its PDUs anywhere."""
+
+    __slots__ = ("_blocks", "_flush", "_namespace", "_offset", "_rest", "_touch")
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        namespace: NamespaceView,
+        offset: int,
+        touch: Callable[[UUID, int, bytes], None],
+        *,
+        flush: bool,
+    ) -> None:
+        self._blocks = blocks
+        self._namespace = namespace
+        self._offset = offset
+        self._touch = touch
+        self._flush = flush
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+        excess = len(data) % self._namespace.block_size_bytes
+        if excess:
+            self._rest = data[-excess:]
+            data = data[:-excess]
+        else:
+            self._rest = b""
+        if data:
+            self._blocks.recheck(self._namespace)
+            self._touch(self._namespace.uuid, self._offset, data)
+            self._offset += len(data)
+
+    def finish(self) -> int | Later:
+        return self._blocks.flush_uuids([self._namespace.uuid]) if self._flush else 0
+
+
+def _extent(command: Command, namespace: NamespaceView) -> tuple[int, int]:
+    """Offset and length in bytes of Read, Write or Compare."""
+    offset, length = _range(command.start_block, command.block_count, namespace)
+    if length > MAX_TRANSFER_BYTES:
+        raise CommandFailed(Status.INVALID_FIELD)
+    return offset, length
+
+
+def _range(start: int, count: int, namespace: NamespaceView) -> tuple[int, int]:
+    offset = start * namespace.block_size_bytes
+    length = count * namespace.block_size_bytes
+    if offset + length > namespace.size_bytes:
+        raise CommandFailed(Status.LBA_OUT_OF_RANGE)
+    return offset, length
+
+
+def _store_failed(error: Exception, fault: Status) -> CommandFailed:
+    """What the host is told of an exception of the store."""
+    if isinstance(error, KeyError):
+        return CommandFailed(Status.INVALID_NAMESPACE)
+    if isinstance(error, ValueError):
+        return CommandFailed(Status.LBA_OUT_OF_RANGE)
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return CommandFailed(Status.CAPACITY_EXCEEDED)
+    logger.error("the store failed: %s", error)
+    return CommandFailed(fault, do_not_retry=False)
