@@ -10,7 +10,8 @@ What makes the namespace go is Cinder, which revokes the host's access after os-
 so detach does not wait for that.
 """
 
-import functools
+import contextlib
+import os
 
 import psutil  # type: ignore[import-untyped]
 from os_brick import exception, utils
@@ -43,16 +44,9 @@ _SETTLE_SECONDS = 2
 list_opts = options.list_opts
 
 
-def _locked_by_volume(method):
+def _locked(volume_uuid, operation, *args):
     """Serialize operations on one volume, in all processes of the host; others go on."""
-
-    @functools.wraps(method)
-    def wrapper(self, connection_properties, *args, **kwargs):
-        name = f"lightos-{volume_uuid_of(connection_properties)}"
-        locked = base.synchronized(name, external=True)(method)
-        return locked(self, connection_properties, *args, **kwargs)
-
-    return wrapper
+    return base.synchronized(f"lightos-{volume_uuid}", external=True)(operation)(*args)
 
 
 class LightOSConnector(base.BaseLinuxConnector):
@@ -97,7 +91,6 @@ class LightOSConnector(base.BaseLinuxConnector):
 
     @utils.trace
     @utils.connect_volume_prepare_result
-    @_locked_by_volume
     def connect_volume(self, connection_properties):
         """Attach a volume; see LightOSConnection for what the properties hold.
 
@@ -105,22 +98,22 @@ class LightOSConnector(base.BaseLinuxConnector):
         :raises: BrickException, VolumeDeviceNotFound
         """
         connection = LightOSConnection.from_properties(connection_properties)
-        volume_uuid = connection.volume_uuid
-        with UeventClock() as clock:
-            outcome = self._publish(connection)
-            try:
-                device = self._wait_for_device(volume_uuid, clock)
-            except exception.BrickException:
-                # A file that was there before belongs to an attachment that still works.
-                if outcome is Outcome.CREATED:
-                    self._remove_discovery_file(volume_uuid)
-                raise
-        LOG.info("LightOS volume %s is %s", volume_uuid, device.path)
+        device = _locked(connection.volume_uuid, self._connect, connection)
+        LOG.info("LightOS volume %s is %s", connection.volume_uuid, device.path)
         return {"type": "block", "path": device.path}
+
+    def _connect(self, connection):
+        volume_uuid = connection.volume_uuid
+        with UeventClock() as clock, contextlib.ExitStack() as undo:
+            # A file that was there before belongs to an attachment that still works.
+            if self._publish(connection) is Outcome.CREATED:
+                undo.callback(self._remove_discovery_file, volume_uuid)
+            device = self._wait_for_device(volume_uuid, clock)
+            undo.pop_all()
+        return device
 
     @utils.trace
     @utils.connect_volume_undo_prepare_result(unlink_after=True)
-    @_locked_by_volume
     def disconnect_volume(
         self, connection_properties, device_info=None, force=False, ignore_errors=False
     ):
@@ -130,6 +123,9 @@ class LightOSConnector(base.BaseLinuxConnector):
         :param ignore_errors: with `force`, do not raise in the end what went wrong
         """
         volume_uuid = volume_uuid_of(connection_properties)
+        _locked(volume_uuid, self._disconnect, volume_uuid, force, ignore_errors)
+
+    def _disconnect(self, volume_uuid, force, ignore_errors):
         errors = exception.ExceptionChainer()
         with errors.context(
             force or ignore_errors, "Flush of LightOS volume %s failed", volume_uuid
@@ -143,7 +139,6 @@ class LightOSConnector(base.BaseLinuxConnector):
 
     @utils.trace
     @utils.connect_volume_undo_prepare_result
-    @_locked_by_volume
     def extend_volume(self, connection_properties):
         """Have the kernel see a volume's new size.
 
@@ -153,9 +148,12 @@ class LightOSConnector(base.BaseLinuxConnector):
         """
         volume_uuid = volume_uuid_of(connection_properties)
         requested_bytes = connection_properties.get(REQUESTED_SIZE)
+        return _locked(volume_uuid, self._extend, volume_uuid, requested_bytes)
+
+    def _extend(self, volume_uuid, requested_bytes):
         before = self._find_device(volume_uuid)
         if before is None:
-            raise exception.VolumeDeviceNotFound(device=f"of LightOS volume {volume_uuid}")
+            raise exception.VolumeDeviceNotFound(device=f"/dev (LightOS volume {volume_uuid})")
         with UeventClock() as clock:
             privileged.rescan(str(volume_uuid))
             if requested_bytes is None:
@@ -232,7 +230,7 @@ class LightOSConnector(base.BaseLinuxConnector):
                 f"{conf.lightos_discovery_client_address}:{conf.lightos_discovery_client_port}"
             )
             raise exception.VolumeDeviceNotFound(
-                device=f"of LightOS volume {volume_uuid} (within {deadline.seconds:g} s; {reason})"
+                device=f"/dev (LightOS volume {volume_uuid}, {deadline.seconds:g} s; {reason})"
             ) from None
 
     def _usable_device(self, volume_uuid):
@@ -277,7 +275,8 @@ def _conf():
 
 def _discovery_client_answers():
     conf = _conf()
-    return discovery_client.answers(
+    # Discovery clients make their folder; a host without it has none, and is not probed.
+    return os.path.isdir(conf.lightos_discovery_client_dir_path) and discovery_client.answers(
         conf.lightos_discovery_client_address,
         conf.lightos_discovery_client_port,
         Deadline(discovery_client.PROBE_SECONDS),
