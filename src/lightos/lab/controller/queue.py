@@ -152,7 +152,7 @@ class Queue(asyncio.Protocol):
     def _run(self) -> None:
         connection = self._connection
         try:
-            while not (self._paused or self._terminated):
+            while not (self._paused or self._terminated or self._closing):
                 event = connection.next_event()
                 if event is NEED_DATA:
                     break
