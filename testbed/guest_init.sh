@@ -12,7 +12,7 @@ for module in /modules/*.ko; do
 done
 
 # The machine's own root, read-only, below a file system in memory that takes all writes.
-$busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=524288,cache=loose machine /machine
+$busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose machine /machine
 $busybox mount -t tmpfs -o mode=755 tmpfs /writable
 $busybox mkdir /writable/upper /writable/work
 $busybox mount -t overlay -o lowerdir=/machine,upperdir=/writable/upper,workdir=/writable/work \
