@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any sequence of operations, restarts and node failures, against a model of plain dicts."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from uuid import UUID
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+)
+
+from lightos.lab.errors import ClusterError, FailedPrecondition, Unavailable
+from lightos.lab.records import NodeState, SnapshotState, VolumeState
+from lightos.lab.view import AnaState
+from tests.unit.lab.harness import ADDRESS, HOST, Harness
+
+BLOCK = 4096
+SIZE = 16 * BLOCK
+
+
+class ClusterMachine(RuleBasedStateMachine):
+    """`contents` holds what each living volume or snapshot must read as in its first block."""
+
+    volumes: Bundle[UUID] = Bundle("volumes")
+    snapshots: Bundle[UUID] = Bundle("snapshots")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.lab = Harness(Path(self.directory.name))
+        self.contents: dict[UUID, bytes] = {}
+        self.names = 0
+
+    def teardown(self) -> None:
+        self.lab.close()
+        self.directory.cleanup()
+
+    def name(self) -> str:
+        self.names += 1
+        return f"n{self.names}"
+
+    @rule(target=volumes, replicas=st.integers(1, 3), open_to_all=st.booleans())
+    def create_volume(self, replicas: int, open_to_all: bool) -> object:
+        acl = ["ALLOW_ANY" if open_to_all else "ALLOW_NONE"]
+        try:
+            volume = self.lab.volume(self.name(), replica_count=replicas, size_bytes=SIZE, acl=acl)
+        except Unavailable:
+            assert len(self.lab.cluster.serving_nodes()) == 0
+            return multiple()
+        self.contents[volume.uuid] = bytes(BLOCK)
+        return volume.uuid
+
+    @rule(volume=volumes, byte=st.integers(1, 255))
+    def write(self, volume: UUID, byte: int) -> None:
+        if volume in self.contents:
+            self.lab.store.write(volume, 0, bytes([byte]) * BLOCK)
+            self.contents[volume] = bytes([byte]) * BLOCK
+
+    @rule(target=snapshots, volume=volumes)
+    def create_snapshot(self, volume: UUID) -> object:
+        record = self.lab.cluster.volumes.get(volume)
+        if record is None:
+            return multiple()
+        try:
+            snapshot = self.lab.snapshot(record, self.name())
+        except FailedPrecondition:
+            assert record.state in (VolumeState.CREATING, VolumeState.DELETING)
+            return multiple()
+        self.contents[snapshot.uuid] = self.contents[volume]
+        return snapshot.uuid
+
+    @rule(target=volumes, snapshot=snapshots, grow=st.booleans())
+    def clone(self, snapshot: UUID, grow: bool) -> object:
+        record = self.lab.cluster.snapshots.get(snapshot)
+        if record is None:
+            return multiple()
+        try:
+            volume = self.lab.volume(
+                self.name(),
+                source_snapshot=snapshot,
+                size_bytes=record.size_bytes + grow * SIZE,
+                replica_count=record.replica_count,
+            )
+        except FailedPrecondition:
+            assert record.state is not SnapshotState.AVAILABLE
+            return multiple()
+        self.contents[volume.uuid] = self.contents[snapshot]
+        return volume.uuid
+
+    @rule(volume=volumes, snapshot=snapshots)
+    def roll_back(self, volume: UUID, snapshot: UUID) -> None:
+        cluster = self.lab.cluster
+        try:
+            cluster.carry_out(cluster.roll_back_volume(None, volume, snapshot=snapshot))
+        except ClusterError:
+            return
+        self.contents[volume] = self.contents[snapshot]
+
+    @rule(volume=volumes, grow=st.booleans(), close=st.booleans())
+    def update(self, volume: UUID, grow: bool, close: bool) -> None:
+        record = self.lab.cluster.volumes.get(volume)
+        if record is None or record.state is not VolumeState.AVAILABLE:
+            return
+        updated = self.lab.update(
+            volume,
+            if_match=str(record.etag),
+            size_bytes=record.size_bytes + grow * SIZE,
+            acl=["ALLOW_NONE"] if close else [HOST],
+        )
+        assert updated.etag != record.etag
+
+    @rule(volume=consumes(volumes))
+    def delete_volume(self, volume: UUID) -> None:
+        self.delete(volume)
+
+    @rule(snapshot=consumes(snapshots))
+    def delete_snapshot(self, snapshot: UUID) -> None:
+        self.delete(snapshot)
+
+    def delete(self, uuid: UUID) -> None:
+        self.lab.wait()
+        if uuid in self.lab.cluster.volumes:
+            self.lab.delete_volume(uuid)
+        elif uuid in self.lab.cluster.snapshots:
+            self.lab.delete_snapshot(uuid)
+        self.contents.pop(uuid, None)
+
+    @rule(index=st.integers(0, 2))
+    def stop_node(self, index: int) -> None:
+        self.lab.stop_node(index)
+
+    @rule(index=st.integers(0, 2))
+    def start_node(self, index: int) -> None:
+        self.lab.start_node(index)
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 20.0]))
+    def wait(self, seconds: float) -> None:
+        self.lab.wait(seconds)
+
+    @rule()
+    def restart(self) -> None:
+        before = (
+            dict(self.lab.cluster.volumes),
+            dict(self.lab.cluster.snapshots),
+            dict(self.lab.cluster.nodes),
+        )
+        self.lab.restart()
+        cluster = self.lab.cluster
+        assert (dict(cluster.volumes), dict(cluster.snapshots), dict(cluster.nodes)) == before
+
+    @invariant()
+    def contents_are_as_written(self) -> None:
+        for uuid, content in self.contents.items():
+            assert self.lab.store.read(uuid, 0, BLOCK) == content
+
+    @invariant()
+    def blocks_are_those_of_volumes_and_snapshots(self) -> None:
+        cluster = self.lab.cluster
+        assert self.lab.store.uuids() == set(cluster.volumes) | set(cluster.snapshots)
+
+    @invariant()
+    def nsids_are_unique(self) -> None:
+        nsids = [volume.nsid for volume in self.lab.cluster.volumes.values()]
+        assert len(set(nsids)) == len(nsids)
+
+    @invariant()
+    def a_host_sees_what_its_acl_and_state_allow(self) -> None:
+        serving = (VolumeState.AVAILABLE, VolumeState.UPDATING, VolumeState.ROLLBACK)
+        expected = {
+            volume.nsid
+            for volume in self.lab.cluster.volumes.values()
+            if volume.state in serving and {HOST, "ALLOW_ANY"} & set(volume.acl)
+        }
+        assert set(self.lab.cluster.namespaces(HOST, ADDRESS)) == expected
+
+    @invariant()
+    def every_group_with_a_serving_replica_has_one_optimized_node(self) -> None:
+        cluster = self.lab.cluster
+        for volume in cluster.volumes.values():
+            replicas = cluster.replica_node_uuids(volume.group_id)
+            serving = [n for n in replicas if cluster.nodes[n].state is NodeState.ACTIVE]
+            optimized = [
+                node
+                for node in cluster.nodes
+                if cluster.ana_state(node, volume.group_id) is AnaState.OPTIMIZED
+            ]
+            assert len(optimized) == bool(serving)
+            assert set(optimized) <= set(serving)
+
+    @invariant()
+    def the_ana_log_lists_each_visible_namespace_once(self) -> None:
+        cluster = self.lab.cluster
+        visible = sorted(
+            volume.nsid
+            for volume in cluster.volumes.values()
+            if volume.state not in (VolumeState.CREATING, VolumeState.DELETING)
+        )
+        for node in cluster.nodes:
+            listed = [nsid for group in cluster.ana_groups(node) for nsid in group.nsids]
+            assert sorted(listed) == visible
+
+
+TestClusterMachine = ClusterMachine.TestCase
+TestClusterMachine.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
