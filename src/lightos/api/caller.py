@@ -45,7 +45,7 @@ class Caller:
         clock: Clock,
     ) -> None:
         self.transport = transport
-        self.token = token
+        self._token = token
         self.clock = clock
         self._endpoints = endpoints
         self._lock = threading.Lock()
@@ -73,6 +73,10 @@ class Caller:
         that of the last try.
         """
         return _Call(self, route, request, target, deadline, etag, settle).run()
+
+    def token(self) -> str:
+        """Return the bearer token to use now, without the white space of the file it is in."""
+        return self._token().strip()
 
     def next_address(self) -> tuple[str, bool]:
         """Return the address to ask, and whether it rests (then all of them do)."""

@@ -209,7 +209,7 @@ class LightOSClient:
             yield from page
             if len(page) < MAX_LIST_LIMIT:
                 return
-            request = _next_page(request, page[-1].uuid, target)
+            request = _next_page(request, page[-1].uuid, "ListVolumes", target)
 
     def update_volume(
         self,
@@ -393,7 +393,7 @@ class LightOSClient:
             yield from page
             if len(page) < MAX_LIST_LIMIT:
                 return
-            request = _next_page(request, page[-1].uuid, target)
+            request = _next_page(request, page[-1].uuid, "ListSnapshots", target)
 
     def delete_snapshot(
         self, project: str, uuid: str, deadline: Deadline, *, etag: str = ""
@@ -446,9 +446,9 @@ def _checked(reply: Reply, operation: str, target: str, is_asked_for: bool) -> R
     return reply
 
 
-def _next_page(request: Page, last_uuid: str, target: str) -> Page:
+def _next_page(request: Page, last_uuid: str, operation: str, target: str) -> Page:
     if not last_uuid or last_uuid == request.offset_uuid:
-        raise errors.ServerFault("List", target, "the pages do not advance")
+        raise errors.ServerFault(operation, target, "the pages do not advance")
     return replace(request, offset_uuid=last_uuid)
 
 

@@ -161,6 +161,7 @@ class HttpsServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: HttpsServer
 
     def _respond(self) -> None:

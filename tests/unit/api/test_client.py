@@ -1,0 +1,701 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client over real HTTPS: failover, lost replies, ETags, and what counts as evidence."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lightos.api import client as client_module
+from lightos.api import errors
+from lightos.api.client import LightOSClient
+from lightos.api.models import (
+    ALLOW_NONE,
+    CreateSnapshot,
+    CreateVolume,
+    SnapshotState,
+    UpdateVolume,
+    Volume,
+    VolumeState,
+)
+from lightos.waiting import SYSTEM_CLOCK
+from tests.unit.api.conftest import FakeClock, Serve
+from tests.unit.api.fake_cluster import FakeCluster, answers, lost_after, lost_before
+from tests.unit.api.https_server import Answer, HttpsServer, Seen, refusal, reply
+
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0.c2lnbmF0dXJl"
+VOLUME = CreateVolume(name="v", size_bytes=1 << 30, acl=(ALLOW_NONE,), replica_count=3)
+Connect = Callable[..., LightOSClient]
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+@pytest.fixture
+def server(serve: Serve, cluster: FakeCluster) -> HttpsServer:
+    return serve(cluster)
+
+
+@pytest.fixture
+def connect(ca_file: str, clock: FakeClock) -> Iterator[Connect]:
+    """Make clients whose pauses take no time; the sockets are real."""
+    made: list[LightOSClient] = []
+
+    def make(
+        server: HttpsServer, addresses: tuple[str, ...] = ("127.0.0.1",), **more: Any
+    ) -> LightOSClient:
+        options = {"jwt": TOKEN, "verify": ca_file, "clock": clock} | more
+        jwt = options.pop("jwt")
+        made.append(LightOSClient.connect(addresses, server.port, jwt, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(connect: Connect, server: HttpsServer) -> LightOSClient:
+    return connect(server)
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def test_an_object_by_uuid_and_by_name(client: LightOSClient, cluster: FakeCluster) -> None:
+    volume = cluster.add_volume(name="v")
+    deadline = client.deadline(30)
+    assert client.get_version(deadline).api_version == "v2.0"
+    assert client.get_volume("default", volume.uuid, deadline) == volume
+    assert client.get_volume_by_name("default", "v", deadline) == volume
+    with pytest.raises(errors.NotFound, match="GetVolume of volume w of project default failed"):
+        client.get_volume_by_name("default", "w", deadline)
+
+
+def test_one_connection_serves_many_calls(
+    client: LightOSClient, cluster: FakeCluster, server: HttpsServer
+) -> None:
+    volume = cluster.add_volume(name="v")
+    for _ in range(10):
+        client.get_volume("default", volume.uuid, client.deadline(30))
+    assert (len(server.requests), server.connections) == (10, 1)
+
+
+def test_lists_are_read_to_their_end(
+    client: LightOSClient, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_LIST_LIMIT", 3)
+    volumes = [cluster.add_volume(name=f"v{index}") for index in range(7)]
+    deadline = client.deadline(30)
+    assert list(client.list_volumes("default", deadline)) == volumes
+    assert cluster.calls == ["ListVolumes"] * 3
+    assert list(client.list_volumes(None, deadline)) == volumes
+    assert list(client.list_snapshots("default", deadline)) == []
+
+
+def test_pages_that_do_not_advance_end_in_an_error(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_LIST_LIMIT", 1)
+    client = connect(serve(lambda _: reply({"volumes": [{"UUID": "u"}]})))
+    with pytest.raises(errors.ServerFault, match=r"ListVolumes of .* do not advance"):
+        list(client.list_volumes("default", client.deadline(30)))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(body=b"<html>sign in</html>"),
+        Answer(body=b""),
+        reply([]),
+        reply({}),
+        reply({"volumes": []}),
+        reply({"UUID": "another", "name": "v"}),
+        reply({"UUID": "u", "size": "big"}),
+        Answer(302, headers={"Location": "/"}),
+    ],
+)
+def test_a_reply_of_something_else_is_no_volume(
+    serve: Serve, connect: Connect, answer: Answer
+) -> None:
+    client = connect(serve(lambda _: answer))
+    with pytest.raises(errors.ServerFault):
+        client.get_volume("default", "u", client.deadline(30))
+
+
+@pytest.mark.parametrize("answer", [reply({}), Answer(body=b"not json"), reply({"UUID": "u"})])
+def test_a_reply_of_something_else_is_no_new_volume(
+    serve: Serve, connect: Connect, answer: Answer
+) -> None:
+    client = connect(serve(lambda _: answer))
+    with pytest.raises(errors.ServerFault):
+        client.create_volume("default", VOLUME, client.deadline(30))
+
+
+@pytest.mark.parametrize("body", [b"Not Found\n", b"<html>", b""])
+def test_a_404_of_something_else_is_not_not_found(
+    serve: Serve, connect: Connect, body: bytes
+) -> None:
+    client = connect(serve(lambda _: Answer(404, body)))
+    with pytest.raises(errors.Refused):
+        client.get_volume("default", "u", client.deadline(30))
+
+
+def test_nothing_is_sent_for_an_object_without_a_name(
+    client: LightOSClient, server: HttpsServer
+) -> None:
+    deadline = client.deadline(30)
+    for call in (
+        lambda: client.get_volume("default", "", deadline),
+        lambda: client.get_volume("", "u", deadline),
+        lambda: client.delete_volume("default", "", deadline),
+        lambda: client.delete_snapshot("default", "", deadline),
+        lambda: client.get_volume("..", "u", deadline),
+    ):
+        with pytest.raises(ValueError, match=r"is empty|cannot be part of a path"):
+            call()
+    assert server.requests == []
+
+
+# --- addresses ---------------------------------------------------------------------------------
+
+
+def test_a_dead_address_is_left_for_the_next_and_not_asked_again(
+    connect: Connect,
+    cluster: FakeCluster,
+    serve: Serve,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = serve(cluster, "127.0.0.2")
+    client = connect(server, ("127.0.0.1", "127.0.0.2"))
+    for _ in range(5):
+        client.get_version(client.deadline(30))
+    assert len(server.requests) == 5
+    assert clock.slept == []
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert [record.getMessage() for record in warnings] == [
+        "API address 127.0.0.1 gave no answer: Connection refused"
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        refusal(503, 14, "unavailable"),
+        Answer(503, b"<html>"),
+        Answer(502, b"<html>"),
+        refusal(500, 13, "internal"),
+        Answer(body=b"{}", cut=1),
+    ],
+)
+def test_a_read_goes_to_the_next_address(
+    connect: Connect, cluster: FakeCluster, serve: Serve, answer: Answer | None
+) -> None:
+    bad = serve(lambda _: answer)
+    good = serve(cluster, "127.0.0.2", bad.port)
+    client = connect(good, ("127.0.0.1", "127.0.0.2"))
+    assert client.get_version(client.deadline(30)).api_version == "v2.0"
+    assert (len(bad.requests), len(good.requests)) == (1, 1)
+    client.get_version(client.deadline(30))
+    assert (len(bad.requests), len(good.requests)) == (1, 2)
+
+
+def test_a_silent_address_costs_one_request_timeout(
+    connect: Connect, cluster: FakeCluster, serve: Serve
+) -> None:
+    silence = threading.Event()
+
+    def wait(_: Seen) -> None:
+        silence.wait(10)
+
+    silent = serve(wait)
+    good = serve(cluster, "127.0.0.2", silent.port)
+    client = connect(good, ("127.0.0.1", "127.0.0.2"), request_timeout_seconds=0.2)
+    client.get_version(client.deadline(30))
+    silence.set()
+    assert (len(silent.requests), len(good.requests)) == (1, 1)
+
+
+def test_nobody_there_is_said_for_each_address_at_the_deadline(
+    connect: Connect, server: HttpsServer, clock: FakeClock
+) -> None:
+    client = connect(server, ("127.0.0.5", "127.0.0.6"))
+    started = clock.now
+    with pytest.raises(errors.Unreachable) as caught:
+        client.get_version(client.deadline(10))
+    assert "127.0.0.5: Connection refused; 127.0.0.6: Connection refused" in str(caught.value)
+    assert clock.now == started + 10
+    assert len(clock.slept) < 25
+
+
+def test_a_cluster_that_comes_back_before_the_deadline_is_found(
+    connect: Connect, cluster: FakeCluster, serve: Serve, clock: FakeClock
+) -> None:
+    server = serve(cluster)
+    port = server.port
+    server.close()
+    client = connect(server)
+    real_sleep = clock.sleep
+
+    def sleep(seconds: float) -> None:
+        real_sleep(seconds)
+        if len(clock.slept) == 3:
+            serve(cluster, "127.0.0.1", port)
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    assert client.get_version(client.deadline(30)).api_version == "v2.0"
+
+
+def test_an_untrusted_cluster_is_refused_at_once(
+    connect: Connect, cluster: FakeCluster, serve: Serve, clock: FakeClock, other_ca_file: str
+) -> None:
+    first = serve(cluster)
+    serve(cluster, "127.0.0.2", first.port)
+    client = connect(first, ("127.0.0.1", "127.0.0.2"), verify=other_ca_file)
+    with pytest.raises(errors.Untrusted, match="Check the CA file"):
+        client.get_version(client.deadline(30))
+    assert clock.slept == []
+    assert cluster.calls == []
+
+
+def test_one_untrusted_address_is_left_for_a_trusted_one(
+    connect: Connect, cluster: FakeCluster, serve: Serve
+) -> None:
+    wrong = serve(cluster, "127.0.0.4")
+    right = serve(cluster, "127.0.0.2", wrong.port)
+    client = connect(right, ("127.0.0.4", "127.0.0.2"))
+    client.get_version(client.deadline(30))
+    assert (len(wrong.requests), len(right.requests)) == (0, 1)
+
+
+def test_a_deadline_that_has_passed_sends_nothing(
+    client: LightOSClient, server: HttpsServer
+) -> None:
+    with pytest.raises(errors.TimedOut, match="had passed before the request"):
+        client.get_version(client.deadline(0))
+    assert server.requests == []
+
+
+# --- busy, and refused for good ----------------------------------------------------------------
+
+
+def test_a_busy_cluster_is_asked_again_with_growing_pauses(
+    client: LightOSClient, cluster: FakeCluster, clock: FakeClock
+) -> None:
+    volume = cluster.add_volume(name="v")
+    cluster.faults = [("DELETE", answers(503, 14))] * 3
+    client.delete_volume("default", volume.uuid, client.deadline(30))
+    assert clock.slept == [0.05, 0.1, 0.2]
+    assert cluster.volumes == {}
+
+
+def test_busy_until_the_deadline_is_raised_as_such(
+    client: LightOSClient, cluster: FakeCluster, clock: FakeClock
+) -> None:
+    volume = cluster.add_volume(name="v")
+    cluster.faults = [("DELETE", answers(503, 14, "updating"))] * 100
+    started = clock.now
+    with pytest.raises(errors.Busy, match="updating"):
+        client.delete_volume("default", volume.uuid, client.deadline(10))
+    assert clock.now == started + 10
+    assert volume.uuid in cluster.volumes
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (400, 3, errors.Refused),
+        (400, 9, errors.WrongState),
+        (401, 16, errors.Unauthorized),
+        (403, 7, errors.Forbidden),
+        (409, 6, errors.AlreadyExists),
+        (500, 13, errors.ServerFault),
+        (501, 12, errors.Refused),
+    ],
+)
+def test_a_write_that_is_refused_is_not_sent_again(
+    client: LightOSClient,
+    cluster: FakeCluster,
+    status: int,
+    code: int,
+    expected: type[errors.LightOSError],
+) -> None:
+    cluster.faults = [("POST", answers(status, code))]
+    with pytest.raises(expected):
+        client.create_volume("default", VOLUME, client.deadline(30))
+    assert cluster.calls == ["CreateVolume"]
+
+
+# --- the token ---------------------------------------------------------------------------------
+
+
+def test_a_rotated_token_is_used_without_a_restart(serve: Serve, connect: Connect) -> None:
+    def script(seen: Seen) -> Answer:
+        if seen.headers["Authorization"] == "Bearer new":
+            return reply({"apiVersion": "v2.0"})
+        return refusal(401, 16, "token expired")
+
+    tokens = iter(["old", "new", "new"])
+    server = serve(script)
+    client = connect(server, jwt=lambda: next(tokens))
+    assert client.get_version(client.deadline(30)).api_version == "v2.0"
+    assert len(server.requests) == 2
+
+
+def test_a_token_that_stays_bad_is_tried_once(serve: Serve, connect: Connect) -> None:
+    server = serve(lambda _: refusal(401, 16, "token expired"))
+    client = connect(server)
+    with pytest.raises(errors.Unauthorized, match=r"token expired .* Renew the JWT"):
+        client.get_version(client.deadline(30))
+    assert len(server.requests) == 1
+
+
+def test_the_token_shows_nowhere(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(lambda seen: refusal(403, 7, f"no role: {seen.headers['Authorization']}"))
+    client = connect(server)
+    with caplog.at_level(logging.DEBUG), pytest.raises(errors.Forbidden) as caught:
+        client.get_version(client.deadline(30))
+    assert "[token]" in str(caught.value)
+    for text in (str(caught.value), repr(caught.value), caplog.text, repr(client)):
+        assert TOKEN not in text
+
+
+@pytest.mark.parametrize("jwt", [f" {TOKEN}\n", TOKEN])
+def test_a_token_may_come_with_space_around_it(
+    connect: Connect, server: HttpsServer, jwt: str
+) -> None:
+    client = connect(server, jwt=jwt)
+    client.get_version(client.deadline(30))
+    assert server.requests[0].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+# --- lost replies ------------------------------------------------------------------------------
+
+
+def test_a_create_whose_reply_was_lost_is_found_by_name(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    cluster.faults = [("POST", lost_after)]
+    volume = client.create_volume("default", VOLUME, client.deadline(30))
+    assert cluster.volumes == {volume.uuid: volume}
+    assert cluster.calls == ["CreateVolume", "GetVolume"]
+
+
+def test_a_create_that_did_not_happen_is_sent_again(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    cluster.faults = [("POST", lost_before)]
+    volume = client.create_volume("default", VOLUME, client.deadline(30))
+    assert cluster.volumes == {volume.uuid: volume}
+    assert cluster.calls == ["CreateVolume", "GetVolume", "CreateVolume"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(504, 4), (502, 0), (408, 1)])
+def test_a_gateway_that_gave_up_leaves_the_outcome_open(
+    client: LightOSClient, cluster: FakeCluster, status: int, code: int
+) -> None:
+    def gave_up(seen: Seen, serve: Callable[[], Answer]) -> Answer:
+        serve()
+        return refusal(status, code)
+
+    cluster.faults = [("POST", gave_up)]
+    volume = client.create_volume("default", VOLUME, client.deadline(30))
+    assert cluster.calls == ["CreateVolume", "GetVolume"]
+    assert list(cluster.volumes) == [volume.uuid]
+
+
+def test_a_create_still_under_way_when_sent_again_is_found_after_its_409(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    def not_yet(seen: Seen, serve: Callable[[], Answer]) -> Answer:
+        cluster.add_volume(name="v", state=VolumeState.CREATING)
+        return refusal(404, 5)
+
+    cluster.faults = [("POST", lost_before), ("GET", not_yet)]
+    volume = client.create_volume("default", VOLUME, client.deadline(30))
+    assert cluster.calls == ["CreateVolume", "GetVolume", "CreateVolume", "GetVolume"]
+    assert list(cluster.volumes) == [volume.uuid]
+
+
+def test_a_rounded_size_is_still_ours(client: LightOSClient, cluster: FakeCluster) -> None:
+    cluster.faults = [("POST", lost_after)]
+    request = replace(VOLUME, size_bytes=1_000_000)
+    assert client.create_volume("default", request, client.deadline(30)).size_bytes == 1_003_520
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [{"size_bytes": 2 << 30}, {"replica_count": 1}, {"source_snapshot_uuid": "s"}],
+)
+def test_another_volume_of_the_name_is_not_taken_for_ours(
+    client: LightOSClient, cluster: FakeCluster, difference: dict[str, Any]
+) -> None:
+    cluster.add_volume(name="v", **difference)
+    cluster.faults = [("POST", lost_before)]
+    request = replace(VOLUME, source_snapshot_uuid="" if "source" not in str(difference) else "t")
+    with pytest.raises(errors.AlreadyExists, match="another volume, volume-1, has this name"):
+        client.create_volume("default", request, client.deadline(30))
+    assert len(cluster.volumes) == 1
+
+
+def test_a_name_that_was_taken_before_the_first_try_is_never_adopted(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    cluster.add_volume(name="v")
+    with pytest.raises(errors.AlreadyExists):
+        client.create_volume("default", VOLUME, client.deadline(30))
+
+
+def test_a_snapshot_whose_reply_was_lost_is_found_by_name(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    cluster.faults = [("POST", lost_after)]
+    request = CreateSnapshot(name="s", source_volume_uuid="u")
+    snapshot = client.create_snapshot("default", request, client.deadline(30))
+    assert snapshot.state is SnapshotState.CREATING
+    assert cluster.calls == ["CreateSnapshot", "GetSnapshot"]
+    cluster.faults = [("POST", lost_before)]
+    with pytest.raises(errors.AlreadyExists, match="another snapshot"):
+        client.create_snapshot(
+            "default", replace(request, source_volume_uuid="w"), client.deadline(30)
+        )
+
+
+@pytest.mark.parametrize("fault", [lost_after, lost_before])
+def test_a_delete_whose_reply_was_lost(
+    client: LightOSClient, cluster: FakeCluster, fault: Any
+) -> None:
+    volume = cluster.add_volume(name="v")
+    cluster.faults = [("DELETE", fault)]
+    client.delete_volume("default", volume.uuid, client.deadline(30))
+    assert cluster.volumes == {}
+    deletes = 1 if fault is lost_after else 2
+    assert cluster.calls.count("DeleteVolume") == deletes
+
+
+def test_a_delete_of_what_never_was_is_not_found(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    with pytest.raises(errors.NotFound):
+        client.delete_volume("default", "u", client.deadline(30))
+    with pytest.raises(errors.NotFound):
+        client.delete_snapshot("default", "u", client.deadline(30))
+
+
+def test_a_delete_is_not_done_because_nobody_answers(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    volume = cluster.add_volume(name="v")
+    cluster.faults = [("DELETE", lost_before)] + [("GET", lost_before)] * 100
+    with pytest.raises(errors.TimedOut, match="a reply was lost, and then GetVolume failed"):
+        client.delete_volume("default", volume.uuid, client.deadline(10))
+    assert volume.uuid in cluster.volumes
+
+
+@pytest.mark.parametrize("etag", ["", "1"])
+@pytest.mark.parametrize("fault", [lost_after, lost_before])
+def test_an_update_whose_reply_was_lost(
+    client: LightOSClient, cluster: FakeCluster, fault: Any, etag: str
+) -> None:
+    volume = cluster.add_volume(name="v")
+    cluster.faults = [("PUT", fault)]
+    request = UpdateVolume(acl=("host",))
+    client.update_volume("default", volume.uuid, request, client.deadline(30), etag=etag)
+    assert cluster.volumes[volume.uuid].acl == ("host",)
+    assert cluster.calls.count("UpdateVolume") == (1 if fault is lost_after else 2)
+
+
+def test_an_update_lost_while_another_came_in_is_stale(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    volume = cluster.add_volume(name="v")
+
+    def overtaken(seen: Seen, serve: Callable[[], Answer]) -> None:
+        cluster.change(volume.uuid, acl=("other",))
+
+    cluster.faults = [("PUT", overtaken)]
+    with pytest.raises(errors.StaleEtag, match="changed while the reply was lost"):
+        client.update_volume(
+            "default",
+            volume.uuid,
+            UpdateVolume(acl=("host",)),
+            client.deadline(30),
+            etag=volume.etag,
+        )
+    assert cluster.volumes[volume.uuid].acl == ("other",)
+
+
+def test_a_rollback_whose_reply_was_lost_is_seen_by_its_state(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    volume = cluster.add_volume(name="v")
+    cluster.faults = [("PUT", lost_after)]
+    client.rollback_volume("default", volume.uuid, "s", client.deadline(30))
+    assert cluster.calls == ["RollbackVolume", "GetVolume"]
+
+
+def test_stopping_a_node_may_be_said_twice(client: LightOSClient, cluster: FakeCluster) -> None:
+    cluster.faults = [("POST", lost_after)]
+    client.stop_node("n", client.deadline(30))
+    assert cluster.calls == ["StopNodeInstance"] * 2
+
+
+# --- read, compute, write, confirm -------------------------------------------------------------
+
+
+def add_host(host: str) -> Callable[[Volume], UpdateVolume | None]:
+    def compute(volume: Volume) -> UpdateVolume | None:
+        if host in volume.acl:
+            return None
+        present = tuple(entry for entry in volume.acl if entry != ALLOW_NONE)
+        return UpdateVolume(acl=(*present, host))
+
+    return compute
+
+
+def update(client: LightOSClient, volume: Volume, host: str = "h", seconds: float = 30) -> Volume:
+    return client.update_volume_with(
+        "default", volume.uuid, add_host(host), client.deadline(seconds)
+    )
+
+
+def test_an_update_costs_one_write_between_two_reads(
+    client: LightOSClient, cluster: FakeCluster, clock: FakeClock
+) -> None:
+    volume = cluster.add_volume(name="v")
+    assert update(client, volume).acl == ("h",)
+    assert cluster.calls == ["GetVolume", "UpdateVolume", "GetVolume"]
+    assert clock.slept == []
+
+
+def test_nothing_left_to_change_costs_one_read(client: LightOSClient, cluster: FakeCluster) -> None:
+    volume = cluster.add_volume(name="v", acl=("h",))
+    assert update(client, volume) == volume
+    assert cluster.calls == ["GetVolume"]
+
+
+def test_an_update_is_over_when_the_volume_is_at_rest_again(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    volume = cluster.add_volume(name="v")
+    cluster.reads_in_transit = 3
+    assert update(client, volume).state is VolumeState.AVAILABLE
+    assert cluster.calls == ["GetVolume", "UpdateVolume"] + ["GetVolume"] * 4
+
+
+def test_a_stale_etag_is_computed_anew_from_what_the_other_wrote(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    volume = cluster.add_volume(name="v")
+
+    def overtaken(seen: Seen, serve: Callable[[], Answer]) -> Answer:
+        cluster.change(volume.uuid, acl=("other",))
+        return serve()
+
+    cluster.faults = [("PUT", overtaken)]
+    assert update(client, volume).acl == ("other", "h")
+
+
+def test_threads_that_update_one_volume_lose_nothing(
+    connect: Connect, server: HttpsServer, cluster: FakeCluster
+) -> None:
+    # On the machine's clock: with a pretended one, each pause would take all others' time.
+    client = connect(server, clock=SYSTEM_CLOCK)
+    volume = cluster.add_volume(name="v")
+    hosts = [f"host-{number}" for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda host: update(client, volume, host), hosts))
+    assert sorted(cluster.volumes[volume.uuid].acl) == hosts
+
+
+def test_a_refusal_with_the_right_etag_is_the_state_of_the_volume(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    volume = cluster.add_volume(name="v")
+    cluster.faults = [("PUT", answers(400, 9, "rebuild in progress"))] * 5
+    with pytest.raises(errors.WrongState, match="rebuild in progress"):
+        update(client, volume)
+    assert cluster.calls.count("UpdateVolume") == 1
+
+
+@pytest.mark.parametrize("state", [VolumeState.FAILED, VolumeState.DELETING, VolumeState.DELETED])
+def test_a_volume_that_is_lost_is_not_updated(
+    client: LightOSClient, cluster: FakeCluster, state: VolumeState
+) -> None:
+    volume = cluster.add_volume(name="v", state=state)
+    with pytest.raises(errors.WrongState, match=f"the volume is {state.wire_name}"):
+        update(client, volume)
+    assert cluster.calls == ["GetVolume"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "expected"),
+    [
+        (lambda cluster: setattr(cluster, "reads_in_transit", 10_000), "accepted but does not"),
+        (lambda cluster: cluster.faults.extend([("PUT", answers(412, 0))] * 99), "not accepted"),
+    ],
+)
+def test_a_change_that_does_not_show_is_no_success(
+    client: LightOSClient, cluster: FakeCluster, clock: FakeClock, prepare: Any, expected: str
+) -> None:
+    volume = cluster.add_volume(name="v")
+    prepare(cluster)
+    started = clock.now
+    with pytest.raises(errors.TimedOut, match=f"within 10 s the change .*{expected}"):
+        update(client, volume, seconds=10)
+    assert clock.now == started + 10
+
+
+def test_an_accepted_update_without_effect_is_repeated_after_pauses_only(
+    client: LightOSClient, cluster: FakeCluster, clock: FakeClock
+) -> None:
+    volume = cluster.add_volume(name="v")
+
+    def swallow(seen: Seen, serve: Callable[[], Answer]) -> Answer:
+        return reply({})
+
+    cluster.faults = [("PUT", swallow)] * 2
+    assert update(client, volume).acl == ("h",)
+    assert cluster.calls.count("UpdateVolume") == 3
+    assert len(clock.slept) == 2
+
+
+def test_what_compute_raises_ends_the_update(client: LightOSClient, cluster: FakeCluster) -> None:
+    volume = cluster.add_volume(name="v")
+
+    def compute(_: Volume) -> UpdateVolume | None:
+        raise KeyError("no room")
+
+    with pytest.raises(KeyError):
+        client.update_volume_with("default", volume.uuid, compute, client.deadline(30))
+    assert cluster.calls == ["GetVolume"]
+
+
+# --- configuration -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("addresses", "port", "expected"),
+    [
+        ([], 443, "no API address"),
+        (["10.0.0.1:443"], 443, "give the port separately"),
+        (["10.0.0.1"], 0, "port 0"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused_at_once(
+    addresses: list[str], port: int, expected: str
+) -> None:
+    with pytest.raises(ValueError, match=expected):
+        LightOSClient.connect(addresses, port, TOKEN)
