@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Needs the `lab` and `openstack` extras; no root, nothing but loopback.
+
+The driver is the real one in the real cinder package, and talks HTTPS to a lab cluster started by
+its own command, by way of a proxy that counts calls and injects faults.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cinder import context, coordination, objects
+from cinder.volume import configuration
+from cinder.volume import driver as cinder_driver
+from oslo_config import cfg, fixture
+
+from lightos.openstack.cinder.driver import LightOSVolumeDriver
+from tests.integration.cluster import Cluster, running_lab
+from tests.unit.cinder.api_proxy import ApiProxy
+
+objects.register_all()  # cinder's own modules need it when they are imported
+
+BACKEND = "lightos"
+OPERATION_SECONDS = 2
+"""Time for one operation where the cluster never does what it should."""
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def cluster(lab: dict[str, Any]) -> Cluster:
+    return Cluster(lab)
+
+
+@pytest.fixture(scope="session")
+def _proxy(lab: dict[str, Any]) -> Iterator[ApiProxy]:
+    with ApiProxy(lab).serving() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(_proxy: ApiProxy) -> Iterator[ApiProxy]:
+    _proxy.forget()
+    yield _proxy
+    _proxy.forget()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cinder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What cinder-volume sets up before it loads a driver."""
+    folder = tmp_path_factory.mktemp("cinder")
+    cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[])
+    cfg.CONF.set_override("state_path", str(folder))
+    cfg.CONF.set_override("backend_url", f"file://{folder}", "coordination")
+    coordination.COORDINATOR.start()
+    yield
+    coordination.COORDINATOR.stop()
+
+
+@pytest.fixture
+def settings(lab: dict[str, Any], proxy: ApiProxy) -> dict[str, Any]:
+    """The driver's section of cinder.conf; a test may change it before it makes a driver."""
+    return {
+        "volume_backend_name": BACKEND,
+        "lightos_api_address": [proxy.address],
+        "lightos_api_port": proxy.port,
+        "lightos_jwt": Path(lab["jwt_file"]).read_text().strip(),
+        "driver_ssl_cert_verify": True,
+        "driver_ssl_cert_path": lab["ca_file"],
+        "lightos_default_num_replicas": 2,
+    }
+
+
+@pytest.fixture
+def make_driver(settings: dict[str, Any]) -> Iterator[Callable[..., LightOSVolumeDriver]]:
+    """Make a driver as cinder-volume does, from `settings` and what a test adds."""
+    with fixture.Config(cfg.CONF) as conf:
+        conf.register_opts(cinder_driver.volume_opts, group=BACKEND)
+        conf.register_opts(LightOSVolumeDriver.get_driver_options(), group=BACKEND)
+
+        def make(*, set_up: bool = True, **more: Any) -> LightOSVolumeDriver:
+            for name, value in (settings | more).items():
+                conf.conf.set_override(name, value, group=BACKEND)
+            driver = LightOSVolumeDriver(
+                configuration=configuration.Configuration(
+                    cinder_driver.volume_opts, config_group=BACKEND
+                )
+            )
+            if set_up:
+                driver.do_setup(context.get_admin_context())
+                driver.check_for_setup_error()
+                driver.init_capabilities()
+                driver.set_initialized()
+            return driver
+
+        yield make
+
+
+@pytest.fixture
+def driver(
+    make_driver: Callable[..., LightOSVolumeDriver], proxy: ApiProxy, monkeypatch: Any
+) -> LightOSVolumeDriver:
+    driver = make_driver()
+    monkeypatch.setattr(driver, "_timeout_seconds", OPERATION_SECONDS)
+    proxy.forget()
+    return driver
+
+
+def new_volume(size: int = 1, **fields: Any) -> objects.Volume:
+    """A volume as the scheduler hands it to cinder-volume."""
+    specs = fields.pop("extra_specs", None)
+    type_id = None
+    if specs is not None:
+        type_id = str(uuid.uuid4())
+        fields["volume_type"] = objects.VolumeType(id=type_id, name="type", extra_specs=specs)
+    volume = objects.Volume(
+        id=str(uuid.uuid4()),
+        size=size,
+        _name_id=None,
+        provider_id=None,
+        volume_type_id=type_id,
+        volume_attachment=objects.VolumeAttachmentList(objects=[]),
+    )
+    volume.update(fields)
+    return volume
+
+
+def new_snapshot(volume: objects.Volume) -> objects.Snapshot:
+    return objects.Snapshot(
+        id=str(uuid.uuid4()),
+        volume=volume,
+        volume_id=volume.id,
+        volume_size=volume.size,
+        provider_id=None,
+    )
+
+
+@pytest.fixture
+def created(driver: LightOSVolumeDriver) -> Callable[..., objects.Volume]:
+    """Make a volume on the cluster, and remember of it what Cinder would."""
+
+    def create(size: int = 1, **fields: Any) -> objects.Volume:
+        volume = new_volume(size, **fields)
+        volume.update(driver.create_volume(volume))
+        return volume
+
+    return create
+
+
+def record_attachment(volume: objects.Volume, connector: dict[str, Any]) -> None:
+    """What Cinder does once the driver has given a host access."""
+    volume.volume_attachment.objects.append(
+        objects.VolumeAttachment(
+            id=str(uuid.uuid4()),
+            volume_id=volume.id,
+            connector=dict(connector),
+            attach_status="attached",
+            attached_host=connector["host"],
+        )
+    )
+
+
+def forget_attachment(volume: objects.Volume, connector: dict[str, Any]) -> None:
+    """What Cinder does once the driver has taken the access away."""
+    attachments = volume.volume_attachment.objects
+    attachments.remove(next(a for a in attachments if a.connector == connector))

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every operation of the driver against a lab cluster: what it does, and with how many calls."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cinder import exception
+from cinder.interface import util as interface_util
+from cinder.volume import manager
+
+from lightos.openstack.cinder.driver import LightOSVolumeDriver
+from tests.integration.cluster import GIB, connector
+from tests.unit.cinder.conftest import (
+    forget_attachment,
+    new_snapshot,
+    new_volume,
+    record_attachment,
+)
+
+HOST = connector("compute1", number=1)
+OTHER = connector("compute2", number=2)
+
+
+def warm(driver, volume):
+    """Let the driver learn how long this cluster takes, as a running one has."""
+    for _ in range(2):
+        driver.initialize_connection(volume, HOST)
+        driver.terminate_connection(volume, HOST)
+
+
+# --- create, delete ----------------------------------------------------------------------------
+
+
+def test_create(driver, cluster, proxy):
+    volume = new_volume(2)
+    update = driver.create_volume(volume)
+    found = cluster.volume_of(volume.id)
+    assert update == {"provider_id": f"default {found['UUID']}"}
+    assert found["state"] == "Available"
+    assert int(found["size"]) == 2 * GIB
+    assert found["replicaCount"] == 2
+    assert cluster.host_nqns(volume.id) == set()
+    assert cluster.host_addresses(volume.id) == set()
+    assert proxy.count("POST") == 1
+
+
+def test_create_of_a_type(driver, cluster):
+    volume = new_volume(extra_specs={"compression": "<is> True", "lightos:num_replicas": "3"})
+    driver.create_volume(volume)
+    found = cluster.volume_of(volume.id)
+    assert (found["compression"].lower(), found["replicaCount"]) == ("true", 3)
+
+
+def test_defaults_come_from_the_configuration(make_driver, cluster):
+    driver = make_driver(
+        lightos_default_num_replicas=1,
+        lightos_default_compression_enabled=True,
+        lightos_use_ipacl=False,
+    )
+    volume = new_volume()
+    driver.create_volume(volume)
+    found = cluster.volume_of(volume.id)
+    assert (found["compression"].lower(), found["replicaCount"]) == ("true", 1)
+    assert cluster.host_addresses(volume.id) == {"ALLOW_ANY"}
+
+
+def test_a_bad_type_makes_nothing(driver, proxy):
+    with pytest.raises(exception.InvalidVolumeType, match="'lightos:num_replicas' is '7'"):
+        driver.create_volume(new_volume(extra_specs={"lightos:num_replicas": "7"}))
+    assert proxy.calls == []
+
+
+def test_create_again_after_an_interruption_takes_the_volume_over(driver, cluster):
+    volume = new_volume()
+    assert driver.create_volume(volume) == driver.create_volume(volume)
+    assert cluster.volume_of(volume.id)["state"] == "Available"
+
+
+def test_another_volume_of_the_name_is_not_taken_over(driver, cluster):
+    volume = new_volume(1)
+    driver.create_volume(volume)
+    volume.size = 2
+    with pytest.raises(exception.VolumeBackendAPIException, match=volume.name):
+        driver.create_volume(volume)
+    assert int(cluster.volume_of(volume.id)["size"]) == GIB
+
+
+def test_a_migrations_volume_is_named_by_its_name_id(driver, cluster):
+    volume = new_volume()
+    driver.create_volume(volume)
+    name_id = volume.id
+    migrated = new_volume(_name_id=name_id)
+    driver.delete_volume(migrated)
+    assert all(name_id not in found["name"] for found in cluster.volumes())
+
+
+def test_after_a_migration_the_new_place_is_remembered(driver, created):
+    source, target = created(), created()
+    update = driver.update_migrated_volume(None, source, target, "available")
+    assert update == {"_name_id": target.id, "provider_id": target.provider_id}
+
+
+def test_delete(driver, created, cluster, proxy):
+    volume = created()
+    proxy.forget()
+    driver.delete_volume(volume)
+    assert all(volume.id not in found["name"] for found in cluster.volumes())
+    assert proxy.count("DELETE") == 1
+
+
+def test_delete_is_idempotent(driver, created, proxy):
+    volume = created()
+    driver.delete_volume(volume)
+    proxy.forget()
+    driver.delete_volume(volume)
+    assert len(proxy.calls) == 1
+    driver.delete_volume(new_volume())
+
+
+def test_delete_finds_a_volume_that_an_old_driver_made(driver, created, cluster):
+    volume = created()
+    volume.provider_id = "default"
+    driver.delete_volume(volume)
+    assert all(volume.id not in found["name"] for found in cluster.volumes())
+
+
+def test_delete_again_while_it_is_deleted(driver, created, cluster, proxy):
+    """The first request came from a cinder-volume that died."""
+    volume = created()
+    project, uuid = volume.provider_id.split()
+    driver._client.delete_volume(project, uuid, driver._deadline())
+    driver.delete_volume(volume)
+    assert all(volume.id not in found["name"] for found in cluster.volumes())
+
+
+# --- extend ------------------------------------------------------------------------------------
+
+
+def test_extend(driver, created, cluster, proxy):
+    volume = created(1)
+    driver.initialize_connection(volume, HOST)
+    proxy.forget()
+    driver.extend_volume(volume, 3)
+    assert int(cluster.volume_of(volume.id)["size"]) == 3 * GIB
+    assert proxy.count("PUT") == 1
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+
+
+def test_extend_again_changes_nothing(driver, created, proxy):
+    volume = created(2)
+    proxy.forget()
+    driver.extend_volume(volume, 2)
+    assert proxy.count("PUT") == 0
+
+
+# --- snapshots, clones -------------------------------------------------------------------------
+
+
+def test_snapshot_and_volumes_from_it(driver, created, cluster, proxy):
+    volume = created(1)
+    snapshot = new_snapshot(volume)
+    proxy.forget()
+    snapshot.update(driver.create_snapshot(snapshot))
+    assert proxy.count("POST") == 1
+    found = cluster.snapshot_of(snapshot.id)
+    assert snapshot.provider_id == f"default {found['UUID']}"
+    assert found["state"] == "Available"
+
+    same, larger = new_volume(1), new_volume(2)
+    for wanted in (same, larger):
+        wanted.update(driver.create_volume_from_snapshot(wanted, snapshot))
+        made = cluster.volume_of(wanted.id)
+        assert made["sourceSnapshotUUID"] == found["UUID"]
+        assert int(made["size"]) == wanted.size * GIB
+
+    # With clones it stays Deleting, and is out of the way.
+    driver.delete_snapshot(snapshot)
+    assert all(snapshot.id not in s["name"] for s in cluster.snapshots())
+    for wanted in (same, larger):
+        driver.delete_volume(wanted)
+    driver.delete_snapshot(snapshot)
+
+
+def test_snapshots_of_old_drivers_are_found_by_name(driver, created, cluster):
+    snapshot = new_snapshot(created())
+    driver.create_snapshot(snapshot)
+    driver.delete_snapshot(snapshot)
+    assert all(snapshot.id not in s["name"] for s in cluster.snapshots())
+    driver.delete_snapshot(snapshot)
+
+
+def test_clone(driver, created, cluster, proxy):
+    source = created(1)
+    driver.initialize_connection(source, HOST)
+    clone = new_volume(2)
+    proxy.forget()
+    clone.update(driver.create_cloned_volume(clone, source))
+    found = cluster.volume_of(clone.id)
+    assert clone.provider_id == f"default {found['UUID']}"
+    assert found["sourceSnapshotName"] == f"for_clone_{clone.id}"
+    assert int(found["size"]) == 2 * GIB
+    assert cluster.host_nqns(clone.id) == set()
+    assert cluster.snapshots() == []
+    assert (proxy.count("POST"), proxy.count("DELETE")) == (2, 1)
+
+
+def test_snapshots_at_once(driver, created, cluster):
+    volume = created()
+    snapshots = [new_snapshot(volume) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        updates = list(pool.map(driver.create_snapshot, snapshots))
+    assert len({update["provider_id"] for update in updates}) == 4
+    for snapshot in snapshots:
+        driver.delete_snapshot(snapshot)
+    assert cluster.snapshots() == []
+
+
+# --- attach, detach ----------------------------------------------------------------------------
+
+
+def test_attach_and_detach(driver, created, cluster, lab, proxy):
+    volume = created()
+    warm(driver, volume)
+    proxy.forget()
+    info = driver.initialize_connection(volume, HOST)
+    assert len(proxy.calls) <= 4
+    assert proxy.connections == 0
+    assert info == {
+        "driver_volume_type": "lightos",
+        "data": {
+            "lightos_nodes": {
+                address: {
+                    "target_portal": address,
+                    "target_port": lab["discovery_port"],
+                    "transport_type": "tcp",
+                }
+                for address in lab["api_addresses"]
+            },
+            "uuid": cluster.volume_of(volume.id)["UUID"],
+            "subsysnqn": lab["subsystem_nqn"],
+        },
+    }
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+    assert cluster.host_addresses(volume.id) == set(HOST["host_ips"])
+    assert driver.terminate_connection(volume, HOST) is False
+    assert cluster.host_nqns(volume.id) == set()
+    assert cluster.host_addresses(volume.id) == set()
+
+
+def test_an_attach_that_changes_nothing_costs_one_call(driver, created, proxy):
+    volume = created()
+    driver.initialize_connection(volume, HOST)
+    proxy.forget()
+    driver.initialize_connection(volume, HOST)
+    assert len(proxy.calls) == 1
+
+
+def test_live_migration_order(driver, created, cluster):
+    volume = created()
+    driver.initialize_connection(volume, HOST)
+    record_attachment(volume, HOST)
+    driver.initialize_connection(volume, OTHER)
+    record_attachment(volume, OTHER)
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"], OTHER["nqn"]}
+    assert driver.terminate_connection(volume, HOST) is False
+    assert cluster.host_nqns(volume.id) == {OTHER["nqn"]}
+    assert cluster.host_addresses(volume.id) == set(OTHER["host_ips"])
+
+
+def test_hosts_attached_and_detached_at_once(driver, created, cluster):
+    """Each change is computed on what is there and written by ETag, so none is lost."""
+    volume = created()
+    hosts = [connector(f"compute{n}", number=n) for n in range(1, 7)]
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        list(pool.map(lambda host: driver.initialize_connection(volume, host), hosts))
+        assert cluster.host_nqns(volume.id) == {host["nqn"] for host in hosts}
+        list(pool.map(lambda host: driver.terminate_connection(volume, host), hosts[:-1]))
+    assert cluster.host_nqns(volume.id) == {hosts[-1]["nqn"]}
+
+
+def test_two_drivers_attach_at_once(make_driver, created, cluster):
+    """Two cinder-volume processes share nothing but the cluster."""
+    volume = created()
+    drivers = [make_driver(), make_driver()]
+    barrier = threading.Barrier(2)
+
+    def attach(driver, host):
+        barrier.wait()
+        driver.initialize_connection(volume, host)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(attach, drivers, [HOST, OTHER]))
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"], OTHER["nqn"]}
+
+
+def test_force_detach_takes_every_hosts_access(driver, created, cluster):
+    volume = created()
+    for host in (HOST, OTHER):
+        driver.initialize_connection(volume, host)
+        record_attachment(volume, host)
+    driver.terminate_connection(volume, None, force=True)
+    assert cluster.host_nqns(volume.id) == set()
+    assert cluster.host_addresses(volume.id) == set()
+
+
+def test_detach_of_a_volume_that_is_gone(driver, created):
+    volume = created()
+    driver.delete_volume(volume)
+    driver.terminate_connection(volume, HOST)
+    driver.terminate_connection(volume, None, force=True)
+    volume.provider_id = None
+    driver.terminate_connection(volume, HOST)
+
+
+def test_switching_the_ip_filter_on_and_off(make_driver, cluster):
+    volume = new_volume()
+    unfiltered = make_driver(lightos_use_ipacl=False)
+    volume.update(unfiltered.create_volume(volume))
+    unfiltered.initialize_connection(volume, OTHER)
+    record_attachment(volume, OTHER)
+    assert cluster.host_addresses(volume.id) == {"ALLOW_ANY"}
+
+    filtered = make_driver(lightos_use_ipacl=True)
+    filtered.initialize_connection(volume, HOST)
+    assert cluster.host_addresses(volume.id) == {*HOST["host_ips"], *OTHER["host_ips"]}
+
+    unfiltered = make_driver(lightos_use_ipacl=False)
+    unfiltered.initialize_connection(volume, HOST)
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"], OTHER["nqn"]}
+
+
+# --- what Cinder asks of a driver ----------------------------------------------------------------
+
+
+def test_cinder_finds_nothing_missing(driver):
+    found = {d.class_name: d for d in interface_util.get_volume_drivers()}
+    assert found["LightOSVolumeDriver"].version == LightOSVolumeDriver.VERSION
+    assert driver.SUPPORTS_ACTIVE_ACTIVE
+    assert driver.CI_WIKI_NAME
+
+
+def test_statistics_in_one_call(driver, proxy):
+    stats = driver.get_volume_stats(refresh=True)
+    assert len(proxy.calls) == 1
+    assert stats["storage_protocol"] == "lightos"
+    assert stats["vendor_name"] == "LightOS Storage"
+    assert stats["volume_backend_name"] == "lightos"
+    assert 0 < stats["free_capacity_gb"] <= stats["total_capacity_gb"]
+    assert stats["provisioned_capacity_gb"] >= 0
+    assert stats["max_over_subscription_ratio"] == 20.0
+    assert stats["compression"] == [True, False]
+    for capability in ("multiattach", "thin_provisioning_support", "online_extend_support"):
+        assert stats[capability] is True
+    assert stats["QoS_support"] is False
+    proxy.forget()
+    assert driver.get_volume_stats() == stats
+    assert proxy.calls == []
+
+
+def test_capabilities_have_ranges(driver):
+    replicas = driver.capabilities["properties"]["lightos:num_replicas"]
+    assert (replicas["minimum"], replicas["maximum"], replicas["default"]) == (1, 3, 2)
+
+
+def test_old_volumes_get_their_project_recorded(driver):
+    typed = new_volume(extra_specs={"lightos:project_name": "tenant"})
+    known = new_volume(provider_id="default 7d1f0f2f-1c1c-4d57-9a83-0d2c3d1a8a52")
+    untyped = new_volume()
+    volumes, snapshots = driver.update_provider_info([typed, known, untyped], [])
+    assert volumes == [
+        {"id": typed.id, "provider_id": "tenant"},
+        {"id": untyped.id, "provider_id": "default"},
+    ]
+    assert snapshots == []
+
+
+def test_the_manager_has_hosts_serialise_attach_and_detach(driver):
+    """Defect 19: None is Cinder's word for "always lock"; False, the incumbent's, for never."""
+    volumes = manager.VolumeManager.__new__(manager.VolumeManager)
+    volumes.driver = driver
+    assert volumes._driver_shares_targets() is None
+
+
+def test_exports_need_no_calls(driver, created, proxy):
+    volume = created()
+    proxy.forget()
+    driver.create_export(None, volume, HOST)
+    driver.ensure_export(None, volume)
+    driver.remove_export(None, volume)
+    assert proxy.calls == []
+
+
+def test_several_instances_of_one_host(driver, created, cluster):
+    """Defect 6: the last instance to go takes the host's access with it, no other."""
+    volume = created()
+    first, second = HOST | {"mountpoint": "/dev/vdb"}, HOST | {"mountpoint": "/dev/vdc"}
+    for instance in (first, second):
+        driver.initialize_connection(volume, instance)
+        record_attachment(volume, instance)
+    assert driver.terminate_connection(volume, first) is True
+    forget_attachment(volume, first)
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+    assert driver.terminate_connection(volume, second) is False
+    assert cluster.host_nqns(volume.id) == set()
+
+
+def test_cinders_own_attachment_beside_an_instance_of_the_same_host(driver, created, cluster):
+    """Defect 6: Cinder copies an attached volume on a host that runs the instance."""
+    volume = created()
+    instance = HOST | {"mountpoint": "/dev/vdb"}
+    driver.initialize_connection(volume, instance)
+    record_attachment(volume, instance)
+    driver.initialize_connection(volume, HOST)
+    assert driver.terminate_connection(volume, HOST) is True
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+
+
+def test_two_instances_with_equal_connectors(driver, created, cluster):
+    volume = created()
+    for _ in range(2):
+        driver.initialize_connection(volume, HOST)
+        record_attachment(volume, HOST)
+    assert driver.terminate_connection(volume, HOST) is True
+    forget_attachment(volume, HOST)
+    assert driver.terminate_connection(volume, HOST) is False
+    assert cluster.host_nqns(volume.id) == set()

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver when things go wrong. Numbered tests are defects of the driver that Cinder ships."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from cinder import exception
+
+from lightos.openstack.cinder.naming import ProviderId
+from tests.integration.cluster import GIB, connector, sensitive_words
+from tests.unit.cinder.api_proxy import Reply, lose_reply, refuse, rewrite
+from tests.unit.cinder.conftest import (
+    OPERATION_SECONDS,
+    new_snapshot,
+    new_volume,
+    record_attachment,
+)
+
+HOST = connector("compute1", number=1)
+OTHER = connector("compute2", number=2)
+BACKEND_ERROR = exception.VolumeBackendAPIException
+
+
+def exists(cluster, volume):
+    return any(found["name"] == volume.name for found in cluster.volumes())
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_1_a_lookup_that_fails_deletes_nothing_and_says_so(driver, created, cluster, proxy, status):
+    volume = created()
+    volume.provider_id = "default"
+    proxy.fault("GET", r"volumes/\?name=", refuse(status))
+    with pytest.raises(BACKEND_ERROR, match=str(status)):
+        driver.delete_volume(volume)
+    assert exists(cluster, volume)
+
+
+def test_1_a_page_of_a_proxy_is_not_the_clusters_word(driver, created, cluster, proxy):
+    """A 404 from something between us and the cluster."""
+    volume = created()
+    proxy.fault("GET", "volumes", lambda _forward: Reply(404, b"<html>not found</html>"))
+    volume.provider_id = "default"
+    with pytest.raises(BACKEND_ERROR):
+        driver.delete_volume(volume)
+    assert exists(cluster, volume)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 500])
+def test_2_a_refused_snapshot_delete_is_an_error(driver, created, cluster, proxy, status):
+    snapshot = new_snapshot(created())
+    snapshot.update(driver.create_snapshot(snapshot))
+    proxy.fault("DELETE", "snapshots", refuse(status))
+    with pytest.raises(BACKEND_ERROR):
+        driver.delete_snapshot(snapshot)
+    assert cluster.snapshot_of(snapshot.id)["state"] == "Available"
+    proxy.forget()
+    driver.delete_snapshot(snapshot)
+
+
+def test_2_a_clones_snapshot_that_cannot_be_deleted_is_named(
+    driver, created, cluster, proxy, caplog
+):
+    clone = new_volume()
+    proxy.fault("DELETE", "snapshots", refuse(400, "not now"))
+    driver.create_cloned_volume(clone, created())
+    (left,) = cluster.snapshots()
+    assert any(left["UUID"] in record.getMessage() for record in caplog.records)
+    proxy.forget()
+    driver._client.delete_snapshot("default", left["UUID"], driver._deadline())
+
+
+def test_2_a_failed_clone_leaves_no_snapshot(driver, created, cluster, proxy):
+    clone = new_volume()
+    source = created()
+    proxy.fault("POST", "/volumes", refuse(400, "no such thing"))
+    with pytest.raises(BACKEND_ERROR, match="no such thing"):
+        driver.create_cloned_volume(clone, source)
+    assert cluster.snapshots() == []
+    assert not exists(cluster, clone)
+
+
+def test_3_a_refused_extend_is_an_error_at_once(driver, created, cluster, proxy):
+    volume = created(1)
+    proxy.fault("PUT", "volumes", refuse(400, "too large"))
+    with pytest.raises(BACKEND_ERROR, match="too large"):
+        driver.extend_volume(volume, 2)
+    assert proxy.count("PUT") == 1
+    assert int(cluster.volume_of(volume.id)["size"]) == GIB
+
+
+def test_3_extend_waits_for_the_size(driver, created, cluster, proxy):
+    volume = created(1)
+
+    def not_yet(message):
+        message["size"], message["ETag"], message["state"] = str(GIB), "0", "Updating"
+
+    proxy.fault("GET", "volumes", rewrite(not_yet), skip=1, times=3)
+    driver.extend_volume(volume, 2)
+    assert proxy.count("GET") >= 5
+    assert int(cluster.volume_of(volume.id)["size"]) == 2 * GIB
+
+
+def test_4_a_detach_that_cannot_take_the_access_away_is_an_error(driver, created, cluster, proxy):
+    volume = created()
+    driver.initialize_connection(volume, HOST)
+    proxy.fault("PUT", "volumes", refuse(403))
+    with pytest.raises(BACKEND_ERROR, match="403"):
+        driver.terminate_connection(volume, HOST)
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("nameless", [{}, {"host": "compute9"}, {"host": "compute9", "nqn": None}])
+def test_5_a_connector_without_nqn_is_not_everyone(driver, created, cluster, nameless, force):
+    volume = created()
+    driver.initialize_connection(volume, HOST)
+    driver.terminate_connection(volume, nameless, force=force)
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+
+
+def test_7_a_failed_attach_leaves_no_access(driver, created, cluster, proxy):
+    volume = created()
+    # Reads fail once the access is written, until the driver gives up; then they work again.
+    proxy.fault("GET", "volumes", refuse(401), skip=1, times=1)
+    with pytest.raises(BACKEND_ERROR, match="401"):
+        driver.initialize_connection(volume, HOST)
+    assert cluster.host_nqns(volume.id) == set()
+
+
+def test_7_a_failed_attach_does_not_take_access_that_was_there(driver, created, cluster, proxy):
+    volume = created()
+    driver.initialize_connection(volume, HOST)
+    changed = HOST | {"host_ips": [*HOST["host_ips"], "192.168.75.201"]}
+    proxy.fault("PUT", "volumes", refuse(403), times=1)
+    with pytest.raises(BACKEND_ERROR):
+        driver.initialize_connection(volume, changed)
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+
+
+def test_8_a_busy_cluster_while_polling_fails_nothing(driver, created, cluster, proxy):
+    volume = new_volume()
+    proxy.fault("GET", "volumes", refuse(503), times=2)
+    volume.update(driver.create_volume(volume))
+    assert cluster.volume_of(volume.id)["state"] == "Available"
+    snapshot = new_snapshot(volume)
+    proxy.fault("GET", "snapshots", refuse(503), times=2)
+    snapshot.update(driver.create_snapshot(snapshot))
+    assert cluster.snapshot_of(snapshot.id)["state"] == "Available"
+    driver.delete_snapshot(snapshot)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_9_not_to_hear_of_a_volume_is_not_its_deletion(driver, created, proxy, status):
+    volume = created()
+    proxy.fault("GET", "volumes", refuse(status))
+    with pytest.raises(BACKEND_ERROR):
+        driver.delete_volume(volume)
+
+
+def test_9_a_delete_whose_reply_was_lost_succeeds(driver, created, cluster, proxy):
+    volume = created()
+    proxy.fault("DELETE", "volumes", lose_reply, times=1)
+    driver.delete_volume(volume)
+    assert not exists(cluster, volume)
+
+
+def test_11_new_nodes_reach_hosts_without_a_restart(driver, created, proxy):
+    volume = created()
+
+    def add_node(message):
+        message["discoveryEndpoints"].append("192.168.75.14:8009")
+
+    proxy.fault("GET", "/cluster", rewrite(add_node))
+    driver.get_volume_stats(refresh=True)
+    nodes = driver.initialize_connection(volume, HOST)["data"]["lightos_nodes"]
+    assert nodes["192.168.75.14"] == {
+        "target_portal": "192.168.75.14",
+        "target_port": 8009,
+        "transport_type": "tcp",
+    }
+
+
+def test_12_an_untyped_volume_is_made(driver, cluster):
+    volume = new_volume()
+    driver.create_volume(volume)
+    assert exists(cluster, volume)
+
+
+@pytest.mark.parametrize("addresses", [None, []])
+def test_12_missing_addresses_are_named(make_driver, addresses):
+    driver = make_driver(set_up=False, lightos_api_address=addresses)
+    with pytest.raises(exception.InvalidConfigurationValue, match="lightos_api_address"):
+        driver.do_setup(None)
+
+
+@pytest.mark.parametrize("key", ["nqn", "found_dsc", "host_ips"])
+def test_12_a_connector_without_what_it_takes_is_refused(driver, created, cluster, proxy, key):
+    volume = created()
+    proxy.forget()
+    lacking = {name: value for name, value in HOST.items() if name != key}
+    for method in (
+        lambda: driver.validate_connector(lacking),
+        lambda: driver.initialize_connection(volume, lacking),
+    ):
+        with pytest.raises(exception.InvalidConnectorException, match=key):
+            method()
+    assert proxy.calls == []
+
+
+def test_13_one_api_address_down(make_driver, lab, proxy, cluster):
+    """Nothing listens at the first address."""
+    dead = lab["api_addresses"][0].rpartition(".")[0] + ".250"
+    driver = make_driver(lightos_api_address=[dead, proxy.address])
+    volume = new_volume()
+    driver.create_volume(volume)
+    assert exists(cluster, volume)
+
+
+@pytest.mark.parametrize("act", [lose_reply, refuse(503)])
+def test_13_a_create_that_was_not_answered_makes_one_volume(driver, cluster, proxy, act):
+    volume = new_volume()
+    proxy.fault("POST", "volumes", act, times=1)
+    volume.update(driver.create_volume(volume))
+    assert volume.provider_id.split()[1] == cluster.volume_of(volume.id)["UUID"]
+
+
+def test_13_a_snapshot_whose_reply_was_lost_is_taken_once(driver, created, cluster, proxy):
+    snapshot = new_snapshot(created())
+    proxy.fault("POST", "snapshots", lose_reply, times=1)
+    snapshot.update(driver.create_snapshot(snapshot))
+    assert snapshot.provider_id.split()[1] == cluster.snapshot_of(snapshot.id)["UUID"]
+    driver.delete_snapshot(snapshot)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_snapshot_that_comes_at_a_bad_moment_is_asked_for_again(
+    driver, created, cluster, proxy, status
+):
+    snapshot = new_snapshot(created())
+    proxy.fault("POST", "snapshots", refuse(status), times=2)
+    snapshot.update(driver.create_snapshot(snapshot))
+    assert cluster.snapshot_of(snapshot.id)["state"] == "Available"
+    driver.delete_snapshot(snapshot)
+
+
+def test_14_an_edited_type_does_not_move_a_volume(driver, created, cluster):
+    volume = created(extra_specs={})
+    volume.volume_type.extra_specs = {"lightos:project_name": "elsewhere"}
+    driver.initialize_connection(volume, HOST)
+    snapshot = new_snapshot(volume)
+    snapshot.update(driver.create_snapshot(snapshot))
+    driver.delete_snapshot(snapshot)
+    driver.delete_volume(volume)
+    assert not exists(cluster, volume)
+
+
+def test_14_a_clone_looks_for_its_source_where_the_source_is(driver, created, proxy):
+    """The clone's own project does not exist here; its source was found and given back."""
+    clone = new_volume(extra_specs={"lightos:project_name": "elsewhere"})
+    source = created()
+    proxy.forget()
+    with pytest.raises(BACKEND_ERROR, match="elsewhere"):
+        driver.create_cloned_volume(clone, source)
+    assert proxy.count("POST", "projects/default/snapshots") == 1
+    assert proxy.count("DELETE", "projects/default/snapshots") == 1
+
+
+def test_15_capacity_of_a_cluster_that_a_token_may_not_see(make_driver, lab):
+    token = Path(lab["jwt_file"]).with_name("default.jwt").read_text().strip()
+    driver = make_driver(lightos_jwt=token)
+    stats = driver.get_volume_stats(refresh=True)
+    assert (stats["total_capacity_gb"], stats["free_capacity_gb"]) == ("unknown", "unknown")
+    assert "provisioned_capacity_gb" not in stats
+    volume = new_volume()
+    volume.update(driver.create_volume(volume))
+    assert driver.initialize_connection(volume, HOST)["data"]["lightos_nodes"]
+
+
+def test_16_no_secret_and_no_body_in_any_log(make_driver, lab, proxy, caplog):
+    caplog.set_level(logging.DEBUG)
+    driver = make_driver()
+    volume = new_volume()
+    volume.update(driver.create_volume(volume))
+    driver.initialize_connection(volume, HOST)
+    proxy.fault("PUT", "volumes", refuse(401))
+    with pytest.raises(BACKEND_ERROR) as raised:
+        driver.terminate_connection(volume, HOST)
+    proxy.forget()
+    driver.terminate_connection(volume, HOST)
+    driver.delete_volume(volume)
+    logged = caplog.text + str(raised.value) + repr(driver._client)
+    assert not [word for word in sensitive_words(lab) if word in logged]
+    assert "ALLOW_NONE" not in logged
+
+
+def test_16_an_unverified_certificate_is_said_once_and_loudly(make_driver, caplog):
+    """The incumbent's default, which existing configurations rely on."""
+    driver = make_driver(driver_ssl_cert_verify=False, driver_ssl_cert_path=None)
+    driver.create_volume(new_volume())
+    driver.create_volume(new_volume())
+    warnings = [r for r in caplog.records if "NOT VERIFIED" in r.getMessage()]
+    assert [record.levelno for record in warnings] == [logging.WARNING]
+
+
+def test_16_a_verified_certificate_is_not_warned_of(make_driver, caplog):
+    make_driver()
+    assert "NOT VERIFIED" not in caplog.text
+
+
+def test_18_an_expired_token_is_named_by_every_operation(driver, created, proxy):
+    volume = created()
+    proxy.fault("GET", "", refuse(401, "token is expired"))
+    with pytest.raises(BACKEND_ERROR, match=r"token is expired.*JWT"):
+        driver.initialize_connection(volume, HOST)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda driver, volume: driver.create_volume(new_volume()),
+        lambda driver, volume: driver.extend_volume(volume, 2),
+        lambda driver, volume: driver.initialize_connection(volume, HOST),
+    ],
+    ids=["create", "extend", "attach"],
+)
+def test_20_one_budget_for_the_whole_operation(driver, created, proxy, operation):
+    """Nothing ever becomes ready: the operation ends at its own deadline, not at a multiple."""
+    volume = created()
+
+    def stuck(message):
+        message["state"] = "Updating"
+
+    proxy.fault("GET", "volumes", rewrite(stuck))
+    with pytest.raises(BACKEND_ERROR, match=f"after {OPERATION_SECONDS} s"):
+        operation(driver, volume)
+
+
+def test_a_volume_that_ends_failed_is_no_success(driver, proxy):
+    def fail(message):
+        message["state"] = "Failed"
+
+    proxy.fault("GET", "volumes", rewrite(fail))
+    with pytest.raises(BACKEND_ERROR, match="Failed"):
+        driver.create_volume(new_volume())
+
+
+def test_a_create_that_times_out_leaves_nothing(driver, cluster, proxy):
+    volume = new_volume()
+
+    def stuck(message):
+        message["state"] = "Creating"
+
+    proxy.fault("GET", "volumes", rewrite(stuck))
+    with pytest.raises(BACKEND_ERROR, match="not done after"):
+        driver.create_volume(volume)
+    proxy.forget()
+    driver.delete_volume(volume)
+    assert not exists(cluster, volume)
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"lightos_jwt": "eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}, "lightos_jwt"),
+        ({"lightos_jwt": None}, "lightos_jwt"),
+        ({"driver_ssl_cert_path": None}, "driver_ssl_cert_path"),
+        ({"lightos_api_port": 1}, "lightos_api_address"),
+    ],
+    ids=["bad token", "no token", "unknown CA", "nothing listens"],
+)
+def test_a_misconfiguration_is_one_line_that_names_the_option(make_driver, changes, option):
+    driver = make_driver(set_up=False, lightos_api_service_timeout=2, **changes)
+    driver.do_setup(None)
+    with pytest.raises(exception.InvalidConfigurationValue) as raised:
+        driver.check_for_setup_error()
+    message = str(raised.value)
+    assert message.startswith(f"{option}: ")
+    assert "\n" not in message
+    assert "eyJ" not in message
+
+
+def test_a_ca_file_that_does_not_exist_is_named(make_driver, tmp_path):
+    missing = str(tmp_path / "ca.pem")
+    driver = make_driver(set_up=False, driver_ssl_cert_path=missing)
+    with pytest.raises(exception.InvalidConfigurationValue, match=r"ca\.pem"):
+        driver.do_setup(None)
+
+
+def test_a_stale_etag_is_read_again(driver, created, cluster, proxy):
+    volume = created()
+    driver.initialize_connection(volume, OTHER)
+    record_attachment(volume, OTHER)
+
+    def older(message):
+        message["ETag"] = "1"
+
+    proxy.fault("GET", "volumes", rewrite(older), times=1)
+    driver.initialize_connection(volume, HOST)
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"], OTHER["nqn"]}
+
+
+def test_an_update_that_another_writer_undoes_is_written_again(driver, created, cluster, proxy):
+    """Between our write and our look, someone put an older list back."""
+    volume = created()
+    uuid = ProviderId.parse(volume.provider_id).uuid
+
+    def undone(message):
+        message["acl"] = {"values": ["ALLOW_NONE"]}
+
+    proxy.fault("GET", uuid, rewrite(undone), times=2)
+    driver.initialize_connection(volume, HOST)
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+    assert proxy.count("PUT") == 2
