@@ -9,7 +9,15 @@ from uuid import uuid4
 
 from lightos.lab.database import Database
 from lightos.lab.errors import LabError
-from lightos.lab.records import ClusterRecord, NodeRecord, NodeState, ProjectRecord, Record
+from lightos.lab.records import (
+    ClusterRecord,
+    NodeRecord,
+    NodeState,
+    ProjectRecord,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+)
 
 CLUSTER_NAME = "lab"
 DEFAULT_PROJECT = "default"
@@ -31,22 +39,28 @@ def found_cluster(
     """Make the cluster on first use; later, bring addresses and projects up to date.
 
     What is not given stays as it is, at first three nodes on loopback. Raises LabError when
-    there are not as many nodes as the cluster was made with, since volumes are placed on those.
+    the number of nodes differs and there are volumes, since those are placed on nodes.
     """
     count = len(addresses) if addresses else node_count
     nodes = sorted(database.load(NodeRecord), key=lambda node: node.index)
     put: list[Record] = []
-    if not nodes:
+    drop: list[Record] = []
+    if not database.load(ClusterRecord):
         put.append(ClusterRecord(uuid4(), CLUSTER_NAME))
+    if count not in (None, len(nodes)) and nodes:
+        if database.load(VolumeRecord) or database.load(SnapshotRecord):
+            raise LabError(
+                f"the state folder holds a cluster of {len(nodes)} nodes, not {count}, and it has "
+                f"volumes: start it with {len(nodes)}, or choose another --state-dir"
+            )
+        drop += nodes
+        nodes = []
+    if not nodes:
+        addresses = addresses or loopback_addresses(count or DEFAULT_NODES)
         put += [
             NodeRecord(uuid4(), index, f"node{index + 1}", address, NodeState.ACTIVE)
-            for index, address in enumerate(addresses or loopback_addresses(count or DEFAULT_NODES))
+            for index, address in enumerate(addresses)
         ]
-    elif count not in (None, len(nodes)):
-        raise LabError(
-            f"the state folder holds a cluster of {len(nodes)} nodes, not {count}: "
-            f"start it with {len(nodes)}, or choose another --state-dir"
-        )
     elif addresses:
         put += [
             replace(node, address=address) for node, address in zip(nodes, addresses, strict=True)
@@ -54,4 +68,4 @@ def found_cluster(
     known = {project.name for project in database.load(ProjectRecord)}
     wanted = dict.fromkeys((DEFAULT_PROJECT, *projects))
     put += [ProjectRecord(uuid4(), name) for name in wanted if name not in known]
-    database.commit(put)
+    database.commit(put, drop)

@@ -52,7 +52,7 @@ class NodeServices:
             for uuid in serving.keys() - self._running.keys():
                 try:
                     await self._open(serving[uuid])
-                except LabError as cause:
+                except (LabError, OSError) as cause:
                     LOG.error("%s cannot serve and is stopped: %s", serving[uuid].name, cause)
                     await self._changes.carry_out(self._cluster.stop_node, uuid)
 

@@ -494,7 +494,8 @@ def test_state_changes_wait_for_a_full_disk(lab: Harness) -> None:
     assert lab.cluster.volumes[volume.uuid].state is VolumeState.AVAILABLE
 
 
-def test_a_cluster_keeps_its_number_of_nodes_and_may_change_addresses(lab: Harness) -> None:
+def test_a_cluster_with_volumes_keeps_its_number_of_nodes_and_may_change_addresses(lab: Harness) -> None:
+    lab.volume()
     with pytest.raises(LabError, match="cluster of 3 nodes, not 2"):
         found_cluster(lab.database, node_count=2)
     uuids = list(lab.cluster.nodes)
@@ -504,6 +505,12 @@ def test_a_cluster_keeps_its_number_of_nodes_and_may_change_addresses(lab: Harne
     assert [node.address for node in lab.cluster.nodes.values()] == addresses
     assert list(lab.cluster.nodes) == uuids
     assert set(lab.cluster.projects) == {"default", "blue", "green"}
+
+
+def test_a_cluster_without_volumes_may_have_another_number_of_nodes(lab: Harness) -> None:
+    lab.nodes = 5
+    lab.restart()
+    assert [node.name for node in lab.cluster.nodes.values()] == [f"node{n}" for n in range(1, 6)]
 
 
 def test_what_a_host_sees_is_worked_out_once_per_change(lab: Harness) -> None:
