@@ -164,7 +164,10 @@ def parse_line(line: str) -> DiscoveryEntry | None:
     Raises:
         InvalidEntry: the line is malformed.
     """
-    words = iter(_SEPARATORS.split(line.partition("#")[0].strip()))
+    content = line.partition("#")[0].strip()
+    if not content:
+        return None
+    words = iter(_SEPARATORS.split(content))
     values: dict[str, str] = {}
     for word in words:
         if not word or word in _FLAGS:
@@ -178,8 +181,6 @@ def parse_line(line: str) -> DiscoveryEntry | None:
         if not value:
             raise InvalidEntry(f"{word} has no value")
         values[field] = value
-    if not values:
-        return None
     if (transport := values.pop("transport", "tcp")) != "tcp":
         raise InvalidEntry(f"transport {transport!r} is not tcp")
     if missing := [usage for field, usage in _MANDATORY.items() if field not in values]:
