@@ -238,8 +238,3 @@ def _kind(
     if 400 <= http_status < 500 or http_status == 501:
         return Refused
     return ServerFault
-
-
-def gateway_error(code: GrpcCode, message: str) -> tuple[int, GatewayError]:
-    """Return the HTTP status and the body with which a server reports an error."""
-    return HTTP_STATUS[code], GatewayError(error=message, code=int(code), message=message)
