@@ -21,7 +21,7 @@ from uuid import UUID
 from lightos.discovery.desired import Endpoint, Record, RecordKind
 from lightos.discovery.entries import (
     InvalidEntry,
-    validated_address,
+    validated_ip_address,
     validated_nqn,
     validated_port,
 )
@@ -162,7 +162,9 @@ class AdminQueue:
         except RemoteProtocolError as error:
             self._writer.write(self._connection.terminate(error))
             self.end(f"the controller broke the protocol: {error}")
-        except (OSError, ProtocolError) as error:
+        except OSError as error:
+            self.end(error.strerror or str(error))
+        except ProtocolError as error:
             self.end(str(error))
 
     def _dispatch(self) -> None:
@@ -364,6 +366,6 @@ def _record(entry: DiscoveryEntry) -> Record:
     kind = RecordKind.IO if entry.subsystem_type == SubsystemType.NVM else RecordKind.REFERRAL
     return Record(
         kind,
-        Endpoint(validated_address(entry.address.strip()), validated_port(int(service_id[:6]))),
+        Endpoint(validated_ip_address(entry.address.strip()), validated_port(int(service_id[:6]))),
         validated_nqn(entry.subsystem_nqn, "subsystem NQN"),
     )

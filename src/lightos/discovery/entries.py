@@ -118,27 +118,34 @@ def validated_nqn(value: object, kind: str = "NQN") -> str:
     return value
 
 
-def validated_address(value: object) -> str:
-    """Return an IP address in canonical form, or a host name in lower case.
+def validated_ip_address(value: object) -> str:
+    """Return an IP address that one can connect to, in canonical form.
 
     IPv6 may come in brackets, and with a scope (`fe80::1%eth0`).
 
     Raises:
-        InvalidEntry: it is neither.
+        InvalidEntry: it is none.
     """
-    if not isinstance(value, str):
-        raise InvalidEntry(f"address {value!r} is not a string")
-    text = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    text = value if isinstance(value, str) else ""
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        if _is_host_name(text):
-            return text.lower()
-        raise InvalidEntry(f"address {value!r} is neither an IP address nor a host name") from None
+        raise InvalidEntry(f"address {value!r} is not an IP address") from None
+    if address.is_unspecified or address.is_multicast:
+        raise InvalidEntry(f"address {value!r} is not that of a host")
     scope = getattr(address, "scope_id", None)
     if scope is not None and not _INTERFACE_NAME.fullmatch(scope):
         raise InvalidEntry(f"address {value!r} has a scope that is no interface name")
     return str(address)
+
+
+def validated_address(value: object) -> str:
+    """Return an IP address as `validated_ip_address` does, or a host name in lower case."""
+    if isinstance(value, str) and _is_host_name(value):
+        return value.lower()
+    return validated_ip_address(value)
 
 
 def _is_host_name(text: str) -> bool:

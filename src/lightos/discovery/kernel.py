@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import UUID
 
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
-from lightos.discovery.entries import InvalidEntry, validated_address
+from lightos.discovery.entries import InvalidEntry, validated_ip_address
 from lightos.discovery.host_identity import HostIdentity
 from lightos.discovery.reconcile import KernelController
 
@@ -214,7 +214,7 @@ def _read_controller(folder: Path) -> KernelController | None:
         return None
     try:
         endpoint = Endpoint(
-            validated_address(address["traddr"]), int(address.get("trsvcid", "4420"))
+            validated_ip_address(address["traddr"]), int(address.get("trsvcid", "4420"))
         )
     except (InvalidEntry, ValueError):
         return None
