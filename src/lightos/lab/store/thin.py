@@ -480,6 +480,8 @@ class ThinStore:
         whole_end = max(whole_begin, end & -EXTENT_BYTES)
         self._clear_part(chain, offset_bytes, whole_begin - offset_bytes)
         self._clear_part(chain, whole_end, end - whole_end)
+        if whole_begin == whole_end:
+            return
         codes = self._codes(chain, whole_begin, whole_end - whole_begin)
         if codes.count(NOWHERE) == len(codes):
             return
