@@ -34,6 +34,8 @@ from lightos.waiting import Deadline
 
 LOG = logging.getLogger(__name__)
 
+SNAPSHOT_LOCK = "lightos-snapshot-{volume_id}"
+
 options.register()
 lightos_opts = options.lightos_opts
 
@@ -72,6 +74,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def do_setup(self, context):
         """Make the client of the management API; nothing is sent yet."""
         conf = self.configuration
+        for option in lightos_opts:
+            conf.safe_get(option.name)  # an impossible value is told now, not at its first use
         if not conf.lightos_api_address:
             raise unusable_option(
                 "lightos_api_address", "is not set; give the addresses of the management API"
@@ -93,7 +97,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
                 request_timeout_seconds=conf.lightos_api_service_timeout,
             )
         except ValueError as error:
-            raise unusable_option("lightos_*, driver_ssl_cert_*", str(error)) from error
+            options_read = "lightos_api_address, driver_ssl_cert_path"
+            raise unusable_option(options_read, str(error)) from error
         self._cluster = ClusterOperations(
             client, snapshot_attempts=conf.lightos_api_service_snapshots_max_calls
         )
@@ -106,6 +111,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             cluster = self._client.get_cluster_info(deadline)
         except LightOSError as error:
             raise misconfigured(error) from error
+        except ValueError as error:
+            raise unusable_option("lightos_jwt", str(error)) from error
         self._fabric = Fabric.of(cluster)
         replicas = self.configuration.lightos_default_num_replicas
         if 0 < cluster.current_max_replicas < replicas:
@@ -217,11 +224,16 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
         Runs over all volumes at start, so it asks the cluster nothing.
         """
-        updates = [
-            {"id": volume.id, "provider_id": str(ProviderId(self._project_of_type(volume)))}
-            for volume in volumes
-            if ProviderId.parse(volume.provider_id) is None
-        ]
+        updates = []
+        for volume in volumes:
+            if ProviderId.parse(volume.provider_id):
+                continue
+            try:
+                project = self._project_of_type(volume)
+            except volume_types.InvalidSpec as error:
+                LOG.warning("The project of volume %s is not known: %s", volume.name, error)
+                continue
+            updates.append({"id": volume.id, "provider_id": str(ProviderId(project))})
         return updates, []
 
     def _specs(self, volume) -> volume_types.VolumeSpecs:
@@ -272,7 +284,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         """Clone by way of a snapshot, because the cluster makes volumes from snapshots only."""
         deadline = self._deadline()
         source = self._locate(src_vref, deadline)
-        snapshot = self._take_snapshot(source, clone_snapshot_name(volume.id), deadline)
+        name = clone_snapshot_name(volume.id)
+        snapshot = self._take_snapshot(src_vref.id, source, name, deadline)
         try:
             created = self._create(volume, ProviderId(source.project, snapshot.uuid), deadline)
         except (LightOSError, volume_types.InvalidSpec):
@@ -323,8 +336,9 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         deadline = self._deadline()
         try:
             where = self._locate(volume, deadline)
-        except NotFound:
-            LOG.info("Volume %s does not exist on the cluster", volume.name)
+        except (NotFound, volume_types.InvalidSpec) as error:
+            # No project can have an invalid name, so a volume of such a type was never made.
+            LOG.info("Volume %s does not exist on the cluster: %s", volume.name, error)
             return
         self._cluster.delete_volume(where.project, where.uuid, deadline)
 
@@ -350,15 +364,21 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def create_snapshot(self, snapshot):
         deadline = self._deadline()
         source = self._locate(snapshot.volume, deadline)
-        created = self._take_snapshot(source, snapshot.name, deadline)
+        created = self._take_snapshot(snapshot.volume_id, source, snapshot.name, deadline)
         return {"provider_id": str(ProviderId(source.project, created.uuid))}
 
     # A cluster refuses a snapshot while it takes another one of the same volume. Waiting for
     # our turn, across all cinder-volume processes, is cheaper and surer than being refused.
-    @coordination.synchronized("lightos-snapshot-{source.uuid}")
-    def _take_snapshot(self, source: ProviderId, name: str, deadline: Deadline) -> Snapshot:
+    @coordination.synchronized(SNAPSHOT_LOCK)
+    def _take_snapshot(
+        self, volume_id: str, source: ProviderId, name: str, deadline: Deadline
+    ) -> Snapshot:
         request = CreateSnapshot(name=name, source_volume_uuid=source.uuid)
         return self._cluster.create_snapshot(source.project, request, deadline)
+
+    @classmethod
+    def clean_volume_file_locks(cls, volume_id):
+        coordination.synchronized_remove(SNAPSHOT_LOCK.format(volume_id=volume_id))
 
     @in_cinder_terms
     def delete_snapshot(self, snapshot):
