@@ -71,6 +71,14 @@ def test_a_bad_type_makes_nothing(driver, proxy):
     assert proxy.calls == []
 
 
+def test_a_volume_whose_type_names_no_project_can_be_deleted(driver, proxy):
+    volume = new_volume(extra_specs={"lightos:project_name": "?"})
+    with pytest.raises(exception.InvalidVolumeType, match="lightos:project_name"):
+        driver.create_volume(volume)
+    driver.delete_volume(volume)
+    assert proxy.calls == []
+
+
 def test_create_again_after_an_interruption_takes_the_volume_over(driver, cluster):
     volume = new_volume()
     assert driver.create_volume(volume) == driver.create_volume(volume)
@@ -367,7 +375,8 @@ def test_old_volumes_get_their_project_recorded(driver):
     typed = new_volume(extra_specs={"lightos:project_name": "tenant"})
     known = new_volume(provider_id="default 7d1f0f2f-1c1c-4d57-9a83-0d2c3d1a8a52")
     untyped = new_volume()
-    volumes, snapshots = driver.update_provider_info([typed, known, untyped], [])
+    unclear = new_volume(extra_specs={"lightos:project_name": "?"})
+    volumes, snapshots = driver.update_provider_info([typed, known, untyped, unclear], [])
     assert volumes == [
         {"id": typed.id, "provider_id": "tenant"},
         {"id": untyped.id, "provider_id": "default"},

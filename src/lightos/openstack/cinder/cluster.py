@@ -127,7 +127,10 @@ class ClusterOperations:
             volume = read()
             if _volume_is_ready(volume):
                 return volume
-            return self._confirm("UpdateVolume", target, read, _volume_is_ready, deadline)
+            # Someone else's change is under way, since when is not known.
+            return self._confirm(
+                "UpdateVolume", target, read, _volume_is_ready, deadline, kind="Settle"
+            )
 
         volume = settled()
         while (request := compute(volume)) is not None:
