@@ -36,6 +36,8 @@ TRANSITION_MILLISECONDS = 300
 API_SECONDS = 30.0
 GONE_SECONDS = 20.0
 
+CLIENT_LOG = "/run/discovery-client.log"
+
 DATA = "/mnt/data"
 FIO_SECONDS = 24
 NODE_DOWN_AFTER_SECONDS = 4
@@ -102,14 +104,18 @@ class Demo:
         self.host2.launch()
 
     def start_discovery_client(self, host: KernelHost) -> None:
-        command = [f"{Path(sys.executable).parent}/lightos", "discovery-client"]
-        log = f"exec {shlex.join(command)} >/run/discovery-client.log 2>&1"
-        host.popen(["setsid", "sh", "-c", log])
-        eventually(
-            lambda: host.call("testbed.brick.properties", host.address).get("found_dsc"),
-            f"the discovery client of {host.name} to answer on port 6060",
-            timeout_seconds=60,
-        )
+        host.warm_up()
+        host.run(["modprobe", "nvme-tcp"])
+        command = shlex.join([f"{Path(sys.executable).parent}/lightos", "discovery-client"])
+        client = host.popen(["sh", "-c", f"exec {command} >{CLIENT_LOG} 2>&1"])
+
+        def answers() -> bool:
+            if client.poll() is not None:
+                said = host.read_file(CLIENT_LOG).decode().strip()
+                raise DemoFailed(f"the discovery client of {host.name} ended: {said}")
+            return host.call("testbed.brick.properties", host.address)["found_dsc"] == "found"
+
+        eventually(answers, f"the discovery client of {host.name} to answer", timeout_seconds=90)
 
     def volume_in_use(self) -> None:
         with self.steps.step("Create a volume type: compressed, 3 replicas"):
@@ -174,9 +180,7 @@ class Demo:
     def grow(self) -> None:
         with self.steps.step("Extend the attached volume to 2 GiB, grow the file system") as step:
             self.client.extend_volume(self.volume.id, 2)
-            size_bytes = self.host1.call(
-                "testbed.brick.extend", self.attached.connection_info["data"]
-            )
+            size_bytes = self.host1.call("testbed.brick.extend", self.attached.connection_info)
             expect(size_bytes == 2 << 30, f"{self.device} has 2 GiB, not {size_bytes} bytes")
             self.host1.shell(f"resize2fs {self.device} 2>&1")
             blocks = self.host1.shell(f"df -B1M --output=size {DATA} | tail -n 1").strip()
@@ -253,13 +257,13 @@ class Demo:
         """Attach as Nova does: ask Cinder, let os-brick connect, tell Cinder that it is done."""
         properties = host.call("testbed.brick.properties", host.address)
         attachment = self.client.attach(volume_id, properties)
-        device = host.call("testbed.brick.connect", attachment.connection_info["data"])
+        device = host.call("testbed.brick.connect", attachment.connection_info)
         self.client.complete_attachment(attachment)
         return attachment, device["path"]
 
     def detach(self, attachment: Attachment, device: str, host: KernelHost) -> None:
         """Detach as Nova does, and see the device go."""
-        host.call("testbed.brick.disconnect", attachment.connection_info["data"])
+        host.call("testbed.brick.disconnect", attachment.connection_info)
         self.client.detach(attachment)
         eventually(
             lambda: not host.shell(f"ls {device} 2>/dev/null || true").strip(),

@@ -10,7 +10,10 @@ import functools
 import socket
 from typing import Any
 
+import os_brick
 from os_brick.initiator import connector as os_brick_connector
+from oslo_concurrency import lockutils
+from oslo_config import cfg
 
 from testbed.guest_agent import warm_up
 
@@ -21,6 +24,8 @@ NO_ROOT_HELPER = ""
 @functools.cache
 def _connector() -> os_brick_connector.InitiatorConnector:
     warm_up("os_brick.initiator.connector")
+    lockutils.set_defaults("/run/lock/os-brick")
+    os_brick.setup(cfg.CONF)
     return os_brick_connector.InitiatorConnector.factory("LIGHTOS", NO_ROOT_HELPER)
 
 
