@@ -52,6 +52,9 @@ def _locked(volume_uuid, operation, *args):
 class LightOSConnector(base.BaseLinuxConnector):
     """Attaches and detaches LightOS volumes over NVMe/TCP."""
 
+    sysfs_root = devices.SYSFS_ROOT
+    dev_root = devices.DEV_ROOT
+
     def __init__(
         self,
         root_helper,
@@ -205,10 +208,9 @@ class LightOSConnector(base.BaseLinuxConnector):
         if not privileged.remove_discovery_file(str(volume_uuid)):
             LOG.debug("LightOS volume %s had no discovery file", volume_uuid)
 
-    @staticmethod
-    def _find_device(volume_uuid):
+    def _find_device(self, volume_uuid):
         try:
-            return devices.find_device(volume_uuid)
+            return devices.find_device(volume_uuid, self.sysfs_root)
         except devices.AmbiguousDevice as error:
             raise exception.BrickException(str(error)) from None
 
@@ -235,7 +237,9 @@ class LightOSConnector(base.BaseLinuxConnector):
 
     def _usable_device(self, volume_uuid):
         device = self._find_device(volume_uuid)
-        return device if device and device.size_bytes and device.exists else None
+        if device and device.size_bytes and (self.dev_root / device.name).exists():
+            return device
+        return None
 
     def _flush(self, volume_uuid, force):
         device = self._find_device(volume_uuid)

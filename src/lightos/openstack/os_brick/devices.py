@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+SYSFS_ROOT = Path("/sys")
+DEV_ROOT = Path("/dev")
 SECTOR_BYTES = 512
 """Unit of /sys/block/*/size, whatever the device's own block size."""
 
@@ -32,12 +34,7 @@ class NamespaceDevice:
 
     @property
     def path(self) -> str:
-        return f"/dev/{self.name}"
-
-    @property
-    def exists(self) -> bool:
-        """Whether its node in /dev is there too."""
-        return Path(self.path).exists()
+        return str(DEV_ROOT / self.name)
 
     @property
     def has_live_path(self) -> bool:
@@ -45,7 +42,7 @@ class NamespaceDevice:
         return any(_read(folder / "state") == "live" for folder in self.controllers)
 
 
-def find_device(volume_uuid: UUID, sysfs_root: Path = Path("/sys")) -> NamespaceDevice | None:
+def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDevice | None:
     """The device of a volume's namespace, None while the kernel has none.
 
     Raises:

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import os_brick.privileged
+import pytest
+from os_brick import exception, initiator
+from os_brick.initiator import connector as brick_connector
+from oslo_concurrency import processutils
+from oslo_config import cfg, fixture
+
+from lightos.discovery.status import Endpoint, Status, StatusServer
+from lightos.openstack.os_brick import connector as ours
+from lightos.openstack.os_brick.connection import REQUESTED_SIZE
+from tests.unit.os_brick.conftest import GIB, Kernel
+from tests.unit.os_brick.test_connection import HOST, SUBSYSTEM, VOLUME, node, properties
+
+OTHER_VOLUME = "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a02"
+
+
+class Commands:
+    """os-brick's `execute`: records what would run as root, and fails if told to."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, ...]] = []
+        self.error: Exception | None = None
+
+    def __call__(self, *command: str, **_: Any) -> tuple[str, str]:
+        self.ran.append(command)
+        if self.error:
+            raise self.error
+        return "", ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "discovery.d"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def conf(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    conf = fixture.Config(cfg.CONF)
+    conf.setUp()
+    conf.config(
+        group="os_brick",
+        lightos_discovery_client_dir_path=str(folder),
+        lightos_discovery_client_address="127.0.0.1",
+        lock_path=str(tmp_path / "locks"),
+    )
+    monkeypatch.setattr("os_brick.utils.get_host_nqn", lambda: HOST)
+    monkeypatch.setattr(os_brick.privileged.default, "client_mode", False)
+    yield conf
+    conf.cleanUp()
+
+
+@pytest.fixture
+def commands() -> Commands:
+    return Commands()
+
+
+@pytest.fixture
+def connector(conf: Any, kernel: Kernel, commands: Commands) -> ours.LightOSConnector:
+    made = ours.LightOSConnector("sudo", execute=commands, device_scan_attempts=1)
+    made.sysfs_root = kernel.sysfs
+    made.dev_root = kernel.dev
+    return made
+
+
+def conf_lines(folder: Path, volume: str = VOLUME) -> list[str]:
+    text = (folder / f"{volume}.conf").read_text()
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def test_the_factory_of_os_brick_makes_ours() -> None:
+    made = brick_connector.InitiatorConnector.factory(
+        initiator.LIGHTOS, "sudo", device_scan_attempts=7, use_multipath=True
+    )
+    assert isinstance(made, ours.LightOSConnector)
+    assert made.device_scan_attempts == 7
+    assert made.get_search_path() == "/dev"
+
+
+def test_options_are_those_of_the_incumbent_and_more() -> None:
+    """Asked in another interpreter: both in one would register the same options twice."""
+    script = (
+        "from os_brick.initiator.connectors import lightos\n"
+        "print(lightos.__file__)\n"
+        "options = [option for _, group in lightos.list_opts() for option in group]\n"
+        "print({o.name: (type(o).__name__, o.default) for o in options})"
+    )
+
+    def ask(switch: str) -> tuple[str, dict[str, Any]]:
+        output = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script],
+            env={**os.environ, "LIGHTOS_OVERLAY": switch},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
+        return output[0], eval(output[1])
+
+    (their_file, theirs), (our_file, mine) = ask("0"), ask("1")
+    assert their_file != our_file
+    assert theirs.items() <= mine.items()
+    assert mine.keys() - theirs.keys() == {"lightos_data_networks"}
+
+
+def test_connect_publishes_the_file_and_returns_the_device(
+    connector: ours.LightOSConnector, kernel: Kernel, folder: Path
+) -> None:
+    kernel.add_namespace("nvme0n3", VOLUME)
+    nodes = {"a": node("192.168.75.11"), "b": node("192.168.75.12")}
+    result = connector.connect_volume(properties(lightos_nodes=nodes))
+    assert result == {"type": "block", "path": "/dev/nvme0n3"}
+    assert conf_lines(folder) == [
+        f"-t tcp -a 192.168.75.{n} -s 8009 -q {HOST} -n {SUBSYSTEM}" for n in (11, 12)
+    ]
+    assert os.listdir(folder) == [f"{VOLUME}.conf"]
+    assert connector.get_volume_paths(properties()) == ["/dev/nvme0n3"]
+
+
+def test_connect_waits_until_the_device_appears(
+    connector: ours.LightOSConnector, kernel: Kernel, folder: Path
+) -> None:
+    def discovery_client() -> None:
+        while not (folder / f"{VOLUME}.conf").exists():
+            time.sleep(0.005)
+        kernel.add_namespace("nvme0n3", VOLUME)
+
+    thread = threading.Thread(target=discovery_client)
+    thread.start()
+    assert connector.connect_volume(properties())["path"] == "/dev/nvme0n3"
+    thread.join()
+
+
+def test_endpoints_that_changed_are_refreshed(
+    connector: ours.LightOSConnector, kernel: Kernel, folder: Path
+) -> None:
+    kernel.add_namespace("nvme0n3", VOLUME)
+    connector.connect_volume(properties())
+    connector.connect_volume(properties(lightos_nodes={"x": node("192.168.75.19")}))
+    assert conf_lines(folder) == [f"-t tcp -a 192.168.75.19 -s 8009 -q {HOST} -n {SUBSYSTEM}"]
+
+
+def test_a_connect_that_fails_removes_its_own_file_and_says_why(
+    connector: ours.LightOSConnector, folder: Path
+) -> None:
+    connector.device_scan_attempts = 0
+    with pytest.raises(exception.VolumeDeviceNotFound) as raised:
+        connector.connect_volume(properties())
+    assert VOLUME in str(raised.value)
+    assert "no discovery client answers at 127.0.0.1:6060" in str(raised.value)
+    assert os.listdir(folder) == []
+
+
+def test_a_connect_that_fails_leaves_the_file_of_another_attachment(
+    connector: ours.LightOSConnector, folder: Path, conf: Any
+) -> None:
+    (folder / f"{VOLUME}.conf").write_text("# of an earlier attachment\n")
+    connector.device_scan_attempts = 0
+    with StatusServer(Endpoint("127.0.0.1", 0), Status) as server:
+        conf.config(group="os_brick", lightos_discovery_client_port=server.port)
+        with pytest.raises(exception.VolumeDeviceNotFound, match="client is running"):
+            connector.connect_volume(properties())
+    assert os.listdir(folder) == [f"{VOLUME}.conf"]
+
+
+def test_a_host_without_a_discovery_folder_is_told_what_is_missing(
+    connector: ours.LightOSConnector, folder: Path
+) -> None:
+    folder.rmdir()
+    with pytest.raises(exception.BrickException, match="discovery client installed") as raised:
+        connector.connect_volume(properties())
+    assert str(folder) in str(raised.value)
+
+
+def test_nothing_is_written_for_a_host_without_an_nqn(
+    connector: ours.LightOSConnector, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os_brick.utils.get_host_nqn", lambda: None)
+    with pytest.raises(exception.BrickException, match="host NQN is empty"):
+        connector.connect_volume(properties())
+    assert os.listdir(folder) == []
+
+
+def test_disconnect_flushes_and_removes_the_file_of_this_volume_only(
+    connector: ours.LightOSConnector, kernel: Kernel, folder: Path, commands: Commands
+) -> None:
+    kernel.add_namespace("nvme0n3", VOLUME)
+    kernel.add_namespace("nvme0n4", OTHER_VOLUME)
+    kernel.add_controller("nvme0")
+    connector.connect_volume(properties())
+    connector.connect_volume(properties(uuid=OTHER_VOLUME))
+    flushed: list[str] = []
+    connector._linuxscsi.flush_device_io = flushed.append
+    connector.disconnect_volume(properties(), {"type": "block", "path": "/dev/nvme0n3"})
+    assert flushed == ["/dev/nvme0n3"]
+    assert os.listdir(folder) == [f"{OTHER_VOLUME}.conf"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_disconnect_of_what_is_gone_is_done_at_once(
+    connector: ours.LightOSConnector, folder: Path, commands: Commands, force: bool
+) -> None:
+    (folder / f"{VOLUME}.conf").touch()
+    connector.disconnect_volume({"uuid": VOLUME}, None, force=force)
+    connector.disconnect_volume({"uuid": VOLUME}, None, force=force)
+    assert os.listdir(folder) == []
+    assert commands.ran == []
+
+
+@pytest.fixture
+def unflushable(connector: ours.LightOSConnector, kernel: Kernel, folder: Path) -> None:
+    """An attached volume whose flush fails."""
+    kernel.add_namespace("nvme0n3", VOLUME)
+    kernel.add_controller("nvme0")
+    connector.connect_volume(properties())
+
+    def fail(_: str) -> None:
+        raise processutils.ProcessExecutionError("blockdev: I/O error")
+
+    connector._linuxscsi.flush_device_io = fail
+
+
+@pytest.mark.usefixtures("unflushable")
+def test_a_flush_that_fails_keeps_the_volume_attached(
+    connector: ours.LightOSConnector, folder: Path
+) -> None:
+    with pytest.raises(processutils.ProcessExecutionError):
+        connector.disconnect_volume(properties(), None)
+    assert os.listdir(folder) == [f"{VOLUME}.conf"]
+
+
+@pytest.mark.usefixtures("unflushable")
+def test_force_goes_on_after_a_flush_that_failed_and_raises_in_the_end(
+    connector: ours.LightOSConnector, folder: Path
+) -> None:
+    with pytest.raises(exception.ExceptionChainer, match="blockdev: I/O error"):
+        connector.disconnect_volume(properties(), None, force=True)
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.usefixtures("unflushable")
+def test_ignored_errors_are_not_raised(connector: ours.LightOSConnector, folder: Path) -> None:
+    connector.disconnect_volume(properties(), None, force=True, ignore_errors=True)
+    assert os.listdir(folder) == []
+
+
+def test_force_does_not_wait_for_a_flush_that_no_path_can_take(
+    connector: ours.LightOSConnector, kernel: Kernel, folder: Path, commands: Commands
+) -> None:
+    kernel.add_namespace("nvme0n3", VOLUME)
+    kernel.add_controller("nvme0", "connecting")
+    connector.connect_volume(properties())
+    with pytest.raises(exception.ExceptionChainer, match="no path to the storage is up"):
+        connector.disconnect_volume(properties(), None, force=True)
+    assert os.listdir(folder) == []
+    assert commands.ran == []
+
+
+def test_operations_on_other_volumes_do_not_wait_for_each_other(
+    connector: ours.LightOSConnector, folder: Path, kernel: Kernel
+) -> None:
+    """A connect that waits for its device holds the lock of its own volume only."""
+    connected = threading.Thread(target=connector.connect_volume, args=[properties()])
+    connected.start()
+    while not (folder / f"{VOLUME}.conf").exists():
+        time.sleep(0.005)
+    connector.disconnect_volume({"uuid": OTHER_VOLUME}, None)
+    assert connected.is_alive()
+    kernel.add_namespace("nvme0n3", VOLUME)
+    connected.join()
+
+
+def test_extend_waits_for_the_size_that_was_asked_for(
+    connector: ours.LightOSConnector, kernel: Kernel
+) -> None:
+    folder = kernel.add_namespace("nvme0n3", VOLUME)
+    grow = threading.Timer(0.1, (folder / "size").write_text, [f"{2 * GIB // 512}\n"])
+    grow.start()
+    assert connector.extend_volume(properties(**{REQUESTED_SIZE: 2 * GIB})) == 2 * GIB
+    grow.join()
+
+
+def test_extend_without_a_size_returns_the_one_the_device_settles_at(
+    connector: ours.LightOSConnector, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "_SETTLE_SECONDS", 0.05)
+    kernel.add_namespace("nvme0n3", VOLUME, 3 * GIB)
+    assert connector.extend_volume(properties()) == 3 * GIB
+
+
+def test_extend_says_that_a_device_is_gone_or_did_not_grow(
+    connector: ours.LightOSConnector, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(exception.VolumeDeviceNotFound, match=VOLUME):
+        connector.extend_volume(properties())
+    kernel.add_namespace("nvme0n3", VOLUME)
+    monkeypatch.setattr(ours, "_EXTEND_SECONDS", 0.05)
+    with pytest.raises(exception.BrickException, match=f"did not grow to {2 * GIB}"):
+        connector.extend_volume(properties(**{REQUESTED_SIZE: 2 * GIB}))
+
+
+def test_connector_properties(conf: Any, folder: Path) -> None:
+    conf.config(group="os_brick", lightos_data_networks=["203.0.113.0/24"])
+    with StatusServer(Endpoint("127.0.0.1", 0), Status) as server:
+        conf.config(group="os_brick", lightos_discovery_client_port=server.port)
+        found = ours.LightOSConnector.get_connector_properties("sudo", host="h", multipath=True)
+        assert found == {"nqn": HOST, "found_dsc": "found", "host_ips": []}
+        folder.rmdir()
+        found = ours.LightOSConnector.get_connector_properties("sudo")
+        assert found["found_dsc"] == ""
+
+
+def test_a_host_without_nvme_has_no_properties(conf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os_brick.utils.get_host_nqn", lambda: None)
+    assert ours.LightOSConnector.get_connector_properties("sudo") == {}

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from lightos.openstack.os_brick.devices import AmbiguousDevice, NamespaceDevice, find_device
+from tests.unit.os_brick.conftest import GIB, Kernel
+
+VOLUME = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01")
+OTHER = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a02")
+
+
+def test_the_multipath_head_is_found_by_uuid_never_a_path(kernel: Kernel) -> None:
+    controllers = tuple(kernel.add_controller(name) for name in ("nvme0", "nvme1"))
+    kernel.add_namespace("nvme0n1", str(OTHER))
+    kernel.add_namespace("nvme0n12", str(VOLUME), 2 * GIB)
+    found = find_device(VOLUME, kernel.sysfs)
+    assert found == NamespaceDevice("nvme0n12", 2 * GIB, controllers)
+    assert found.path == "/dev/nvme0n12"
+
+
+def test_no_device_no_kernel_module_and_vanishing_ones(kernel: Kernel, tmp_path: Path) -> None:
+    assert find_device(VOLUME, kernel.sysfs) is None
+    assert find_device(VOLUME, tmp_path / "nothing") is None
+    folder = kernel.add_namespace("nvme0n1", str(VOLUME))
+    (folder / "size").unlink()
+    assert find_device(VOLUME, kernel.sysfs) is None
+
+
+@pytest.mark.parametrize(
+    ("states", "live"),
+    [([], False), (["connecting", "live"], True), (["connecting", "deleting"], False)],
+)
+def test_whether_any_path_is_up(kernel: Kernel, states: list[str], live: bool) -> None:
+    kernel.add_namespace("nvme0n1", str(VOLUME))
+    for number, state in enumerate(states):
+        kernel.add_controller(f"nvme{number}", state)
+    found = find_device(VOLUME, kernel.sysfs)
+    assert found is not None
+    assert found.has_live_path is live
+
+
+def test_a_host_without_native_multipath_is_told_so(kernel: Kernel) -> None:
+    kernel.add_namespace("nvme0n1", str(VOLUME))
+    kernel.add_namespace("nvme1n2", str(VOLUME))
+    with pytest.raises(AmbiguousDevice, match=r"nvme_core\.multipath=Y"):
+        find_device(VOLUME, kernel.sysfs)
