@@ -9,6 +9,7 @@ import ipaddress
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -281,13 +282,7 @@ def down(folder: StateFolder) -> None:
             return
         if not pid:
             raise LabError(f"the lab on {folder.path} is only starting; try again")
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        _wait(
-            lambda: folder.running_pid() is None,
-            DOWN_SECONDS,
-            f"the lab (pid {pid}) did not end; see {folder.log}",
-        )
+        _end_process(pid, folder)
     click.echo(f"Lab ended; `lightos lab up --state-dir {folder.path}` resumes it.")
 
 
@@ -378,6 +373,24 @@ def token(folder: StateFolder, project: str, role: str | None, valid_seconds: in
         role = role or (CLUSTER_ADMIN if project == SYSTEM else ADMIN)
         valid = timedelta(seconds=valid_seconds)
         click.echo(Authority.at(key).issue(project, role, now=now(), valid=valid))
+
+
+def _end_process(pid: int, folder: StateFolder) -> None:
+    """Send SIGTERM and return once the process has ended."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+        # A pidfd is readable once its process has ended (pidfd_open(2)).
+        if not select.select([process], [], [], DOWN_SECONDS)[0]:
+            raise LabError(
+                f"the lab (pid {pid}) did not end within {DOWN_SECONDS:g} s; see {folder.log}"
+            )
+    finally:
+        os.close(process)
 
 
 def _answers(address: str, port: int) -> bool:

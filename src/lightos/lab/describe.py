@@ -17,6 +17,7 @@ from lightos.lab.records import (
     SnapshotRecord,
     SnapshotState,
     VolumeRecord,
+    VolumeState,
 )
 from lightos.lab.view import BlockStore
 
@@ -146,7 +147,9 @@ class Description:
     def _max_replicas(self) -> int:
         return min(MAX_REPLICAS, len(self.cluster.nodes))
 
-    def _volume_statistics(self, volume: VolumeRecord) -> models.VolumeStatistics:
+    def _volume_statistics(self, volume: VolumeRecord) -> models.VolumeStatistics | None:
+        if volume.state is VolumeState.DELETING:
+            return None  # its blocks may be gone by now
         used = self.store.used_bytes(volume.uuid)
         return models.VolumeStatistics(
             logical_used_bytes=used,

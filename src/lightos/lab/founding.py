@@ -48,7 +48,8 @@ def found_cluster(
     if not database.load(ClusterRecord):
         put.append(ClusterRecord(uuid4(), CLUSTER_NAME))
     if count not in (None, len(nodes)) and nodes:
-        if database.load(VolumeRecord) or database.load(SnapshotRecord):
+        placed: list[type[Record]] = [VolumeRecord, SnapshotRecord]
+        if any(database.load(kind) for kind in placed):
             raise LabError(
                 f"the state folder holds a cluster of {len(nodes)} nodes, not {count}, and it has "
                 f"volumes: start it with {len(nodes)}, or choose another --state-dir"
