@@ -8,6 +8,7 @@ with Initiator("127.0.0.1", 4420, subsystem_nqn, host_nqn="nqn.2014-08.org.examp
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import uuid
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from lightos.nvme_tcp.commands import Command
 from lightos.nvme_tcp.constants import (
     AEC_BIT,
     ALL_NAMESPACES,
+    DYNAMIC_CONTROLLER_ID,
     AsyncEvent,
     Cns,
     Feature,
@@ -26,6 +28,7 @@ from lightos.nvme_tcp.constants import (
 )
 from lightos.nvme_tcp.structures import (
     AnaLog,
+    ConnectData,
     DatasetRange,
     DiscoveryLog,
     IdentifyController,
@@ -60,23 +63,10 @@ class QueueSocket:
         while not self.queue.ready:
             self._receive()
 
-    def connect(
-        self,
-        command: Command,
-        *,
-        host_id: bytes,
-        host_nqn: str,
-        subsystem_nqn: str,
-        controller_id: int | None = None,
-    ) -> int:
+    def connect(self, command: Command, data: ConnectData) -> int:
         """Fabrics Connect; returns the controller id."""
-        names = {"host_id": host_id, "host_nqn": host_nqn, "subsystem_nqn": subsystem_nqn}
-        data = (
-            commands.connect_data(**names)
-            if controller_id is None
-            else commands.connect_data(**names, controller_id=controller_id)
-        )
-        return self.run(command, data).check("connect").completion.result & 0xFFFF
+        reply = self.run(command, data.encode()).check("connect")
+        return reply.completion.result & 0xFFFF
 
     def submit(self, command: Command, data: bytes = b"") -> int:
         """Send a command and return its id; `wait` gives the reply."""
@@ -152,26 +142,28 @@ class Initiator:
         self.block_sizes: dict[int, int] = {}
         self.io: list[QueueSocket] = []
         self.admin = QueueSocket(address, port, settings)
-        names = {
-            "host_id": host_id or uuid.uuid5(uuid.NAMESPACE_URL, host_nqn).bytes,
-            "host_nqn": host_nqn,
-            "subsystem_nqn": subsystem_nqn,
-        }
+        identity = ConnectData(
+            host_id=host_id or uuid.uuid5(uuid.NAMESPACE_URL, host_nqn).bytes,
+            controller_id=DYNAMIC_CONTROLLER_ID,
+            subsystem_nqn=subsystem_nqn,
+            host_nqn=host_nqn,
+        )
         try:
             self.controller_id = self.admin.connect(
-                commands.connect(queue_id=0, queue_size=32, keep_alive_ms=keep_alive_ms), **names
+                commands.connect(queue_id=0, queue_size=32, keep_alive_ms=keep_alive_ms), identity
             )
             self.enable()
             if io_queues:
                 wanted = io_queues - 1
                 self.set_feature(Feature.NUMBER_OF_QUEUES, wanted << 16 | wanted)
+            identity = dataclasses.replace(identity, controller_id=self.controller_id)
             for number in range(1, io_queues + 1):
                 queue = QueueSocket(address, port, settings)
                 self.io.append(queue)
                 command = commands.connect(
                     queue_id=number, queue_size=queue_size, disable_sq_flow=disable_sq_flow
                 )
-                queue.connect(command, **names, controller_id=self.controller_id)
+                queue.connect(command, identity)
         except BaseException:
             self.close()
             raise
@@ -235,7 +227,9 @@ class Initiator:
         return self.admin.run(command).check(page.name).data
 
     def ana_log(self) -> AnaLog:
-        return AnaLog.decode(self.log_page(LogPage.ANA, 65536))
+        identity = self.identify_controller()
+        longest = AnaLog.max_bytes(identity.ana_group_count, identity.max_allowed_namespaces)
+        return AnaLog.decode(self.log_page(LogPage.ANA, longest))
 
     def changed_namespaces(self) -> tuple[int, ...]:
         return decode_namespace_list(self.log_page(LogPage.CHANGED_NAMESPACES, 4096))

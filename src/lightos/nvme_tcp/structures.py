@@ -299,6 +299,11 @@ class AnaLog:
     change_count: int
     groups: tuple[AnaGroupDescriptor, ...]
 
+    @staticmethod
+    def max_bytes(group_count: int, namespace_count: int) -> int:
+        """Longest log of a controller with that NANAGRPID and MNAN."""
+        return _ANA_HEADER.size + group_count * _ANA_GROUP.size + 4 * namespace_count
+
     def encode(self) -> bytes:
         parts = [_ANA_HEADER.pack(self.change_count, len(self.groups))]
         for group in self.groups:

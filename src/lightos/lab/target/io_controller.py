@@ -219,7 +219,7 @@ class IoController(Controller):
     def _ana_log(self, command: Command) -> bytes:
         groups_only = bool(command.cdw10 >> 8 & 1)
         visible = self.blocks.namespaces
-        return AnaLog(
+        log = AnaLog(
             self.view.ana_change_count(),
             tuple(
                 AnaGroupDescriptor(
@@ -230,7 +230,10 @@ class IoController(Controller):
                 )
                 for group in self.view.ana_groups(self.node.uuid)
             ),
-        ).encode()
+        )
+        # Hosts read, in parts, as much as the log could hold at most.
+        longest = AnaLog.max_bytes(self.view.max_ana_group_id, self.view.max_namespaces)
+        return log.encode().ljust(longest, b"\0")
 
     def log_page_read(self, page: int) -> None:
         super().log_page_read(page)
