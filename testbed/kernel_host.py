@@ -260,14 +260,23 @@ class KernelHost:
             if time.monotonic() > give_up_at:
                 raise self.died("QEMU opened no agent port")
             time.sleep(0.02)
-        self.attach(give_up_at - time.monotonic())
+        try:
+            self._connect(give_up_at - time.monotonic())
+        except OSError:
+            raise self.died("QEMU ended at once") from None
 
     def attach(self, timeout_seconds: float = 30.0) -> None:
-        """Talk to a guest that another process has started."""
+        """Talk to a guest whose starter has gone; one process at a time can."""
         try:
-            self._agent = _Agent(self._socket_path)
+            self._connect(timeout_seconds)
         except OSError as error:
             raise GuestDied(f"no guest {self.name} in {self.network.name}: {error}") from error
+        except GuestTimeout as error:
+            error.add_note("does another process still talk to it? only one at a time can")
+            raise
+
+    def _connect(self, timeout_seconds: float) -> None:
+        self._agent = _Agent(self._socket_path)
         self.request("read_file", timeout_seconds=timeout_seconds, path="/etc/nvme/hostnqn")
 
     def stop(self) -> None:

@@ -58,7 +58,7 @@ def test_the_loss_of_the_primary_node_costs_no_io(
 ) -> None:
     volume = volumes.create(connected.host_nqn)
     device = _device_with_three_paths(connected, volume.uuid)
-    fio = _start_fio(connected, device, seconds=16)
+    fio = _start_fio(connected, device, volumes, volume.uuid, seconds=16)
     lost = lab.node_name(volume.primary_node_uuid)
 
     lab.stop_node(lost)
@@ -92,7 +92,7 @@ def test_io_waits_for_a_node_that_is_cut_off_and_then_goes_on(
     volume = volumes.create(connected.host_nqn)
     device = _device_with_three_paths(connected, volume.uuid)
     address = lab.node_address(volume.primary_node_uuid)
-    fio = _start_fio(connected, device, seconds=8)
+    fio = _start_fio(connected, device, volumes, volume.uuid, seconds=8)
     lab.network.remove_address(address)
     try:
         nvme.wait_until(
@@ -134,7 +134,10 @@ def _optimized(host: KernelHost, device: str) -> list[str]:
     return [p.address for p in nvme.paths(host, device) if p.ana_state == "optimized"]
 
 
-def _start_fio(host: KernelHost, device: str, *, seconds: int) -> GuestProcess:
+def _start_fio(
+    host: KernelHost, device: str, volumes: Volumes, volume_uuid: str, *, seconds: int
+) -> GuestProcess:
+    """Random writes, each read again and verified, on the first 16 MiB; under way on return."""
     fio = host.popen(
         [
             *("fio", "--name=failover", f"--filename={device}", "--direct=1", "--bs=4k"),
@@ -143,7 +146,7 @@ def _start_fio(host: KernelHost, device: str, *, seconds: int) -> GuestProcess:
             *("--time_based", f"--runtime={seconds}", "--output-format=json"),
         ]
     )
-    nvme.wait_until(lambda: _sectors_written(host, device) > 0, f"fio writes to {device}")
+    nvme.wait_until(lambda: volumes.used_bytes(volume_uuid) > 0, f"fio writes to {device}")
     return fio
 
 
@@ -153,7 +156,3 @@ def _expect_progress(fio: GuestProcess) -> None:
 
 def _finish_fio(fio: GuestProcess) -> dict:
     return json.loads(fio.wait(120).stdout)["jobs"][0]
-
-
-def _sectors_written(host: KernelHost, device: str) -> int:
-    return int(host.read_file(f"/sys/block/{device.removeprefix('/dev/')}/stat").split()[6])
