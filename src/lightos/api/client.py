@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from lightos.api import errors, routes
-from lightos.api.caller import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Caller
+from lightos.api.caller import Caller
 from lightos.api.endpoints import Endpoints
 from lightos.api.http import Transport
 from lightos.api.models import (
@@ -52,7 +52,7 @@ from lightos.api.models import (
     VolumeUpdated,
 )
 from lightos.api.wire import Model
-from lightos.waiting import SYSTEM_CLOCK, Clock, Deadline, backoff
+from lightos.waiting import SYSTEM_CLOCK, Clock, Deadline
 
 Reply = TypeVar("Reply", bound=Model)
 Page = TypeVar("Page", ListVolumes, ListSnapshots)
@@ -220,11 +220,7 @@ class LightOSClient:
         *,
         etag: str = "",
     ) -> None:
-        """UpdateVolume: accepted, not yet shown; NotFound, StaleEtag, AlreadyExists (rename).
-
-        See `update_volume_with` for an update that is computed, confirmed and safe against
-        others' updates.
-        """
+        """UpdateVolume: accepted, not yet shown; NotFound, StaleEtag, AlreadyExists (rename)."""
         request = replace(request, project=_named(project), uuid=_named(uuid))
 
         def look() -> VolumeUpdated | None:
@@ -241,64 +237,6 @@ class LightOSClient:
 
         target = _words("volume", uuid, project)
         self._caller.call(routes.UPDATE_VOLUME, request, target, deadline, etag=etag, settle=look)
-
-    def update_volume_with(
-        self,
-        project: str,
-        uuid: str,
-        compute: Callable[[Volume], UpdateVolume | None],
-        deadline: Deadline,
-    ) -> Volume:
-        """Read, compute, write with ETag, confirm; the one way to change a volume.
-
-        `compute` is given the volume as it is and returns what to change, or None when nothing
-        is left to change, which is also how the change is confirmed. It is called again after
-        each write and after others' writes, so it must be pure. Returns the volume that shows
-        the change. NotFound; WrongState when the volume is Failed or on its way out; TimedOut
-        when the change does not show before the deadline; and whatever `compute` raises.
-        """
-        target = _words("volume", uuid, project)
-        pauses = backoff(FIRST_PAUSE_SECONDS, factor=1.5, ceiling=LONGEST_PAUSE_SECONDS)
-        refusal: errors.StaleEtag | None = None
-        refused_etag = ""
-        outcome = "was not accepted"
-        just_sent = False
-        while True:
-            volume = self.get_volume(project, uuid, deadline)
-            if volume.state in (VolumeState.FAILED, *_GOING):
-                raise errors.WrongState(
-                    "UpdateVolume", target, f"the volume is {volume.state.wire_name}"
-                )
-            request = None
-            if volume.state not in _PASSING:
-                request = compute(volume)
-                if request is None:
-                    return volume
-                if (
-                    refusal is not None
-                    and refusal.grpc_code == errors.GrpcCode.FAILED_PRECONDITION
-                    and refused_etag == volume.etag
-                ):
-                    # The ETag was right, so the cluster refuses the update itself.
-                    raise errors.WrongState("UpdateVolume", target, refusal.reason)
-            if request is not None and not just_sent:
-                try:
-                    self.update_volume(project, uuid, request, deadline, etag=volume.etag)
-                except errors.StaleEtag as error:
-                    refusal, refused_etag = error, volume.etag
-                else:
-                    outcome = "was accepted but does not show"
-                    just_sent = True
-                    continue
-            just_sent = False
-            deadline.sleep(next(pauses))
-            if deadline.expired:
-                raise errors.TimedOut(
-                    "UpdateVolume",
-                    target,
-                    f"within {deadline.seconds:g} s the change {outcome};"
-                    f" the volume is {volume.state.wire_name}",
-                )
 
     def delete_volume(self, project: str, uuid: str, deadline: Deadline, *, etag: str = "") -> None:
         """DeleteVolume: accepted; it is gone when `get_volume` raises NotFound.

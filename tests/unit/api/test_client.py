@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +20,8 @@ from lightos.api.models import (
     CreateVolume,
     SnapshotState,
     UpdateVolume,
-    Volume,
     VolumeState,
 )
-from lightos.waiting import SYSTEM_CLOCK
 from tests.unit.api.conftest import FakeClock, Serve
 from tests.unit.api.fake_cluster import FakeCluster, answers, lost_after, lost_before
 from tests.unit.api.https_server import Answer, HttpsServer, Seen, refusal, reply
@@ -550,137 +547,6 @@ def test_stopping_a_node_may_be_said_twice(client: LightOSClient, cluster: FakeC
     cluster.faults = [("POST", lost_after)]
     client.stop_node("n", client.deadline(30))
     assert cluster.calls == ["StopNodeInstance"] * 2
-
-
-# --- read, compute, write, confirm -------------------------------------------------------------
-
-
-def add_host(host: str) -> Callable[[Volume], UpdateVolume | None]:
-    def compute(volume: Volume) -> UpdateVolume | None:
-        if host in volume.acl:
-            return None
-        present = tuple(entry for entry in volume.acl if entry != ALLOW_NONE)
-        return UpdateVolume(acl=(*present, host))
-
-    return compute
-
-
-def update(client: LightOSClient, volume: Volume, host: str = "h", seconds: float = 30) -> Volume:
-    return client.update_volume_with(
-        "default", volume.uuid, add_host(host), client.deadline(seconds)
-    )
-
-
-def test_an_update_costs_one_write_between_two_reads(
-    client: LightOSClient, cluster: FakeCluster, clock: FakeClock
-) -> None:
-    volume = cluster.add_volume(name="v")
-    assert update(client, volume).acl == ("h",)
-    assert cluster.calls == ["GetVolume", "UpdateVolume", "GetVolume"]
-    assert clock.slept == []
-
-
-def test_nothing_left_to_change_costs_one_read(client: LightOSClient, cluster: FakeCluster) -> None:
-    volume = cluster.add_volume(name="v", acl=("h",))
-    assert update(client, volume) == volume
-    assert cluster.calls == ["GetVolume"]
-
-
-def test_an_update_is_over_when_the_volume_is_at_rest_again(
-    client: LightOSClient, cluster: FakeCluster
-) -> None:
-    volume = cluster.add_volume(name="v")
-    cluster.reads_in_transit = 3
-    assert update(client, volume).state is VolumeState.AVAILABLE
-    assert cluster.calls == ["GetVolume", "UpdateVolume"] + ["GetVolume"] * 4
-
-
-def test_a_stale_etag_is_computed_anew_from_what_the_other_wrote(
-    client: LightOSClient, cluster: FakeCluster
-) -> None:
-    volume = cluster.add_volume(name="v")
-
-    def overtaken(seen: Seen, serve: Callable[[], Answer]) -> Answer:
-        cluster.change(volume.uuid, acl=("other",))
-        return serve()
-
-    cluster.faults = [("PUT", overtaken)]
-    assert update(client, volume).acl == ("other", "h")
-
-
-def test_threads_that_update_one_volume_lose_nothing(
-    connect: Connect, server: HttpsServer, cluster: FakeCluster
-) -> None:
-    # On the machine's clock: with a pretended one, each pause would take all others' time.
-    client = connect(server, clock=SYSTEM_CLOCK)
-    volume = cluster.add_volume(name="v")
-    hosts = [f"host-{number}" for number in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda host: update(client, volume, host), hosts))
-    assert sorted(cluster.volumes[volume.uuid].acl) == hosts
-
-
-def test_a_refusal_with_the_right_etag_is_the_state_of_the_volume(
-    client: LightOSClient, cluster: FakeCluster
-) -> None:
-    volume = cluster.add_volume(name="v")
-    cluster.faults = [("PUT", answers(400, 9, "rebuild in progress"))] * 5
-    with pytest.raises(errors.WrongState, match="rebuild in progress"):
-        update(client, volume)
-    assert cluster.calls.count("UpdateVolume") == 1
-
-
-@pytest.mark.parametrize("state", [VolumeState.FAILED, VolumeState.DELETING, VolumeState.DELETED])
-def test_a_volume_that_is_lost_is_not_updated(
-    client: LightOSClient, cluster: FakeCluster, state: VolumeState
-) -> None:
-    volume = cluster.add_volume(name="v", state=state)
-    with pytest.raises(errors.WrongState, match=f"the volume is {state.wire_name}"):
-        update(client, volume)
-    assert cluster.calls == ["GetVolume"]
-
-
-@pytest.mark.parametrize(
-    ("prepare", "expected"),
-    [
-        (lambda cluster: setattr(cluster, "reads_in_transit", 10_000), "accepted but does not"),
-        (lambda cluster: cluster.faults.extend([("PUT", answers(412, 0))] * 99), "not accepted"),
-    ],
-)
-def test_a_change_that_does_not_show_is_no_success(
-    client: LightOSClient, cluster: FakeCluster, clock: FakeClock, prepare: Any, expected: str
-) -> None:
-    volume = cluster.add_volume(name="v")
-    prepare(cluster)
-    started = clock.now
-    with pytest.raises(errors.TimedOut, match=f"within 10 s the change .*{expected}"):
-        update(client, volume, seconds=10)
-    assert clock.now == started + 10
-
-
-def test_an_accepted_update_without_effect_is_repeated_after_pauses_only(
-    client: LightOSClient, cluster: FakeCluster, clock: FakeClock
-) -> None:
-    volume = cluster.add_volume(name="v")
-
-    def swallow(seen: Seen, serve: Callable[[], Answer]) -> Answer:
-        return reply({})
-
-    cluster.faults = [("PUT", swallow)] * 2
-    assert update(client, volume).acl == ("h",)
-    assert cluster.calls.count("UpdateVolume") == 3
-    assert len(clock.slept) == 2
-
-
-def test_what_compute_raises_ends_the_update(client: LightOSClient, cluster: FakeCluster) -> None:
-    volume = cluster.add_volume(name="v")
-
-    def compute(_: Volume) -> UpdateVolume | None:
-        raise KeyError("no room")
-
-    with pytest.raises(KeyError):
-        client.update_volume_with("default", volume.uuid, compute, client.deadline(30))
-    assert cluster.calls == ["GetVolume"]
 
 
 # --- configuration -----------------------------------------------------------------------------
