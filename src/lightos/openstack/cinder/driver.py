@@ -272,35 +272,41 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     @in_cinder_terms
     def create_volume(self, volume):
-        return self._create(volume, None, self._deadline())
+        return self._create(volume, self._specs(volume), None, self._deadline())
 
     @in_cinder_terms
     def create_volume_from_snapshot(self, volume, snapshot):
+        specs = self._specs(volume)
         deadline = self._deadline()
-        return self._create(volume, self._locate_snapshot(snapshot, deadline), deadline)
+        source = self._locate_snapshot(snapshot, deadline)
+        return self._create(volume, specs, source, deadline)
 
     @in_cinder_terms
     def create_cloned_volume(self, volume, src_vref):
         """Clone by way of a snapshot, because the cluster makes volumes from snapshots only."""
+        specs = self._specs(volume)
         deadline = self._deadline()
-        source = self._locate(src_vref, deadline)
+        origin = self._locate(src_vref, deadline)
         name = clone_snapshot_name(volume.id)
-        snapshot = self._take_snapshot(src_vref.id, source, name, deadline)
+        snapshot = self._take_snapshot(src_vref.id, origin, name, deadline)
         try:
-            created = self._create(volume, ProviderId(source.project, snapshot.uuid), deadline)
-        except (LightOSError, volume_types.InvalidSpec):
-            self._drop_clone_snapshot(source.project, snapshot)
-            raise
-        self._drop_clone_snapshot(source.project, snapshot)
-        return created
+            source = ProviderId(origin.project, snapshot.uuid)
+            return self._create(volume, specs, source, deadline)
+        finally:
+            self._drop_clone_snapshot(origin.project, snapshot)
 
-    def _create(self, volume, source: ProviderId | None, deadline: Deadline) -> dict[str, str]:
+    def _create(
+        self,
+        volume,
+        specs: volume_types.VolumeSpecs,
+        source: ProviderId | None,
+        deadline: Deadline,
+    ) -> dict[str, str]:
         """Make a volume, empty or from a snapshot, that nobody has access to.
 
         The volume's own `provider_id` is not looked at: Cinder copies the source's into the
         volume that a migration makes.
         """
-        specs = self._specs(volume)
         closed = acl.closed(filter_addresses=self._filter_addresses)
         request = CreateVolume(
             name=volume.name,
