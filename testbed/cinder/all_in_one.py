@@ -18,6 +18,7 @@ import json
 import os
 import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -129,16 +130,26 @@ def lock_database_per_transaction() -> None:
 
 
 def start_volume_services() -> dict[str, ColocatedService]:
+    """Start a volume service per backend; as in cinder-volume, one that cannot start is left out.
+
+    Ends the process when none could.
+    """
     host_option = cfg.StrOpt("backend_host")
     services = {}
     for backend in CONF.enabled_backends:
         CONF.register_opt(host_option, group=backend)
         host = f"{CONF[backend].backend_host or CONF.host}@{backend}"
-        volume_service = ColocatedService.create(
-            host=host, service_name=backend, binary=constants.VOLUME_BINARY, coordination=True
-        )
+        try:
+            volume_service = ColocatedService.create(
+                host=host, service_name=backend, binary=constants.VOLUME_BINARY, coordination=True
+            )
+        except Exception:
+            LOG.exception("Volume service %s failed to start.", host)
+            continue
         volume_service.start()
         services[backend] = volume_service
+    if not services:
+        sys.exit("No volume service started successfully.")
     return services
 
 
@@ -183,9 +194,8 @@ def announce(config_dir: Path, volume_services: dict[str, ColocatedService]) -> 
     """Tell whoever waits that the services answer, and which backends initialised."""
     ready = config_dir / READY_FILE
     partial = ready.with_suffix(".partial")
-    partial.write_text(
-        json.dumps({name: svc.manager.is_working() for name, svc in volume_services.items()})
-    )
+    working = [name for name, svc in volume_services.items() if svc.manager.is_working()]
+    partial.write_text(json.dumps({name: name in working for name in CONF.enabled_backends}))
     partial.replace(ready)
 
 

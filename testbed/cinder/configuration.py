@@ -95,6 +95,7 @@ def sections(deployment: Deployment) -> dict[str, Section]:
             "periodic_fuzzy_delay": 0,
             # The volume services start first: a backend silent by then is down.
             "scheduler_driver_init_wait_time": 1,
+            "reinit_driver_count": 0,
             **deployment.default,
         },
         "database": {

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starting, restarting and misconfiguring Cinder with our driver."""
 
+import re
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from testbed.cinder import configuration
 from testbed.cinder.client import CinderClient
 from testbed.cinder.errors import CinderFailed
 from testbed.cinder.service import CinderService
-from tests.integration.cluster import Cluster, connector, files_with, sensitive_words
+from tests.integration.cluster import Cluster, connector, files_with, free_port, sensitive_words
 from tests.integration.conftest import StartCinder, assert_nothing_left, ready_client
 
 HOST = connector("compute-1", number=1)
@@ -28,54 +31,75 @@ def forged_token() -> str:
     return jwt.encode(claims, key, algorithm="RS256", headers={"kid": "system:root"})
 
 
-def wait_until_down(service: CinderService) -> None:
-    """Cinder keeps a backend that did not initialise running, and reports it "down"."""
-    client = CinderClient.of(service)
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
+    "forged": ({"lightos_jwt": forged_token()}, "lightos_jwt.* 401.*Renew the JWT"),
+    "garbled": ({"lightos_jwt": "not.a.token"}, "lightos_jwt.*not valid.* 401.*Renew the JWT"),
+    "no-token": ({"lightos_jwt": ""}, "lightos_jwt.*token is needed.* 401"),
+    "other-ca": (
+        {"driver_ssl_cert_path": certifi.where()},
+        "driver_ssl_cert_path.*refused.*CA file",
+    ),
+    "missing-ca": ({"driver_ssl_cert_path": "/nonexistent/ca.pem"}, "/nonexistent/ca.pem"),
+    "unreachable": ({"lightos_api_address": "127.255.255.1"}, "127.255.255.1"),
+    "no-address": ({"lightos_api_address": ""}, "lightos_api_address: .*not set"),
+    "bad-address": ({"lightos_api_address": "not an address"}, "lightos_.*not an address"),
+    "replicas": ({"lightos_default_num_replicas": 7}, "lightos_default_num_replicas"),
+    "compression": (
+        {"lightos_default_compression_enabled": "sometimes"},
+        "lightos_default_compression_enabled",
+    ),
+    "port": ({"lightos_api_port": 99999}, "lightos_api_port"),
+    "time-out": ({"lightos_api_service_timeout": "soon"}, "lightos_api_service_timeout"),
+}
+"""Name of a backend: options that cannot work, what the log must say of them in one line."""
+
+
+@pytest.fixture(scope="module")
+def partly_working(
+    lab: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CinderService]:
+    """A Cinder of one good backend and every impossible one."""
+    good = configuration.lightos_backend(lab) | {"lightos_api_service_timeout": 3}
+    service = CinderService(
+        tmp_path_factory.mktemp("partly-working"),
+        lab,
+        free_port(),
+        incumbent=False,
+        extra_backends={name: good | wrong for name, (wrong, _) in IMPOSSIBLE.items()},
+    ).start()
+    with pytest.raises(CinderFailed, match=f"backend {', '.join(IMPOSSIBLE)} failed"):
+        service.wait_ready()
+    yield service
+    service.stop()
+
+
+@pytest.mark.parametrize("backend", IMPOSSIBLE)
+def test_backend_that_cannot_work_says_why(partly_working: CinderService, backend: str) -> None:
+    _options, cause = IMPOSSIBLE[backend]
+    errors = partly_working.log_errors(lines=100).splitlines()
+    causes = [line for line in errors if "Failed to initialize" in line or "to start" in line]
+    assert len(causes) == len(IMPOSSIBLE)
+    assert [line for line in causes if re.search(cause, line)]
+
+
+def test_only_the_backend_that_works_is_up(partly_working: CinderService, cluster: Cluster) -> None:
+    """Cinder keeps the services of the others running and reports them "down"."""
+    client = ready_client(partly_working)
     deadline = time.monotonic() + STATE_TIMEOUT_SECONDS
-    while {s["state"] for s in client.services() if s["binary"] == "cinder-volume"} != {"down"}:
-        assert time.monotonic() < deadline, "the volume service still reports itself up"
+    while (up := hosts_up(client)) != {"cinder@lightos"}:
+        assert time.monotonic() < deadline, f"volume services that report themselves up: {up}"
         time.sleep(0.5)
+    client.create_volume(1)
+    client.remove_everything()
+    assert_nothing_left(cluster)
 
 
-@pytest.mark.parametrize(
-    ("options", "cause"),
-    [
-        ({"lightos_jwt": "not.a.token"}, "401|[Uu]nauthorized|JWT"),
-        ({"lightos_jwt": forged_token()}, "401|[Uu]nauthorized|JWT"),
-        ({"driver_ssl_cert_path": certifi.where()}, "certificate|CA"),
-        ({"driver_ssl_cert_path": "/nonexistent/ca.pem"}, "/nonexistent/ca.pem"),
-        ({"lightos_api_address": "127.255.255.1"}, "127.255.255.1"),
-        ({"lightos_api_address": None}, "lightos_api_address"),
-    ],
-    ids=["no-token", "forged-token", "other-ca", "missing-ca", "unreachable", "no-address"],
-)
-def test_backend_that_cannot_work_is_down_and_says_why(
-    lab: dict[str, Any], start_cinder: StartCinder, options: dict[str, str | None], cause: str
-) -> None:
-    service = start_cinder(lab, lightos={"lightos_api_service_timeout": 3} | options)
-
-    with pytest.raises(CinderFailed, match=cause) as failed:
-        service.wait_ready()
-    (line, *_more) = str(failed.value).splitlines()[1:]
-    assert "Failed to initialize driver" in line
-    wait_until_down(service)
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("lightos_default_num_replicas", "7"),
-        ("lightos_default_compression_enabled", "sometimes"),
-        ("lightos_api_port", "99999"),
-    ],
-)
-def test_impossible_option_value_is_named(
-    lab: dict[str, Any], start_cinder: StartCinder, option: str, value: str
-) -> None:
-    service = start_cinder(lab, lightos={option: value})
-
-    with pytest.raises(CinderFailed, match=option):
-        service.wait_ready()
+def hosts_up(client: CinderClient) -> set[str]:
+    return {
+        found["host"]
+        for found in client.services()
+        if (found["binary"], found["state"]) == ("cinder-volume", "up")
+    }
 
 
 def test_volumes_and_attachments_survive_a_crash(
