@@ -29,7 +29,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount_point.mkdir()
     _run("mount", "-t", "tmpfs", "-o", "size=8m", "store-test", str(mount_point))
     yield mount_point
-    _run("umount", str(mount_point))
+    _run("umount", "--lazy", str(mount_point))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def disk_image(tmp_path: Path) -> Iterator[Callable[[Path | None], Path]]:
 
     yield mount
     for mount_point in mounted:
-        _run("umount", str(mount_point))
+        _run("umount", "--lazy", str(mount_point))
 
 
 def _run(*command: str) -> None:
