@@ -22,6 +22,15 @@ for file in /sys/class/nvme-subsystem/nvme-subsys*/nvme*n*/uuid; do
 done
 """
 
+# /dev/nvme<S>n<H> is the head of the path devices nvme<S>c<controller>n<H>.
+_PATHS = """
+for path in /sys/class/nvme/nvme*/nvme$0c*n$1; do
+    [ -e "$path" ] || continue
+    controller=${path%/*}
+    echo $(cat "$controller/address" "$controller/state" "$path/ana_state" 2>/dev/null)
+done
+"""
+
 
 @dataclass(frozen=True)
 class Path:
@@ -80,19 +89,18 @@ def size_bytes(host: KernelHost, device: str) -> int:
 
 
 def paths(host: KernelHost, device: str) -> list[Path]:
-    """Paths of a multipath block device, ordered by address."""
-    subsystems = nvme_json(host, "list-subsys", device)
-    while isinstance(subsystems, list):  # nvme-cli 2: [{"Subsystems": [...]}]; 1: the inside only
-        subsystems = subsystems[0]
-    entries = subsystems.get("Subsystems", [subsystems])[0]["Paths"]
+    """Paths of a multipath block device, ordered by address, as sysfs has them.
+
+    Unlike `nvme list-subsys`, which asks the controllers, this never waits for a dead one.
+    """
+    subsystem, head = device.removeprefix("/dev/nvme").split("n")
+    lines = host.run(["sh", "-c", _PATHS, subsystem, head]).stdout.splitlines()
+    # A controller that went away in between leaves fields out.
+    found = [fields for line in lines if len(fields := line.split()) == 3]
     return sorted(
         (
-            Path(
-                address=dict(part.split("=", 1) for part in entry["Address"].split(","))["traddr"],
-                controller_state=entry["State"],
-                ana_state=entry.get("ANAState", ""),
-            )
-            for entry in entries
+            Path(dict(part.split("=", 1) for part in address.split(","))["traddr"], state, ana)
+            for address, state, ana in found
         ),
         key=lambda path: path.address,
     )

@@ -87,25 +87,28 @@ def test_the_loss_of_the_primary_node_costs_no_io(
 
 
 def test_io_waits_for_a_node_that_is_cut_off_and_then_goes_on(
-    connected: KernelHost, lab: Lab, volumes: Volumes
+    host: KernelHost, lab: Lab, volumes: Volumes
 ) -> None:
-    volume = volumes.create(connected.host_nqn)
-    device = _device_with_three_paths(connected, volume.uuid)
+    volume = volumes.create(host.host_nqn)
     address = lab.node_address(volume.primary_node_uuid)
-    fio = _start_fio(connected, device, volumes, volume.uuid, seconds=8)
-    lab.network.remove_address(address)
+    nvme.connect_all(host, address, "--keep-alive-tmo=2", "--reconnect-delay=1")
     try:
-        nvme.wait_until(
-            lambda: any(
-                path.address == address and path.controller_state != "live"
-                for path in nvme.paths(connected, device)
-            ),
-            f"the path to {address} is found dead by keep alive",
-            timeout_seconds=60,
-        )
+        device = _device_with_three_paths(host, volume.uuid)
+        fio = _start_fio(host, device, volumes, volume.uuid, seconds=6)
+        lab.network.remove_address(address)
+        try:
+            nvme.wait_until(
+                lambda: any(
+                    path.address == address and path.controller_state != "live"
+                    for path in nvme.paths(host, device)
+                ),
+                f"the path to {address} is found dead by keep alive",
+            )
+        finally:
+            lab.network.add_address(address)
+        assert _finish_fio(fio)["error"] == 0
     finally:
-        lab.network.add_address(address)
-    assert _finish_fio(fio)["error"] == 0
+        nvme.disconnect(host, lab.subsystem_nqn)
 
 
 @pytest.mark.parametrize("stopped", [0, 1, 2])

@@ -26,14 +26,14 @@ def test_a_volume_has_three_live_paths_and_one_is_optimized(
 ) -> None:
     volume = volumes.create(connected.host_nqn)
     device = nvme.wait_for_device(connected, volume.uuid)
-    paths = nvme.wait_until(
-        lambda: len(found := nvme.paths(connected, device)) == 3 and found, "three paths"
-    )
-    assert [path.address for path in paths] == list(lab.network.node_addresses)
-    assert {path.controller_state for path in paths} == {"live"}
-    assert Counter(path.ana_state for path in paths) == {"optimized": 1, "inaccessible": 2}
-    optimized = next(path.address for path in paths if path.ana_state == "optimized")
-    assert optimized == lab.node_address(volume.primary_node_uuid)
+    nvme.wait_until(lambda: len(nvme.paths(connected, device)) == 3, "three paths")
+    paths = _listed_paths(connected, device)
+    assert {path["State"] for path in paths} == {"live"}
+    assert Counter(path["ANAState"] for path in paths) == {"optimized": 1, "inaccessible": 2}
+    by_address = {path["Address"].split(",")[0]: path["ANAState"] for path in paths}
+    assert by_address.keys() == {f"traddr={a}" for a in lab.network.node_addresses}
+    primary = lab.node_address(volume.primary_node_uuid)
+    assert by_address[f"traddr={primary}"] == "optimized"
 
 
 def test_list_and_ana_log_agree_with_the_cluster(
@@ -49,8 +49,8 @@ def test_list_and_ana_log_agree_with_the_cluster(
 
     states = Counter(
         group["state"]
-        for controller in _controllers(connected, device)
-        for group in nvme.nvme_json(connected, "ana-log", controller)["ANA DESC LIST "]
+        for path in _listed_paths(connected, device)
+        for group in nvme.nvme_json(connected, "ana-log", f"/dev/{path['Name']}")["ANA DESC LIST "]
         if volume.nsid in [entry["nsid"] for entry in group["NSIDS"]]
     )
     assert states == {"optimized": 1, "inaccessible": 2}
@@ -72,8 +72,8 @@ def test_a_volume_of_another_host_is_invisible(connected: KernelHost, volumes: V
     assert nvme.find_device(connected, foreign.uuid) is None
 
 
-def _controllers(host: KernelHost, device: str) -> list[str]:
-    """Controller devices of a subsystem, e.g. /dev/nvme1."""
-    subsystems = nvme.nvme_json(host, "list-subsys", device)
-    paths = subsystems[0]["Subsystems"][0]["Paths"]
-    return [f"/dev/{path['Name']}" for path in paths]
+def _listed_paths(host: KernelHost, device: str) -> list[dict[str, str]]:
+    """`nvme list-subsys DEVICE`: a list of hosts in nvme-cli 2, one host in 1."""
+    listed = nvme.nvme_json(host, "list-subsys", device)
+    one_host = listed[0] if isinstance(listed, list) else listed
+    return list(one_host["Subsystems"][0]["Paths"])
