@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.lab import LIGHTOS, Lab, free_port, lightos
+from tests.contract.lab import LIGHTOS, PROJECT, Api, Lab, free_port, lightos
 
 
 def refused(*arguments: str) -> str:
@@ -139,27 +140,56 @@ def test_down_ends_the_process_and_keeps_the_volumes(own_lab: Lab) -> None:
     assert (own_lab.state_dir / "cluster.sqlite").exists()
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Path:
-    """A file system of 1 MiB; made in a user and mount namespace of the command itself."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    return folder
+def on_a_small_disk(folder: Path, size: str, *command: str) -> list[str]:
+    """The command in a mount namespace of its own, where `folder` is a disk of that size."""
+    folder.mkdir(exist_ok=True)
+    script = f'mount -t tmpfs -o size={size} none {folder} && exec "$@"'
+    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    return ["unshare", *as_root, "--mount", "sh", "-c", script, "sh", *command]
 
 
-def test_a_full_disk_at_start(tiny_disk: Path) -> None:
-    script = (
-        f"mount -t tmpfs -o size=1m none {tiny_disk} && "
-        f"dd if=/dev/zero of={tiny_disk}/lab.log bs=4k 2>/dev/null; "
-        f'exec "$@"'
-    )
-    command = ["unshare", "--mount", "sh", "-c", script, "sh", LIGHTOS, "lab", *up(tiny_disk)]
-    if os.geteuid() != 0:
-        command[1:1] = ["--user", "--map-root-user"]
+def test_a_disk_too_small_to_start(tmp_path: Path) -> None:
+    command = on_a_small_disk(tmp_path / "disk", "64k", LIGHTOS, "lab", *up(tmp_path / "disk"))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     (line,) = done.stderr.strip().splitlines()
     assert "free space" in line
+
+
+def test_a_disk_that_fills_up_and_is_freed(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "disk")
+    prefix = on_a_small_disk(lab.state_dir, "8m")
+    up_command = [*prefix, LIGHTOS, "lab", "up", "--detach", *lab.options]
+    said = subprocess.run(up_command, capture_output=True, text=True, timeout=60, check=True).stdout
+    inside = Path("/proc", said.partition("pid ")[2].partition(";")[0], "root")
+    folder = inside / lab.state_dir.relative_to("/")
+    lab.info = json.loads((folder / "lab.json").read_text())
+    for name in ("ca_file", "jwt_file"):
+        lab.info[name] = str(inside / Path(lab.info[name]).relative_to("/"))
+    try:
+        api = Api(lab)
+        made = {api.create_volume("before")["UUID"]}
+        ballast = folder / "ballast"
+        with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        body = {"size": "4096", "replicaCount": 1, "acl": {"values": ["ALLOW_NONE"]}}
+        for number in range(1000):
+            reply = api.raw("POST", f"{PROJECT}/volumes", {**body, "name": f"v{number}"})
+            if reply.status_code != 200:
+                break
+            made.add(reply.json()["UUID"])
+        assert reply.status_code == 500
+        assert reply.json()["code"] == 13
+        assert "free space" in reply.json()["message"]
+        listed = {v["UUID"] for v in api.call("GET", f"{PROJECT}/volumes")["volumes"]}
+        assert listed == made
+        ballast.unlink()
+        made.add(api.create_volume("after")["UUID"])
+        for uuid in made:
+            assert api.settled("volumes", uuid)["state"] == "Available"
+    finally:
+        lab.kill()
 
 
 def test_the_command_starts_at_once() -> None:

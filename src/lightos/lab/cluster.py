@@ -118,12 +118,12 @@ class Cluster:
         self._settled = {
             node.uuid for node in self.nodes.values() if node.state is NodeState.ACTIVE
         }
-        # A start-up time no earlier run can have reached, so hosts never see it repeat.
-        self._discovery_generation = int(now().timestamp())
+        # Milliseconds outrun the changes of any earlier run, so hosts never see one repeat.
+        self._discovery_generation = int(now().timestamp() * 1000)
         self._follow_nodes()
-        for volume in database.load(VolumeRecord):
+        for volume in sorted(database.load(VolumeRecord), key=lambda v: v.created_at):
             self._put_volume(volume)
-        for snapshot in database.load(SnapshotRecord):
+        for snapshot in sorted(database.load(SnapshotRecord), key=lambda s: s.created_at):
             self.snapshots.put(snapshot)
         self._last_nsid = max(self._nsids, default=0)
         self._reconcile()
@@ -345,7 +345,8 @@ class Cluster:
         """Set a volume's content back to one of its own snapshots; its size stays.
 
         Raises NotFound, InvalidArgument (another volume's snapshot), FailedPrecondition
-        (states, snapshot larger than a volume shrunk since), Unavailable (busy), Internal.
+        (states, snapshot larger than a volume shrunk since), Unavailable (busy), Internal
+        (disk; the content may have gone back then, and asking again completes it).
         """
         volume = self.find_volume(project, key)
         self._check_open("roll back", volume)

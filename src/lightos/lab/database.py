@@ -58,9 +58,13 @@ class Database:
 
     def load(self, record_type: type[R]) -> list[R]:
         """Every record of one type. Raises LabError for a body that cannot be read."""
-        rows = self._connection.execute(
-            "SELECT uuid, body FROM record WHERE kind = ? ORDER BY uuid", (record_type.kind,)
-        )
+        query = "SELECT uuid, body FROM record WHERE kind = ? ORDER BY uuid"
+        try:
+            rows = self._connection.execute(query, (record_type.kind,)).fetchall()
+        except sqlite3.Error as cause:
+            raise LabError(
+                f"{self._path} is damaged: {cause}; restore it or choose another --state-dir"
+            ) from cause
         records = []
         for uuid, body in rows:
             try:

@@ -35,7 +35,7 @@ def tcp_listener(address: str, port: int, option: str) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as cause:
         listener.close()
-        raise LabError(_explained(cause, address, port, option)) from cause
+        raise LabError(explained(cause, address, port, option)) from cause
     listener.setblocking(False)
     return listener
 
@@ -45,7 +45,8 @@ def check_tcp_port(address: str, port: int, option: str) -> None:
     tcp_listener(address, port, option).close()
 
 
-def _explained(error: OSError, address: str, port: int, option: str) -> str:
+def explained(error: OSError, address: str, port: int, option: str) -> str:
+    """One line on why an address cannot be had, and what to do."""
     where = f"port {port} on {address}"
     match error.errno:
         case errno.EADDRINUSE:

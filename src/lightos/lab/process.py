@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from lightos.lab.changes import ChangeQueue
 from lightos.lab.cluster import Cluster
 from lightos.lab.database import Database
 from lightos.lab.describe import Description
+from lightos.lab.errors import LabError
 from lightos.lab.files import write_secret
 from lightos.lab.founding import found_cluster
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
@@ -124,7 +126,12 @@ def _open_state(options: LabOptions, stack: contextlib.AsyncExitStack) -> tuple[
         addresses=options.addresses,
         projects=options.projects,
     )
-    store = ThinStore(options.folder.blocks)
+    try:
+        store = ThinStore(options.folder.blocks)
+    except sqlite3.Error as cause:
+        raise LabError(
+            f"{options.folder.blocks} is damaged: {cause}; restore it or choose another --state-dir"
+        ) from cause
     stack.callback(store.close)
     cluster = Cluster(
         database,

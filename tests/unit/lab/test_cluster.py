@@ -494,7 +494,9 @@ def test_state_changes_wait_for_a_full_disk(lab: Harness) -> None:
     assert lab.cluster.volumes[volume.uuid].state is VolumeState.AVAILABLE
 
 
-def test_a_cluster_with_volumes_keeps_its_number_of_nodes_and_may_change_addresses(lab: Harness) -> None:
+def test_a_cluster_with_volumes_keeps_its_number_of_nodes_and_may_change_addresses(
+    lab: Harness,
+) -> None:
     lab.volume()
     with pytest.raises(LabError, match="cluster of 3 nodes, not 2"):
         found_cluster(lab.database, node_count=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightos.lab.errors import LabError
-from lightos.lab.listeners import control_listener, tcp_listener
+from lightos.lab.listeners import control_listener, explained, tcp_listener
 from lightos.lab.state_folder import NotRunning, StateFolder
 
 
@@ -77,3 +78,10 @@ def test_a_port_in_use_is_named() -> None:
 def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(LabError, match=r"192\.0\.2\.1 is not on this machine"):
         tcp_listener("192.0.2.1", 8443, "--api-port")
+
+
+def test_a_port_that_needs_root_is_named() -> None:
+    line = explained(PermissionError(errno.EACCES, ""), "127.0.0.1", 443, "--api-port")
+    assert line == (
+        "no permission for port 443 on 127.0.0.1: run as root, or choose --api-port above 1023"
+    )

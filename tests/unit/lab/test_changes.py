@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The queue on a real event loop, cluster and store; waits end by events, not by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import pytest
+
+from lightos.lab.changes import Change, ChangeQueue
+from lightos.lab.errors import AlreadyExists, Internal
+from lightos.lab.records import VolumeRecord, VolumeState
+from tests.unit.lab.harness import GIB, TRANSITION_SECONDS, Harness
+
+
+def create(lab: Harness, name: str) -> Callable[[], Change[VolumeRecord]]:
+    return partial(
+        lab.cluster.create_volume,
+        "default",
+        name=name,
+        size_bytes=GIB,
+        replica_count=3,
+        acl=["ALLOW_ANY"],
+        ip_acl=["ALLOW_ANY"],
+        compression=False,
+        sector_size_bytes=4096,
+    )
+
+
+def run(lab: Harness, test: Callable[[ChangeQueue], Coroutine[Any, Any, None]]) -> None:
+    async def with_queue() -> None:
+        queue = ChangeQueue(lab.cluster)
+        try:
+            await test(queue)
+        finally:
+            await queue.close()
+
+    asyncio.run(with_queue())
+
+
+async def until_told(lab: Harness, reached: Callable[[], bool]) -> None:
+    """Wait for a change that hosts are told of."""
+    told = asyncio.Event()
+    unsubscribe = lab.cluster.subscribe(lambda _change: told.set())
+    try:
+        async with asyncio.timeout(10):
+            while not reached():
+                await told.wait()
+                told.clear()
+    finally:
+        unsubscribe()
+
+
+def test_of_two_creates_of_one_name_one_is_refused(lab: Harness) -> None:
+    async def test(queue: ChangeQueue) -> None:
+        results = await asyncio.gather(
+            *(queue.carry_out(create(lab, "vol")) for _ in range(2)), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [Change, AlreadyExists]
+
+    run(lab, test)
+    assert len(lab.store.uuids()) == 1
+
+
+def test_a_caller_that_goes_away_does_not_end_its_change(lab: Harness) -> None:
+    async def test(queue: ChangeQueue) -> None:
+        caller = asyncio.create_task(queue.carry_out(create(lab, "vol")))
+        await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        await queue.carry_out(create(lab, "next"))
+
+    run(lab, test)
+    assert {volume.name for volume in lab.cluster.volumes.values()} == {"vol", "next"}
+    lab.restart()
+    assert {volume.name for volume in lab.cluster.volumes.values()} == {"vol", "next"}
+
+
+def test_what_falls_due_ends_by_itself(lab: Harness) -> None:
+    async def test(queue: ChangeQueue) -> None:
+        (volume,) = (await queue.carry_out(create(lab, "vol"))).put
+        lab.seconds += TRANSITION_SECONDS
+        await queue.carry_out(create(lab, "next"))  # arms the timer on the moved clock
+        states = lab.cluster.volumes
+        await until_told(lab, lambda: states[volume.uuid].state is VolumeState.AVAILABLE)
+
+    run(lab, test)
+
+
+def test_a_full_disk_refuses_the_change_and_delays_what_falls_due(lab: Harness) -> None:
+    connection = lab.database._connection
+    (uuid,) = [lab.volume("vol").uuid]
+
+    async def test(queue: ChangeQueue) -> None:
+        connection.execute("PRAGMA query_only = ON")  # SQLite refuses every write
+        with pytest.raises(Internal, match="cannot write its metadata"):
+            await queue.carry_out(create(lab, "next"))
+        lab.seconds += TRANSITION_SECONDS
+        await queue.carry_out(Change)  # nothing to make, but it arms the timer
+        while lab.cluster.seconds_to_next_due() == 0.0:
+            await asyncio.sleep(0)
+        assert lab.cluster.volumes[uuid].state is VolumeState.CREATING
+        connection.execute("PRAGMA query_only = OFF")
+        lab.seconds += 10
+        await queue.carry_out(Change)
+        await until_told(lab, lambda: lab.cluster.volumes[uuid].state is VolumeState.AVAILABLE)
+
+    run(lab, test)
+    assert lab.store.uuids() == {uuid}
