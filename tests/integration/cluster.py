@@ -52,6 +52,17 @@ def running_lab(state_dir: Path) -> Iterator[dict[str, Any]]:
         subprocess.run([LIGHTOS, "lab", "down", "--state-dir", state_dir], check=True)
 
 
+@contextmanager
+def stopped_node(state_dir: Path, name: str) -> Iterator[None]:
+    """A node without its services, the management API among them; started again afterwards."""
+    node: list[str | Path] = [LIGHTOS, "lab", "node"]
+    subprocess.run([*node, "stop", name, "--state-dir", state_dir], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*node, "start", name, "--state-dir", state_dir], check=True)
+
+
 class Cluster:
     """Reads the management API of the cluster that ``lab`` (lab.json) describes."""
 
@@ -60,7 +71,7 @@ class Cluster:
         self.jwt = Path(lab["jwt_file"]).read_text().strip()
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Bearer {self.jwt}"
-        self._base = f"https://{lab['api_addresses'][0]}:{lab['api_port']}/api/v2"
+        self._base = f"https://{lab['api_addresses'][-1]}:{lab['api_port']}/api/v2"
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         reply = self._session.get(

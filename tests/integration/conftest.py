@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Needs the project installed with its `lab`, `openstack` and `test` extras; no root, no kernel
-module, no network but loopback."""
+"""Needs the project installed with its `lab`, `openstack` and `test` extras, and nvme-cli, whose
+host NQN the incumbent asks for at start; no kernel module, no network but loopback."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +16,15 @@ StartCinder = Callable[..., CinderService]
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with running_lab(tmp_path_factory.mktemp("lab")) as description:
+def lab_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder of the lab cluster."""
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="session")
+def lab(lab_dir: Path) -> Iterator[dict[str, Any]]:
+    """The content of lab.json of a running three-node cluster."""
+    with running_lab(lab_dir) as description:
         yield description
 
 
@@ -26,7 +33,7 @@ def cluster(lab: dict[str, Any]) -> Cluster:
     return Cluster(lab)
 
 
-@pytest.fixture(scope="module", params=["eventlet", "threads"])
+@pytest.fixture(scope="session", params=["eventlet", "threads"])
 def cinder(
     request: pytest.FixtureRequest,
     lab: dict[str, Any],

@@ -122,7 +122,7 @@ def test_volumes_and_attachments_survive_a_crash(
 
 
 def test_token_is_written_nowhere_but_where_it_belongs(
-    lab: dict[str, Any], cluster: Cluster, start_cinder: StartCinder
+    lab: dict[str, Any], lab_dir: Path, start_cinder: StartCinder
 ) -> None:
     service = start_cinder(lab, debug=True).wait_ready()
     client = ready_client(service)
@@ -132,10 +132,9 @@ def test_token_is_written_nowhere_but_where_it_belongs(
     service.stop()
 
     words = sensitive_words(lab)
-    jwt_file = Path(lab["jwt_file"])
     conf_file = service.deployment.conf_file
     assert stat.S_IMODE(conf_file.stat().st_mode) == 0o600
     assert files_with(words, conf_file.parent, but={conf_file}) == []
-    assert files_with(words, jwt_file.parent, but={jwt_file}) == []
+    assert files_with(words, lab_dir, but={Path(lab["jwt_file"])}) == []
     assert "DEBUG" in service.log_file.read_text()
     assert volume.id in service.log_file.read_text()

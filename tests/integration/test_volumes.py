@@ -4,6 +4,7 @@
 import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from openstack import exceptions
@@ -11,7 +12,7 @@ from openstack import exceptions
 from testbed.cinder.client import CinderClient, openstack_command
 from testbed.cinder.errors import ResourceFailed
 from testbed.cinder.service import CinderService
-from tests.integration.cluster import GIB, Cluster, connector
+from tests.integration.cluster import GIB, Cluster, connector, stopped_node
 
 
 def test_untyped_volume_has_the_configured_defaults(client: CinderClient, cluster: Cluster) -> None:
@@ -145,6 +146,19 @@ def test_many_at_once(client: CinderClient, cluster: Cluster) -> None:
         list(pool.map(lambda s: client.delete_snapshot(s.id), snapshots))
         list(pool.map(lambda v: client.delete_volume(v.id), volumes))
     assert cluster.volumes() == []
+
+
+def test_loss_of_the_first_node_goes_unnoticed(
+    client: CinderClient, cluster: Cluster, lab_dir: Path
+) -> None:
+    volume_type = client.create_type("two-replicas", {"lightos:num_replicas": "2"})
+    with stopped_node(lab_dir, cluster.lab["nodes"][0]["name"]):
+        volume = client.create_volume(1, volume_type=volume_type)
+        client.complete_attachment(client.attach(volume.id, connector("compute-1", number=1)))
+        client.extend_volume(volume.id, 2)
+        assert int(cluster.volume_of(volume.id)["size"]) == 2 * GIB
+        client.remove_everything()
+        assert cluster.volumes() == []
 
 
 def test_pool_reports_the_cluster(client: CinderClient, cluster: Cluster) -> None:
