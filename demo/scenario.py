@@ -136,6 +136,12 @@ class Demo:
             step.evidence = f"{seen.state.name}, compressed, {seen.replica_count} replicas"
         with self.steps.step("Attach it to the first host") as step:
             self.attached, self.device = self.attach(self.volume.id, self.host1)
+            nodes = len(self.lab.info["nodes"])
+            eventually(
+                lambda: len(self.paths()) == nodes,
+                f"{self.device} to have a path to each of {nodes} nodes",
+                timeout_seconds=60,
+            )
             step.evidence = f"{self.device}: {', '.join(self.paths())}"
         with self.steps.step("Make an ext4 file system, write files with checksums") as step:
             self.host1.shell(f"mkfs.ext4 -q {self.device}; mkdir -p {DATA}")
@@ -345,7 +351,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.scenario", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running")
     keep = parser.parse_args().keep
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     demo = Demo(console)
     status = 1
     try:

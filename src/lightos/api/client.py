@@ -60,8 +60,6 @@ Page = TypeVar("Page", ListVolumes, ListSnapshots)
 SIZE_GRANULARITY_BYTES = 4096
 """The cluster may round a size up to a multiple of this."""
 
-_PASSING = (VolumeState.CREATING, VolumeState.UPDATING, VolumeState.ROLLBACK)
-"""Volume states in which an update is refused for now."""
 _GOING = (VolumeState.DELETING, VolumeState.DELETED)
 _SNAPSHOT_GOING = (SnapshotState.DELETING, SnapshotState.DELETED)
 
