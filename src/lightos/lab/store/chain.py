@@ -24,6 +24,7 @@ NOWHERE = 0
 """Code of an extent that no layer holds: it reads as zeroes."""
 
 _RUNS = re.compile(rb"(..)\1*", re.DOTALL)
+_CHUNK_BITS = 40
 _ALL_NOWHERE = bytes(2 * CHUNK_EXTENTS)
 
 
@@ -86,7 +87,7 @@ class ChainIndex:
     def chain(self, top: Layer) -> Chain:
         """A chain as it is now. Codes cached for an earlier one of the same top are not used."""
         self._last_key += 1
-        return Chain(top, self._last_key << 40)
+        return Chain(top, self._last_key << _CHUNK_BITS)
 
     def extended(self, chain: Chain, top: Layer) -> Chain:
         """The chain with a new, empty layer on top, which keeps what is cached."""
@@ -103,8 +104,11 @@ class ChainIndex:
             self._chunks[key] = codes
         return codes
 
-    def cached(self, chain: Chain, chunk: int) -> array[int] | None:
-        return self._chunks.get(chain.key | chunk)
+    def cached(self, chain: Chain) -> Iterator[tuple[int, array[int]]]:
+        """`(chunk, codes)` of all that is kept of one chain."""
+        for key, codes in self._chunks.items():
+            if key >> _CHUNK_BITS == chain.key >> _CHUNK_BITS:
+                yield key & ((1 << _CHUNK_BITS) - 1), codes
 
     def forget(self, chain: Chain, chunk: int) -> None:
         self._chunks.pop(chain.key | chunk, None)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from lightos.lab.store.catalog import Catalog
 from lightos.lab.store.chain import ChainIndex
 from lightos.lab.store.files import DATA, MAP, LayerFiles
-from lightos.lab.store.layer import EXTENT_BYTES, WRITTEN, Layer, extents_in
+from lightos.lab.store.layer import EXTENT_BYTES, WRITTEN, Layer
+from lightos.lab.store.sparse import next_data
 from lightos.lab.store.tree import Entry, Tree
 
-_BLOCK_EXTENTS = 1 << 16
+_BLOCK_EXTENTS = 4096
 _STATE_BYTES = bytes(live | stable << 2 for live in range(3) for stable in range(3))
 
 
@@ -62,16 +63,17 @@ def _layer_problems(layer: Layer, files: LayerFiles) -> Iterator[str]:
         return
     map_path, data_path = files.path(layer.id, MAP), files.path(layer.id, DATA)
     written_extents = data_path.stat().st_size // EXTENT_BYTES
-    with map_path.open("rb") as map_file:
-        first = 0
-        while states := map_file.read(_BLOCK_EXTENTS):
+    with map_path.open("rb", buffering=0) as map_file:
+        position = 0
+        while (first := next_data(map_file.fileno(), position)) is not None:
+            map_file.seek(first)
+            states = map_file.read(_BLOCK_EXTENTS)
             if states.translate(None, _STATE_BYTES):
                 yield f"{map_path} has bytes near {first} that are no states"
-            live = bytes(byte & 3 for byte in states)
-            last = live.rfind(WRITTEN)
-            if first + last >= written_extents and last >= 0:
+            last = bytes(byte & 3 for byte in states).rfind(WRITTEN)
+            if last >= 0 and first + last >= written_extents:
                 yield f"{map_path} says extent {first + last} is written, {data_path} is shorter"
-            first += len(states)
+            position = first + len(states)
 
 
 def _entry_problems(entry: Entry, index: ChainIndex) -> Iterator[str]:
@@ -79,7 +81,6 @@ def _entry_problems(entry: Entry, index: ChainIndex) -> Iterator[str]:
         return
     if entry.chain.top is not entry.layer:
         yield f"{entry.uuid} reads through a chain that is not its own"
-    for chunk in range(extents_in(entry.size_bytes) // 1024 + 1):
-        cached = index.cached(entry.chain, chunk)
-        if cached is not None and cached != entry.chain.read_codes(chunk):
+    for chunk, codes in index.cached(entry.chain):
+        if codes != entry.chain.read_codes(chunk):
             yield f"{entry.uuid}: cached codes of chunk {chunk} differ from the maps"

@@ -354,4 +354,5 @@ class Merger:
                         return
                     fold = Fold(lower, upper, self._shared)
                 if not fold.is_due or fold.step():
-                    return
+                    # A lower layer that took the place of its child may have to go on.
+                    fold = None
