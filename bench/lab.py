@@ -9,10 +9,13 @@ the emulated CPU. Prints a table and writes bench/results/lab.json.
 from __future__ import annotations
 
 import json
+import os
 import platform
+import random
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lightos.api.models import CreateVolume
+from lightos.api.models import ALLOW_ANY, CreateVolume
+from lightos.nvme_tcp import commands
+from lightos.nvme_tcp.commands import Command
 from lightos.waiting import Deadline
 from testbed import nvme
+from testbed.initiator import Initiator
 from testbed.kernel_host import KernelHost
 from testbed.kernel_image import kernel_image
 from testbed.lab import Lab
@@ -31,7 +37,7 @@ from testbed.nvmet import IO_PORT, RamTarget
 
 RESULTS = Path(__file__).parent / "results" / "lab.json"
 SIZE_MIB = 128
-RUN_SECONDS = 5
+RUN_SECONDS = 4
 KIB = 1024
 PROJECT = "default"
 
@@ -49,8 +55,8 @@ class Workload:
 class Figures:
     operations_per_second: float
     mib_per_second: float
-    latency_p50_microseconds: float
-    latency_p99_microseconds: float
+    latency_p50_microseconds: float | None = None
+    latency_p99_microseconds: float | None = None
 
 
 WORKLOADS = (
@@ -98,7 +104,10 @@ def measure(console: Console, where: str, host: KernelHost, device: str) -> list
     return found
 
 
-def measure_lab(console: Console, network: Network, host: KernelHost) -> list[Figures]:
+def measure_lab(
+    console: Console, network: Network, host: KernelHost
+) -> tuple[list[Figures], list[Figures]]:
+    """The lab's figures, from fio in the guest and from the user-space client."""
     with (
         tempfile.TemporaryDirectory(prefix="lightos-bench-") as folder,
         Lab(network, Path(folder)) as lab,
@@ -107,15 +116,55 @@ def measure_lab(console: Console, network: Network, host: KernelHost) -> list[Fi
             project=PROJECT,
             name="bench",
             size_bytes=SIZE_MIB * KIB**2,
-            acl=(host.host_nqn,),
+            acl=(ALLOW_ANY,),
             replica_count=3,
         )
         volume = lab.client().create_volume(PROJECT, request, Deadline(30))
         nvme.connect_all(host, network.node_addresses[0])
         try:
-            return measure(console, "lab", host, nvme.wait_for_device(host, volume.uuid))
+            in_guest = measure(console, "lab", host, nvme.wait_for_device(host, volume.uuid))
         finally:
             nvme.disconnect(host, lab.subsystem_nqn)
+        with Initiator(
+            lab.node_address(volume.primary_node_uuid),
+            lab.info["nvme_port"],
+            lab.subsystem_nqn,
+            host_nqn="nqn.2014-08.org.nvmexpress:lightos-bench",
+        ) as initiator:
+            in_user_space = []
+            for workload in WORKLOADS:
+                with console.status(f"user-space client: {workload.name}"):
+                    in_user_space.append(run_in_user_space(initiator, volume.nsid, workload))
+        return in_guest, in_user_space
+
+
+def run_in_user_space(initiator: Initiator, nsid: int, workload: Workload) -> Figures:
+    started = time.monotonic()
+    jobs = user_space_jobs(initiator, nsid, workload, ends_at=started + RUN_SECONDS)
+    replies = initiator.io[0].pipeline(jobs, workload.queue_depth)
+    done = sum(1 for reply in replies if reply.check(workload.name))
+    per_second = done / (time.monotonic() - started)
+    return Figures(per_second, per_second * workload.block_bytes / KIB**2)
+
+
+def user_space_jobs(
+    initiator: Initiator, nsid: int, workload: Workload, *, ends_at: float
+) -> Iterator[tuple[Command, bytes]]:
+    """Commands of a workload, over the whole volume, until the clock says `ends_at`."""
+    block_bytes = initiator.block_size(nsid)
+    count = workload.block_bytes // block_bytes
+    places = SIZE_MIB * KIB**2 // workload.block_bytes
+    data = os.urandom(workload.block_bytes)
+    number = 0
+    while time.monotonic() < ends_at:
+        at = number % places
+        if workload.pattern.startswith("rand"):
+            at = random.randrange(places)  # noqa: S311 - where to read is no secret
+        if "read" in workload.pattern:
+            yield commands.read(nsid, at * count, count, block_size=block_bytes), b""
+        else:
+            yield commands.write(nsid, at * count, count, block_size=block_bytes), data
+        number += 1
 
 
 def measure_kernel_target(console: Console, host: KernelHost) -> list[Figures]:
@@ -133,24 +182,27 @@ def measure_kernel_target(console: Console, host: KernelHost) -> list[Figures]:
             nvme.disconnect(host, target.subsystem_nqn)
 
 
-def table(lab: Sequence[Figures], kernel: Sequence[Figures]) -> Table:
-    shown = Table("fio in the guest", "target", "IOPS", "MiB/s", "p50 µs", "p99 µs", "ratio")
-    shown.title = "Data path of the lab, beside a kernel target backed by RAM in the same guest"
-    for column in shown.columns[2:]:
+def table(
+    lab: Sequence[Figures], kernel: Sequence[Figures], user_space: Sequence[Figures]
+) -> Table:
+    shown = Table("workload", "target", "client", "IOPS", "MiB/s", "p50 µs", "p99 µs", "ratio")
+    shown.title = "The lab's data path, and a kernel target's backed by RAM in the same guest"
+    for column in shown.columns[3:]:
         column.justify = "right"
-    for workload, ours, theirs in zip(WORKLOADS, lab, kernel, strict=True):
+    for workload, ours, theirs, plain in zip(WORKLOADS, lab, kernel, user_space, strict=True):
         ratio = ours.operations_per_second / theirs.operations_per_second
-        shown.add_row(workload.name, "lab", *_cells(ours), f"{ratio:.2f}")
-        shown.add_row("", "kernel", *_cells(theirs), "", end_section=True)
+        shown.add_row(workload.name, "kernel", "fio", *_cells(theirs), "1.00")
+        shown.add_row("", "lab", "fio", *_cells(ours), f"{ratio:.2f}")
+        shown.add_row("", "lab", "plain", *_cells(plain), "", end_section=True)
     return shown
 
 
 def _cells(row: Figures) -> list[str]:
+    latencies = (row.latency_p50_microseconds, row.latency_p99_microseconds)
     return [
         f"{row.operations_per_second:,.0f}",
         f"{row.mib_per_second:,.1f}",
-        f"{row.latency_p50_microseconds:,.0f}",
-        f"{row.latency_p99_microseconds:,.0f}",
+        *("" if latency is None else f"{latency:,.0f}" for latency in latencies),
     ]
 
 
@@ -163,13 +215,20 @@ def main() -> int:
     ):
         host.run(["modprobe", "nvme-tcp"])
         kernel = measure_kernel_target(console, host)
-        lab = measure_lab(console, network, host)
-    console.print(table(lab, kernel))
+        lab, user_space = measure_lab(console, network, host)
+    console.print(table(lab, kernel, user_space))
     result = {
-        "machine": f"{platform.processor() or platform.machine()}, guest {kernel_image().release}",
+        "machine": f"{os.cpu_count()} CPUs, {platform.machine()}, guest {kernel_image().release}",
         "rows": [
-            {"workload": asdict(workload), "lab": asdict(ours), "kernel_target": asdict(theirs)}
-            for workload, ours, theirs in zip(WORKLOADS, lab, kernel, strict=True)
+            {
+                "workload": asdict(workload),
+                "kernel_target_fio": asdict(theirs),
+                "lab_fio": asdict(ours),
+                "lab_user_space": asdict(plain),
+            }
+            for workload, ours, theirs, plain in zip(
+                WORKLOADS, lab, kernel, user_space, strict=True
+            )
         ],
     }
     RESULTS.parent.mkdir(exist_ok=True)
