@@ -104,8 +104,8 @@ class _Violation(Exception):
         fatal_error: FatalError = FatalError.INVALID_PDU_HEADER_FIELD,
     ) -> None:
         super().__init__(message)
-        self.field = field
         self.fatal_error = fatal_error
+        self.field = field
 
 
 class _Solicitation:
@@ -132,14 +132,13 @@ class _Exchange:
         self.repeats = 0
         """Capsules that reused this command's id while it was in use."""
 
-    def step(self, step: Step, field: int) -> None:
+    def step(self, step: Step) -> None:
         following = COMMAND[self.state].get(step)
         if following is None:
             raise _Violation(
                 f"command {self.command.cid:#06x} is {self.state.name.lower()}: "
                 f"{step.name.lower().replace('_', ' ')} is out of turn",
-                field,
-                FatalError.PDU_SEQUENCE_ERROR,
+                fatal_error=FatalError.PDU_SEQUENCE_ERROR,
             )
         self.state = following
 
@@ -263,7 +262,7 @@ class Connection:
         return pdu
 
     def _remote_error(self, error: RemoteProtocolError) -> RemoteProtocolError:
-        error.pdu_header = self._header or self._buffer.peek(wire.COMMON_HEADER_BYTES)
+        error.pdu_header = self._header or self._buffer.peek_header()
         self._buffer.clear()
         self._header = b""
         self._prefix = None
@@ -389,7 +388,7 @@ class Connection:
         if exchange.repeats:
             exchange.repeats -= 1
             return
-        exchange.step(Step.RESPOND, wire.COMPLETION_CID)
+        exchange.step(Step.RESPOND)
         del self._exchanges[cid]
 
     def _data_in(self, pdu: C2HData) -> None:
@@ -397,21 +396,18 @@ class Connection:
         if exchange.command.transfer_bits != 2:
             raise _Violation(
                 f"command {pdu.cid:#06x} reads nothing",
-                wire.TRANSFER_CID,
-                FatalError.PDU_SEQUENCE_ERROR,
+                fatal_error=FatalError.PDU_SEQUENCE_ERROR,
             )
         if pdu.offset != exchange.returned:
             raise _Violation(
                 f"C2HData at {pdu.offset}, expected at {exchange.returned}",
-                wire.TRANSFER_OFFSET,
-                FatalError.DATA_TRANSFER_OUT_OF_RANGE,
+                fatal_error=FatalError.DATA_TRANSFER_OUT_OF_RANGE,
             )
         end = pdu.offset + len(pdu.data)
         if end > exchange.command.data_length:
             raise _Violation(
                 f"C2HData up to {end}, the command has {exchange.command.data_length}",
-                wire.TRANSFER_LENGTH,
-                FatalError.DATA_TRANSFER_OUT_OF_RANGE,
+                fatal_error=FatalError.DATA_TRANSFER_OUT_OF_RANGE,
             )
         if pdu.success and not pdu.last:
             raise _Violation("C2HData with SUCCESS but without LAST_PDU", wire.FLAGS)
@@ -419,7 +415,7 @@ class Connection:
             step = Step.DATA_IN_SUCCESS
         else:
             step = Step.DATA_IN_LAST if pdu.last else Step.DATA_IN
-        exchange.step(step, wire.TRANSFER_CID)
+        exchange.step(step)
         exchange.returned = end
         if pdu.success:
             del self._exchanges[pdu.cid]
@@ -429,8 +425,7 @@ class Connection:
         if not exchange.command.sends_data:
             raise _Violation(
                 f"command {pdu.cid:#06x} sends no data",
-                wire.TRANSFER_CID,
-                FatalError.PDU_SEQUENCE_ERROR,
+                fatal_error=FatalError.PDU_SEQUENCE_ERROR,
             )
         if not pdu.length:
             raise _Violation("R2T for no data", wire.TRANSFER_LENGTH)
@@ -438,8 +433,7 @@ class Connection:
         if end > exchange.command.data_length:
             raise _Violation(
                 f"R2T up to {end}, the command has {exchange.command.data_length}",
-                wire.TRANSFER_LENGTH,
-                FatalError.DATA_TRANSFER_OUT_OF_RANGE,
+                fatal_error=FatalError.DATA_TRANSFER_OUT_OF_RANGE,
             )
         if self.request is not None and exchange.open_r2t >= self.request.max_r2t:
             raise _Violation(
@@ -448,7 +442,7 @@ class Connection:
             )
         if pdu.tag in self._solicitations:
             raise _Violation(f"transfer tag {pdu.tag:#06x} is in use", wire.TRANSFER_TAG)
-        exchange.step(Step.SOLICIT, wire.TRANSFER_CID)
+        exchange.step(Step.SOLICIT)
         exchange.open_r2t += 1
         self._solicitations[pdu.tag] = _Solicitation(pdu.cid, pdu.offset, end)
 
@@ -464,24 +458,22 @@ class Connection:
         if len(pdu.data) > self._max_h2c_data:
             raise _Violation(
                 f"H2CData of {len(pdu.data)} bytes, MAXH2CDATA is {self._max_h2c_data}",
-                wire.TRANSFER_LENGTH,
-                FatalError.TRANSFER_LIMIT_EXCEEDED,
+                fatal_error=FatalError.TRANSFER_LIMIT_EXCEEDED,
             )
         end = pdu.offset + len(pdu.data)
         if pdu.offset != solicitation.next or end > solicitation.end:
             raise _Violation(
                 f"H2CData for {pdu.offset} to {end}, "
                 f"expected {solicitation.next} to {solicitation.end} at most",
-                wire.TRANSFER_OFFSET,
-                FatalError.DATA_TRANSFER_OUT_OF_RANGE,
+                fatal_error=FatalError.DATA_TRANSFER_OUT_OF_RANGE,
             )
         if pdu.last is not (end == solicitation.end):
             raise _Violation("LAST_PDU is not on the last H2CData of the R2T", wire.FLAGS)
         solicitation.next = end
         exchange = self._exchanges[pdu.cid]
         if not pdu.last:
-            exchange.step(Step.DATA_OUT, wire.TRANSFER_CID)
+            exchange.step(Step.DATA_OUT)
             return
         del self._solicitations[pdu.tag]
         exchange.open_r2t -= 1
-        exchange.step(Step.DATA_OUT if exchange.open_r2t else Step.DATA_OUT_END, wire.TRANSFER_CID)
+        exchange.step(Step.DATA_OUT if exchange.open_r2t else Step.DATA_OUT_END)

@@ -22,6 +22,10 @@ class ReceiveBuffer:
         """The first `size` bytes, or fewer if fewer are there; they stay."""
         return bytes(self._data[:size])
 
+    def peek_header(self) -> bytes:
+        """As much as there is of the header whose length its third byte (HLEN) claims."""
+        return self.peek(max(self._data[2] if len(self._data) > 2 else 0, 8))
+
     def take(self, size: int) -> bytes:
         """Remove and return exactly `size` bytes; the caller has checked the length."""
         data = self._data
