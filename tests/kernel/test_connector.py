@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""os-brick's connector on a real kernel, with the discovery client and the lab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed import nvme
+from testbed.kernel_host import GuestCallFailed, KernelHost
+from testbed.lab import Lab
+from tests.kernel.discovery_daemon import DiscoveryDaemon
+from tests.kernel.volumes import MIB, Volumes
+
+AT_ONCE = 8
+
+
+@pytest.fixture(scope="module")
+def running(host: KernelHost) -> Iterator[DiscoveryDaemon]:
+    with DiscoveryDaemon(host) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def daemon(running: DiscoveryDaemon, lab: Lab) -> Iterator[DiscoveryDaemon]:
+    yield running
+    running.remove(*running.files())
+    nvme.disconnect(running.host, lab.subsystem_nqn)
+
+
+def connection(lab: Lab, volume_uuid: str, **more: Any) -> dict[str, Any]:
+    """`data` of the connection_info that Cinder sends."""
+    return {
+        "uuid": volume_uuid,
+        "subsysnqn": lab.subsystem_nqn,
+        "lightos_nodes": {
+            address: {"target_portal": address, "target_port": 8009, "transport_type": "tcp"}
+            for address in lab.network.node_addresses
+        },
+        **more,
+    }
+
+
+def test_properties_name_the_host_and_its_data_address_only(daemon: DiscoveryDaemon) -> None:
+    host = daemon.host
+    assert host.call("testbed.brick.implementation") == "lightos.openstack.os_brick.connector"
+    properties = host.call("testbed.brick.properties", host.address)
+    assert properties["nqn"] == host.host_nqn
+    assert properties["found_dsc"] == "found"
+    assert properties["host_ips"] == [host.address]
+
+
+def test_attach_use_and_detach_beside_another_volume(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    host = daemon.host
+    kept, volume = (volumes.create(host.host_nqn) for _ in range(2))
+    kept_path = host.call("testbed.brick.connect", connection(lab, kept.uuid))["path"]
+    attached = host.call("testbed.brick.connect", connection(lab, volume.uuid))
+    assert attached == {"type": "block", "path": nvme.find_device(host, volume.uuid)}
+    writer = host.popen(
+        ["dd", "if=/dev/urandom", f"of={kept_path}", "bs=64k", "count=256", "oflag=direct"]
+    )
+    host.run(["dd", "if=/dev/urandom", f"of={attached['path']}", "bs=64k", "count=16"])
+    host.call("testbed.brick.disconnect", connection(lab, volume.uuid))
+    assert daemon.files() == [f"{kept.uuid}.conf"]
+    volumes.set_acl(volume.uuid)
+    nvme.wait_for_no_device(host, volume.uuid)
+    writer.wait(60)
+    host.call("testbed.brick.disconnect", connection(lab, kept.uuid))
+    nvme.wait_for_no_device(host, kept.uuid)
+
+
+def test_a_volume_that_grew_is_seen_at_its_new_size(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    host = daemon.host
+    volume = volumes.create(host.host_nqn, size_mib=64)
+    host.call("testbed.brick.connect", connection(lab, volume.uuid))
+    volumes.resize(volume.uuid, 128 * MIB)
+    asked = connection(lab, volume.uuid, lightos_requested_size_bytes=128 * MIB)
+    assert host.call("testbed.brick.extend", asked) == 128 * MIB
+    volumes.resize(volume.uuid, 192 * MIB)
+    assert host.call("testbed.brick.extend", connection(lab, volume.uuid)) == 192 * MIB
+
+
+def test_an_encrypted_volume_gets_a_link_of_its_own_that_goes_with_it(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    host = daemon.host
+    volume = volumes.create(host.host_nqn)
+    host.run(["mkdir", "-p", "/dev/disk/by-id"])
+    encrypted = connection(lab, volume.uuid, encrypted=True)
+    link = host.call("testbed.brick.connect", encrypted)["path"]
+    device = nvme.find_device(host, volume.uuid)
+    assert link == f"/dev/disk/by-id/os-brick{str(device).replace('/', '+')}"
+    assert host.run(["readlink", link]).stdout.strip() == device
+    assert host.call("testbed.brick.extend", {**encrypted, "device_path": link}) == 64 * MIB
+    host.call("testbed.brick.disconnect", {**encrypted, "device_path": link})
+    assert host.run(["test", "-L", link], check=False).returncode == 1
+    assert daemon.files() == []
+
+
+def test_a_volume_that_this_host_may_not_use_is_refused_and_leaves_nothing(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    host = daemon.host
+    volume = volumes.create()
+    with pytest.raises(GuestCallFailed, match="ACL names this host") as raised:
+        host.call("tests.kernel.guest_brick.connect_within", connection(lab, volume.uuid), 1)
+    assert raised.value.type_name == "VolumeDeviceNotFound"
+    assert daemon.files() == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_volume_that_is_gone_can_be_detached_again(
+    daemon: DiscoveryDaemon, lab: Lab, force: bool
+) -> None:
+    gone = connection(lab, "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01")
+    daemon.host.call("testbed.brick.disconnect", gone, force=force)
+    assert daemon.files() == []
+
+
+def test_many_volumes_at_once(daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes) -> None:
+    host = daemon.host
+    created = [volumes.create(host.host_nqn, size_mib=16) for _ in range(AT_ONCE)]
+    connections = [connection(lab, volume.uuid) for volume in created]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        paths = list(
+            pool.map(lambda each: host.call("testbed.brick.connect", each)["path"], connections)
+        )
+        assert paths == [nvme.find_device(host, volume.uuid) for volume in created]
+        list(pool.map(lambda each: host.call("testbed.brick.disconnect", each), connections))
+    assert daemon.files() == []
+    for volume in created:
+        nvme.wait_for_no_device(host, volume.uuid)
+
+
+PRIVSEP = """
+from os_brick import privileged
+from oslo_config import cfg
+from lightos.discovery.entries import InvalidEntry
+from lightos.openstack.os_brick import privileged as ours
+cfg.CONF(["--config-file", {config!r}], project="test")
+uuid = "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01"
+nqn = "nqn.2016-01.com.lightbitslabs:a"
+print(ours.publish_discovery_file(uuid, nqn, nqn, [["10.0.0.1", 8009]]))
+assert privileged.default.channel is not None
+for bad in [("../x", nqn, 8009), (uuid, "x\\ny", 8009), (uuid, nqn, 0)]:
+    try:
+        ours.publish_discovery_file(bad[0], bad[1], nqn, [["10.0.0.1", bad[2]]])
+    except ValueError as error:
+        print(type(error).__name__)
+print(ours.remove_discovery_file(uuid), ours.remove_discovery_file(uuid))
+privileged.default.stop()
+"""
+
+
+def test_the_privileged_half_runs_in_os_bricks_own_privsep_daemon(tmp_path: Path) -> None:
+    """On this machine: a new privsep-helper, with the capabilities that os-brick gives it."""
+    folder = tmp_path / "discovery.d"
+    folder.mkdir()
+    config = tmp_path / "service.conf"
+    helper = Path(sys.executable).with_name("privsep-helper")
+    config.write_text(
+        f"[os_brick]\nlightos_discovery_client_dir_path = {folder}\n"
+        f"[privsep_osbrick]\nhelper_command = {helper} --config-file {config}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PRIVSEP.format(config=str(config))],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [
+        "created", "ValueError", "InvalidEntry", "InvalidEntry", "True", "False",
+    ]  # fmt: skip
+    assert os.listdir(folder) == []

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The discovery client on a real kernel, against the lab and against the kernel's own target."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from testbed import nvme
+from testbed.kernel_host import KernelHost
+from testbed.lab import LIGHTOS, Lab
+from testbed.nvmet import RamTarget
+from tests.kernel.discovery_daemon import DiscoveryDaemon, controllers, identities
+from tests.kernel.volumes import Volumes
+
+
+@pytest.fixture(scope="module")
+def running(host: KernelHost) -> Iterator[DiscoveryDaemon]:
+    with DiscoveryDaemon(host) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def daemon(running: DiscoveryDaemon, lab: Lab) -> Iterator[DiscoveryDaemon]:
+    """A daemon that runs, on a host that is connected to nothing before and after."""
+    yield running
+    running.remove(*running.files())
+    nvme.disconnect(running.host, lab.subsystem_nqn)
+    wait_for_controllers(running.host, lab, ())
+
+
+def wait_for_controllers(host: KernelHost, lab: Lab, addresses: tuple[str, ...]) -> dict[str, str]:
+    def settled() -> bool:
+        return set(controllers(host, lab.subsystem_nqn)) == set(addresses)
+
+    nvme.wait_until(settled, f"controllers at {addresses}")
+    return controllers(host, lab.subsystem_nqn)
+
+
+def test_a_file_connects_every_node_and_its_removal_disconnects_them(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    volume = volumes.create(daemon.host.host_nqn)
+    nodes = lab.network.node_addresses
+    daemon.publish("volume.conf", lab.subsystem_nqn, nodes[1])
+    device = nvme.wait_for_device(daemon.host, volume.uuid)
+    wait_for_controllers(daemon.host, lab, nodes)
+    ours = (daemon.host.host_nqn, daemon.host.host_id)
+    assert identities(daemon.host, lab.subsystem_nqn) == {ours}
+    daemon.host.run(["dd", f"if={device}", "of=/dev/null", "bs=64k", "count=4", "iflag=direct"])
+    health = json.loads(daemon.host.run(["wget", "-qO-", "http://127.0.0.1:6060/healthz"]).stdout)
+    assert health["clusters"][0]["controllers_connected"] == len(nodes)
+
+    daemon.remove("volume.conf")
+    wait_for_controllers(daemon.host, lab, ())
+    nvme.wait_for_no_device(daemon.host, volume.uuid)
+
+
+def test_controllers_stay_while_any_file_wants_the_subsystem(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    volumes.create(daemon.host.host_nqn)
+    nodes = lab.network.node_addresses
+    daemon.publish("one.conf", lab.subsystem_nqn, *nodes)
+    daemon.publish("two.conf", lab.subsystem_nqn, *nodes)
+    before = wait_for_controllers(daemon.host, lab, nodes)
+    daemon.remove("one.conf")
+    # A third file is read after the removal, so its effect proves that the removal was too.
+    daemon.publish("three.conf", "nqn.2016-01.com.lightbitslabs:unknown", nodes[0])
+    nvme.wait_until(lambda: "lightbitslabs:unknown" in daemon.log, "the third file was read")
+    assert wait_for_controllers(daemon.host, lab, nodes) == before
+
+
+def test_what_nvme_cli_connected_is_adopted_and_left_alone(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    volumes.create(daemon.host.host_nqn)
+    nodes = lab.network.node_addresses
+    host = daemon.host
+    host.run(
+        ["nvme", "connect", "-t", "tcp", "-a", nodes[0], "-s", "4420", "-n", lab.subsystem_nqn]
+    )
+    (theirs,) = wait_for_controllers(host, lab, nodes[:1]).values()
+    daemon.publish("volume.conf", lab.subsystem_nqn, *nodes)
+    assert wait_for_controllers(host, lab, nodes)[nodes[0]] == theirs
+    daemon.remove("volume.conf")
+    assert wait_for_controllers(host, lab, nodes[:1]) == {nodes[0]: theirs}
+
+
+def test_a_controller_that_somebody_disconnects_comes_back(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    volumes.create(daemon.host.host_nqn)
+    nodes = lab.network.node_addresses
+    daemon.publish("volume.conf", lab.subsystem_nqn, nodes[0])
+    names = wait_for_controllers(daemon.host, lab, nodes)
+    daemon.host.run(["nvme", "disconnect", "-d", names[nodes[2]]])
+    wait_for_controllers(daemon.host, lab, nodes)
+
+
+def test_a_node_that_stopped_is_connected_again_when_it_is_back(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    volumes.create(daemon.host.host_nqn)
+    nodes = lab.network.node_addresses
+    node = lab.info["nodes"][2]
+    daemon.publish("volume.conf", lab.subsystem_nqn, nodes[0], nodes[1])
+    names = wait_for_controllers(daemon.host, lab, nodes)
+    lab.stop_node(node["name"])
+    try:
+        daemon.host.run(["nvme", "disconnect", "-d", names[node["address"]]])
+        others = tuple(address for address in nodes if address != node["address"])
+        wait_for_controllers(daemon.host, lab, others)
+    finally:
+        lab.start_node(node["name"])
+    wait_for_controllers(daemon.host, lab, nodes)
+
+
+def test_the_end_of_the_daemon_costs_no_connection_and_the_next_one_owns_them(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    volumes.create(daemon.host.host_nqn)
+    nodes = lab.network.node_addresses
+    daemon.publish("volume.conf", lab.subsystem_nqn, *nodes)
+    before = wait_for_controllers(daemon.host, lab, nodes)
+    assert daemon.end(signal.SIGTERM) == 0
+    assert wait_for_controllers(daemon.host, lab, nodes) == before
+    daemon.start()
+    daemon.end(signal.SIGKILL)
+    assert wait_for_controllers(daemon.host, lab, nodes) == before
+    daemon.start()
+    assert wait_for_controllers(daemon.host, lab, nodes) == before
+    daemon.remove("volume.conf")
+    wait_for_controllers(daemon.host, lab, ())
+
+
+def test_the_kernels_own_target_and_discovery_service_work_too(daemon: DiscoveryDaemon) -> None:
+    with RamTarget(daemon.host) as target:
+        uuid = target.namespace_uuid()
+        daemon.publish("ram.conf", target.subsystem_nqn, target.address)
+        nvme.wait_for_device(daemon.host, uuid)
+        daemon.remove("ram.conf")
+        nvme.wait_for_no_device(daemon.host, uuid)
+
+
+def test_a_second_daemon_and_a_host_without_the_module_end_with_one_clear_line(
+    daemon: DiscoveryDaemon,
+) -> None:
+    host = daemon.host
+    second = host.run([str(LIGHTOS), "discovery-client"], check=False)
+    assert second.returncode == 1
+    assert "cannot listen on 127.0.0.1:6060" in second.stderr
+    assert "another discovery client" in second.stderr
+    daemon.end()
+    host.run(["modprobe", "-r", "nvme-tcp", "nvme-fabrics"])
+    try:
+        without = host.run([str(LIGHTOS), "discovery-client"], check=False)
+    finally:
+        host.run(["modprobe", "nvme-tcp"])
+        daemon.start()
+    assert without.returncode == 1
+    assert without.stderr.splitlines()[-1].endswith("run `modprobe nvme-tcp`")
