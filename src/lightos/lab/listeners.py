@@ -20,7 +20,7 @@ from lightos.lab.state_folder import StateFolder
 
 BACKLOG = 256
 KEEP_ALIVE_SECONDS = 60
-GRACE_SECONDS = 2
+GRACE_SECONDS = 1
 
 
 def tcp_listener(address: str, port: int, option: str) -> socket.socket:
@@ -86,6 +86,22 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.serving.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests in hand end, then drop every connection.
+
+        uvicorn's own would wait for idle clients, which do not answer the end of TLS.
+        """
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=GRACE_SECONDS)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -113,7 +129,6 @@ class HttpServer:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
             ssl_certfile=tls.server if tls else None,
             ssl_keyfile=tls.server_key if tls else None,
         )
@@ -123,6 +138,6 @@ class HttpServer:
         return cls(server, task)
 
     async def close(self) -> None:
-        """Answer what is in hand, then close the listener and every connection."""
+        """Close the listener, answer what is in hand, then drop every connection."""
         self._server.should_exit = True
         await self._task
