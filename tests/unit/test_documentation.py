@@ -57,7 +57,7 @@ def test_the_guide_configures_options_that_exist() -> None:
     guide = (ROOT / "docs" / "driver_guide.rst").read_text()
     block = re.search(r"code-block:: ini\n\n((?:   .*\n|\n)+)", guide)
     assert block is not None
-    section = configparser.ConfigParser()
+    section = configparser.ConfigParser(default_section="")
     section.read_string(textwrap.dedent(block.group(1)))
     known = {option.name for option in (*lightos_opts, *volume_driver.volume_opts)}
     assert set(section["lightos"]) <= known | {"volume_driver"}
