@@ -121,7 +121,7 @@ class CinderService:
         deadline = time.monotonic() + timeout_seconds
         while not self._ready_file.exists():
             if self._process is None or self._process.poll() is not None:
-                raise CinderFailed("Cinder", self.log_tail())
+                raise CinderFailed("Cinder", self.log_errors())
             if time.monotonic() > deadline:
                 raise CinderTimeout(
                     f"Cinder is not ready after {timeout_seconds:.0f} s:\n{self.log_tail()}"

@@ -78,9 +78,15 @@ def start_cinder(tmp_path: Path) -> Iterator[StartCinder]:
     started: list[CinderService] = []
 
     def start(
-        lab: dict[str, Any], *, config_dir: Path = tmp_path / "cinder", **options: Any
+        lab: dict[str, Any],
+        *,
+        config_dir: Path = tmp_path / "cinder",
+        api_port: int | None = None,
+        **options: Any,
     ) -> CinderService:
-        service = CinderService(config_dir, lab, free_port(), **{"incumbent": False} | options)
+        service = CinderService(
+            config_dir, lab, api_port or free_port(), **{"incumbent": False} | options
+        )
         started.append(service.start())
         return service
 

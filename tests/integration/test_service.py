@@ -2,6 +2,7 @@
 """Starting, restarting and misconfiguring Cinder with our driver."""
 
 import re
+import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -100,6 +101,14 @@ def hosts_up(client: CinderClient) -> set[str]:
         for found in client.services()
         if (found["binary"], found["state"]) == ("cinder-volume", "up")
     }
+
+
+def test_api_port_in_use_is_told(lab: dict[str, Any], start_cinder: StartCinder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        service = start_cinder(lab, api_port=port)
+        with pytest.raises(CinderFailed, match=f"{port}.*Address already in use"):
+            service.wait_ready()
 
 
 def test_volumes_and_attachments_survive_a_crash(
