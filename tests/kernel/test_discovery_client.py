@@ -74,6 +74,26 @@ def test_controllers_stay_while_any_file_wants_the_subsystem(
     assert wait_for_controllers(daemon.host, lab, nodes) == before
 
 
+def test_a_volume_in_use_keeps_its_paths_even_without_a_file(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    host = daemon.host
+    volume = volumes.create(host.host_nqn)
+    nodes = lab.network.node_addresses
+    daemon.publish("volume.conf", lab.subsystem_nqn, *nodes)
+    device = nvme.wait_for_device(host, volume.uuid)
+    before = wait_for_controllers(host, lab, nodes)
+    user = host.popen(["sh", "-c", f"exec sleep 600 <{device}"])
+    host.shell(f"mkfs.ext4 -q {device}; mkdir -p /mnt/used; mount {device} /mnt/used")
+    daemon.remove("volume.conf")
+    nvme.wait_until(lambda: "is mounted or part of another device" in daemon.log, "noticed mount")
+    host.run(["umount", "/mnt/used"])
+    nvme.wait_until(lambda: "is open in process" in daemon.log, "noticed the process")
+    assert wait_for_controllers(host, lab, nodes) == before
+    user.signal()
+    wait_for_controllers(host, lab, ())
+
+
 def test_what_nvme_cli_connected_is_adopted_and_left_alone(
     daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
 ) -> None:

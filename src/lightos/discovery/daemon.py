@@ -34,6 +34,7 @@ from lightos.discovery.ledger import Ledger
 from lightos.discovery.reconcile import KernelController, reconcile
 from lightos.discovery.status import Status, StatusServer
 from lightos.discovery.uevents import Uevents
+from lightos.discovery.usage import use_of
 from lightos.discovery.watch import DiscoveryFolder, FolderLost
 
 LOG = logging.getLogger(__name__)
@@ -262,6 +263,7 @@ class DiscoveryClient:
                 )
         except kernel.AlreadyConnected:
             self._disown([path])
+            self._postpone(following)
         except (kernel.KernelError, OSError) as error:
             self._connect_failed(following, path, error)
         else:
@@ -277,13 +279,18 @@ class DiscoveryClient:
         self._counts["connect_failures"] += 1
         if isinstance(error, kernel.FabricsUnavailable):
             self._problem = str(error)
-        now = asyncio.get_running_loop().time()
-        if following.not_before <= now:
-            following.not_before = now + next(following.waits)
+        self._postpone(following)
         # The first failure is news; the same one again, every few seconds, is not.
         known = self._last_failures.get(path) == str(error)
         LOG.log(logging.DEBUG if known else logging.ERROR, "%s", error)
         self._last_failures[path] = str(error)
+
+    @staticmethod
+    def _postpone(following: _Following) -> None:
+        """Leave this cluster's connects alone for a while, once for all that fail together."""
+        now = asyncio.get_running_loop().time()
+        if following.not_before <= now:
+            following.not_before = now + next(following.waits)
 
     def _options(self, demand: Demand) -> kernel.ConnectOptions:
         config = self._config
@@ -305,14 +312,23 @@ class DiscoveryClient:
             async with self._kernel_calls:
                 if controller.path.cluster in self._following:
                     return
-                await _in_thread(lambda: kernel.disconnect(controller, self._sysfs_root))
+                await _in_thread(lambda: self._disconnect_unless_used(controller))
         except kernel.KernelError as error:
-            LOG.error("%s", error)
+            # The first refusal is news; the same one again, every few seconds, is not.
+            known = self._last_failures.get(controller.path) == str(error)
+            LOG.log(logging.DEBUG if known else logging.WARNING, "%s: %s", where, error)
+            self._last_failures[controller.path] = str(error)
             now = asyncio.get_running_loop().time()
             self._unwanted_since[controller.path.cluster] = now + _LOOK_SECONDS
         else:
             self._counts["disconnects"] += 1
             LOG.info("%s: disconnected %s", where, controller.name)
+
+    def _disconnect_unless_used(self, controller: KernelController) -> None:
+        used = use_of(controller.path.cluster.subsystem_nqn, self._sysfs_root)
+        if used:
+            raise kernel.KernelError(f"no file wants it, but it stays connected: {used}")
+        kernel.disconnect(controller, self._sysfs_root)
 
     def _forget_vanished(self, actual: list[KernelController]) -> None:
         """Drop from the ledger what the kernel gave up itself and nobody is about to remake."""

@@ -322,6 +322,11 @@ def test_connector_properties(conf: Any, folder: Path) -> None:
         assert found["found_dsc"] == ""
 
 
+def test_a_malformed_network_reports_no_address_and_breaks_nothing(conf: Any) -> None:
+    conf.config(group="os_brick", lightos_data_networks=["storage"])
+    assert ours.LightOSConnector.get_connector_properties("sudo")["host_ips"] == []
+
+
 def test_a_host_without_nvme_has_no_properties(conf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os_brick.utils.get_host_nqn", lambda: None)
     assert ours.LightOSConnector.get_connector_properties("sudo") == {}

@@ -298,5 +298,7 @@ def _host_addresses():
             _conf().lightos_data_networks,
         )
     except ValueError as error:
-        raise exception.BrickException(f"[os_brick] lightos_data_networks: {error}") from None
+        # Not an exception: os-brick asks this for attachments of any protocol.
+        LOG.error("[os_brick] lightos_data_networks: %s; no address is reported", error)
+        return []
     return [a for a in addresses if ":" not in a or netutils.is_ipv6_enabled()]
