@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import subprocess
@@ -14,9 +15,11 @@ from uuid import UUID
 import pytest
 
 from lightos.lab.store import ThinStore
+from lightos.lab.store.layer import WRITTEN
 from tests.unit.store.model import SECTOR, ModelStore, Operation, do, random_operation
 
 ROOT = Path(__file__).parents[3]
+EXTENT = 4096
 MAX_BYTES = 9 << 20
 KILLS = 8
 
@@ -70,6 +73,23 @@ def check(store: ThinStore, before: ModelStore, after: ModelStore, cut_short: st
     return found
 
 
+def leftovers(directory: Path) -> list[tuple[Path, int]]:
+    """Extents that take space though neither of their states says that they are written."""
+    found = []
+    for data_path in (directory / "layers").glob("*.data"):
+        states = data_path.with_suffix(".map").read_bytes()
+        with data_path.open("rb") as file:
+            for extent in range(-(-data_path.stat().st_size // EXTENT)):
+                try:
+                    has_data = file.seek(extent * EXTENT, os.SEEK_DATA) == extent * EXTENT
+                except OSError:
+                    break
+                state = states[extent] if extent < len(states) else 0
+                if has_data and WRITTEN not in (state & 3, state >> 2 & 3):
+                    found.append((data_path, extent))
+    return found
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -94,6 +114,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> Non
             cut_short = operations[done][0] if done < len(operations) else ""
             found = check(store, before, after, cut_short)
             store.settle()
+            assert leftovers(directory) == []
             assert store.verify() == []
             for uuid, contents in found.contents().items():
                 assert store.read(uuid, 0, len(contents)) == contents

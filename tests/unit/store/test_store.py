@@ -97,6 +97,20 @@ def test_what_a_shrink_cut_does_not_come_back(store: ThinStore) -> None:
     assert store.read(SNAPSHOT, 0, MIB) == b"x" * MIB
 
 
+def test_a_fold_keeps_what_was_written_after_shrink_and_growth(store: ThinStore) -> None:
+    store.create_volume(VOLUME, MIB)
+    store.write(VOLUME, 0, b"x" * MIB)
+    store.create_snapshot(VOLUME, SNAPSHOT)
+    store.resize_volume(VOLUME, 8192)
+    store.resize_volume(VOLUME, MIB)
+    store.write(VOLUME, MIB // 2, b"y" * 4096)
+    store.delete(SNAPSHOT)
+    store.settle()
+    expected = (b"x" * 8192).ljust(MIB // 2, b"\0") + b"y" * 4096
+    assert store.read(VOLUME, 0, MIB) == expected.ljust(MIB, b"\0")
+    assert store.used_bytes(VOLUME) <= 3 * 4096 + 4096
+
+
 def test_a_clone_larger_than_a_snapshot_that_ends_within_an_extent(store: ThinStore) -> None:
     store.create_volume(VOLUME, 8192)
     store.write(VOLUME, 0, b"x" * 8192)

@@ -43,6 +43,7 @@ _SET_LIVE = tuple(bytes(byte & 0x0C | state for byte in range(256)) for state in
 _LIVE_TO_STABLE = bytes((byte & 3) * 5 for byte in range(256))
 _STABLE_TO_LIVE = bytes((byte >> 2 & 3) * 5 for byte in range(256))
 _SETTLED = bytes(state * 5 for state in range(3))
+_NEEDS_DATA = bytes(WRITTEN in (byte & 3, byte >> 2 & 3) for byte in range(256))
 _RUNS = re.compile(rb"\x00+|\x01+|\x02+")
 
 Captured = dict[int, bytes]
@@ -125,17 +126,44 @@ class Layer:
             data += more
         return data
 
-    def write(self, offset_bytes: int, data: bytes | memoryview) -> None:
-        """Put data in the file. The extents count only once `set_states` says WRITTEN."""
+    def overwrite(self, offset_bytes: int, data: bytes | memoryview) -> None:
+        """Write to extents that are WRITTEN; a part of one will do."""
+        self._data_changed = True
+        write_fully(self._files.fd(self.id, DATA), data, offset_bytes)
+
+    def add(self, first: int, data: bytes | memoryview) -> None:
+        """Write whole extents, WRITTEN before or not. If it fails, those that were not are not."""
         if not self.stored:
             self._create()
         self._data_changed = True
-        write_fully(self._files.fd(self.id, DATA), data, offset_bytes)
+        count = len(data) >> EXTENT_SHIFT
+        try:
+            write_fully(self._files.fd(self.id, DATA), data, first << EXTENT_SHIFT)
+            self.set_states(first, count, WRITTEN)
+        except OSError:
+            self._punch_unneeded(first, count)
+            raise
 
     def punch(self, first: int, count: int) -> None:
         """Free the space of extents whose data nobody needs."""
         if self.stored:
             punch_hole(self._files.fd(self.id, DATA), first << EXTENT_SHIFT, count << EXTENT_SHIFT)
+
+    def free_leftovers(self) -> None:
+        """Free data that no state speaks of: its writer was killed in between."""
+        fd = self._files.fd(self.id, DATA)
+        position = 0
+        while (found := next_data(fd, position)) is not None:
+            first = found >> EXTENT_SHIFT
+            count = min(extents_in(os.lseek(fd, found, os.SEEK_HOLE)) - first, CHUNK_EXTENTS)
+            self._punch_unneeded(first, count)
+            position = (first + count) << EXTENT_SHIFT
+
+    def _punch_unneeded(self, first: int, count: int) -> None:
+        raw = os.pread(self._files.fd(self.id, MAP), count, first).ljust(count, b"\0")
+        for needed, at, length in state_runs(raw.translate(_NEEDS_DATA), first):
+            if not needed:
+                self.punch(at, length)
 
     # --- map ------------------------------------------------------------------------------
 

@@ -121,9 +121,7 @@ class Fold:
             if state == ABSENT:
                 continue
             if state == WRITTEN:
-                offset = at << EXTENT_SHIFT
-                lower.write(offset, upper.read(offset, length << EXTENT_SHIFT))
-                lower.set_states(at, length, WRITTEN)
+                lower.add(at, upper.read(at << EXTENT_SHIFT, length << EXTENT_SHIFT))
             else:
                 lower.set_states(at, length, ZERO if lower.parent else ABSENT)
                 lower.punch(at, length)
@@ -132,12 +130,9 @@ class Fold:
             self._moved_in_pass += length
 
     def _punch_left(self, first: int, count: int) -> None:
-        """Free the data of extents that left `upper` for good, that is, in a stable way."""
-        live = self.upper.states(first, count)
-        stable = self.upper.stable_states(first, count)
-        left = bytes(not (now or then) for now, then in zip(live, stable, strict=False))
-        for has_left, at, length in state_runs(left, first):
-            if has_left:
+        """After a flush: free the data of extents that left `upper` before it."""
+        for state, at, length in state_runs(self.upper.states(first, count), first):
+            if state == ABSENT:
                 self.upper.punch(at, length)
 
     def _replace_upper(self) -> None:
@@ -202,12 +197,13 @@ class Fold:
             for state, hidden_by in zip(below, above, strict=False)
         )
         for state, at, length in state_runs(needed, first):
+            if state == ABSENT:
+                continue
             if state == WRITTEN:
-                offset = at << EXTENT_SHIFT
-                upper.write(offset, lower.read(offset, length << EXTENT_SHIFT))
-            if state != ABSENT:
-                upper.set_states(at, length, state)
-                self._forget_codes(at)
+                upper.add(at, lower.read(at << EXTENT_SHIFT, length << EXTENT_SHIFT))
+            else:
+                upper.set_states(at, length, ZERO)
+            self._forget_codes(at)
 
     def _release_covered(self, first: int, count: int) -> None:
         """Let go of extents of `lower` that `upper` hides now and would after a power loss."""

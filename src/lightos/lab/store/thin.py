@@ -23,7 +23,6 @@ from lightos.lab.store.layer import (
     CHUNK_EXTENTS,
     EXTENT_BYTES,
     EXTENT_SHIFT,
-    WRITTEN,
     ZERO,
     Layer,
     extents_in,
@@ -324,6 +323,7 @@ class ThinStore:
                 self._files.complete(layer_id)
                 if boot_id != last_boot_id:
                     layer.revert_to_stable()
+                layer.free_leftovers()
         for uuid, is_snapshot, size_bytes, layer_id in self._catalog.entries():
             layer = self._tree.layers[layer_id]
             self._tree.name(Entry(uuid, layer, size_bytes, is_snapshot=is_snapshot))
@@ -441,7 +441,7 @@ class ThinStore:
         codes = self._codes(chain, offset_bytes, len(data))
         own = chain.top_code
         if codes.count(own) == len(codes):
-            chain.top.write(offset_bytes, data)
+            chain.top.overwrite(offset_bytes, data)
             return
         # A new extent is written whole: what the data leaves of the first and the last one
         # comes from where it is now.
@@ -454,10 +454,10 @@ class ThinStore:
             data = b"".join((before, data, after))
         first = start >> EXTENT_SHIFT
         try:
-            chain.top.write(start, data)
-            chain.top.set_states(first, len(codes), WRITTEN)
+            chain.top.add(first, data)
         except OSError:
-            self._give_back(chain, start, len(data))
+            # A part of the map may have been written.
+            self._index.forget(chain, offset_bytes // _CHUNK_BYTES)
             raise
         self._set_codes(chain, first, len(codes), own)
 
@@ -465,14 +465,6 @@ class ThinStore:
         chunk, begin = divmod(first, CHUNK_EXTENTS)
         codes = self._index.codes(chain, chunk)
         codes[begin : begin + count] = array("H", (code,)) * count
-
-    def _give_back(self, chain: Chain, offset_bytes: int, length_bytes: int) -> None:
-        """After a failed write: free what it took for extents that did not become the layer's."""
-        self._index.forget(chain, offset_bytes // _CHUNK_BYTES)
-        start = offset_bytes >> EXTENT_SHIFT
-        for code, first, count in code_runs(self._codes(chain, offset_bytes, length_bytes)):
-            if code != chain.top_code:
-                chain.top.punch(start + first, count)
 
     def _deallocate_piece(self, chain: Chain, offset_bytes: int, length_bytes: int) -> None:
         end = offset_bytes + length_bytes
