@@ -11,23 +11,12 @@ from lightos.discovery.uevents import UeventClock
 from lightos.waiting import Deadline, DeadlineExpired, poll_until
 
 
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        ("kato: soon\n", "kato: 'soon' is not a whole number"),
-        ("logging: {filename: /nonexistent/folder/log}\n", "logging.filename"),
-    ],
-)
-def test_a_bad_configuration_ends_with_one_line_and_an_error(
-    tmp_path: Path, content: str, complaint: str
-) -> None:
+def test_a_bad_configuration_ends_with_one_line_and_an_error(tmp_path: Path) -> None:
     path = tmp_path / "discovery-client.yaml"
-    path.write_text(content)
+    path.write_text("kato: soon\n")
     result = CliRunner().invoke(discovery_client, ["--config", str(path)])
     assert result.exit_code == 1
-    (line,) = result.output.splitlines()
-    assert line.startswith("Error: ")
-    assert complaint in line
+    assert result.output == f"Error: {path}: kato: 'soon' is not a whole number\n"
 
 
 def test_a_wait_for_uevents_ends_at_its_deadline_without_any() -> None:
