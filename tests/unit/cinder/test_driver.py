@@ -3,9 +3,10 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
-from cinder import exception
+from cinder import context, exception, objects
 from cinder.interface import util as interface_util
 from cinder.volume import manager
 
@@ -103,10 +104,26 @@ def test_a_migrations_volume_is_named_by_its_name_id(driver, cluster):
     assert all(name_id not in found["name"] for found in cluster.volumes())
 
 
-def test_after_a_migration_the_new_place_is_remembered(driver, created):
-    source, target = created(), created()
-    update = driver.update_migrated_volume(None, source, target, "available")
-    assert update == {"_name_id": target.id, "provider_id": target.provider_id}
+@pytest.mark.parametrize("recorded", [True, False], ids=["UUID recorded", "an old driver's"])
+def test_after_a_migration_cinder_deletes_the_source(
+    driver, created, cluster, monkeypatch, recorded
+):
+    monkeypatch.setattr(objects.Volume, "save", lambda _volume: None)
+    unset = dict.fromkeys(("migration_status", "display_description", "provider_location"))
+    source = created(status="available", **unset)
+    target = created(status="available", **unset)
+    name = target.name
+    if not recorded:
+        source.provider_id = "default"
+    for volume in (source, target):
+        volume._context = context.get_admin_context()
+    # The end of VolumeManager.migrate_volume_completion, on one cluster.
+    service = SimpleNamespace(driver=driver)
+    manager.VolumeManager.update_migrated_volume(service, None, source, target, "available")
+    driver.delete_volume(source.finish_volume_migration(target))
+    assert source.name == name
+    assert source.provider_id == f"default {cluster.volume_of(source.name_id)['UUID']}"
+    assert all(source.id not in found["name"] for found in cluster.volumes())
 
 
 def test_delete(driver, created, cluster, proxy):

@@ -360,10 +360,6 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
         self._cluster.update_volume(where.project, where.uuid, grow, deadline)
 
-    def update_migrated_volume(self, ctxt, volume, new_volume, original_volume_status):
-        """After a migration the Cinder volume goes by the name and the place of the new one."""
-        return {"_name_id": new_volume.name_id, "provider_id": new_volume.provider_id}
-
     # --- snapshots -----------------------------------------------------------------------------
 
     @in_cinder_terms
