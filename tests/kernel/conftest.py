@@ -47,6 +47,7 @@ def host(_powered_on: KernelHost, lab: Lab) -> KernelHost:
     """A real Linux host with nvme-tcp, at the address 192.168.75.101."""
     _powered_on.wait_ready()
     _powered_on.run(["modprobe", "-a", "nvme-tcp", "ext4"])
+    _powered_on.warm_up()
     return _powered_on
 
 

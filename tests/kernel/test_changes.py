@@ -111,6 +111,35 @@ def test_io_waits_for_a_node_that_is_cut_off_and_then_goes_on(
         nvme.disconnect(host, lab.subsystem_nqn)
 
 
+def test_a_killed_cluster_resumes_with_all_that_was_flushed(
+    host: KernelHost, lab: Lab, volumes: Volumes
+) -> None:
+    volume = volumes.create(host.host_nqn)
+    nvme.connect_all(host, lab.network.node_addresses[0], "--reconnect-delay=1")
+    try:
+        device = _device_with_three_paths(host, volume.uuid)
+        flushed = host.shell(
+            f"head -c {8 * MIB} /dev/urandom >/tmp/flushed; sha256sum </tmp/flushed; "
+            f"dd if=/tmp/flushed of={device} bs=1M seek=32 oflag=direct conv=fsync status=none"
+        )
+        fio = _start_fio(host, device, volumes, volume.uuid, seconds=6)
+        lab.kill()
+        lab.start()
+        assert _finish_fio(fio)["error"] == 0
+        read = host.shell(
+            f"dd if={device} bs=1M skip=32 count=8 iflag=direct status=none | sha256sum"
+        )
+        assert read == flushed
+        again = volumes.get(volume.uuid)
+        assert (again.size_bytes, again.acl, again.nsid) == (
+            volume.size_bytes,
+            volume.acl,
+            volume.nsid,
+        )
+    finally:
+        nvme.disconnect(host, lab.subsystem_nqn)
+
+
 @pytest.mark.parametrize("stopped", [0, 1, 2])
 def test_discovery_works_while_any_one_node_is_stopped(
     host: KernelHost, lab: Lab, volumes: Volumes, stopped: int
