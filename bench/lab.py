@@ -60,12 +60,12 @@ class Figures:
 
 
 WORKLOADS = (
-    Workload("4 KiB randread, QD 1", "randread", 4 * KIB, 1),
-    Workload("4 KiB randread, QD 16", "randread", 4 * KIB, 16),
-    Workload("4 KiB randwrite, QD 1", "randwrite", 4 * KIB, 1),
-    Workload("4 KiB randwrite, QD 16", "randwrite", 4 * KIB, 16),
-    Workload("128 KiB read, QD 4", "read", 128 * KIB, 4),
-    Workload("128 KiB write, QD 4", "write", 128 * KIB, 4),
+    Workload("4K randread QD 1", "randread", 4 * KIB, 1),
+    Workload("4K randread QD 16", "randread", 4 * KIB, 16),
+    Workload("4K randwrite QD 1", "randwrite", 4 * KIB, 1),
+    Workload("4K randwrite QD 16", "randwrite", 4 * KIB, 16),
+    Workload("128K read QD 4", "read", 128 * KIB, 4),
+    Workload("128K write QD 4", "write", 128 * KIB, 4),
 )
 
 
