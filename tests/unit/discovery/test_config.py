@@ -123,6 +123,11 @@ def test_secrets_are_neither_in_errors_nor_in_the_repr(path: Path) -> None:
     with pytest.raises(ConfigError, match="dhChapSecret: its value is not a text") as raised:
         load(path, {})
     assert "hidden" not in str(raised.value)
+    # A secret ends with a colon, so one without quotes is no YAML.
+    path.write_text("kato: 10\ndhChapSecret: DHHC-1:00:hidden:\n")
+    with pytest.raises(ConfigError, match=r"not YAML: .* \(line 2, column 31\)") as raised:
+        load(path, {})
+    assert "hidden" not in str(raised.value)
 
 
 def test_a_missing_file_is_an_error_only_if_it_was_asked_for(path: Path) -> None:
