@@ -74,7 +74,8 @@ class DiscoveryClient:
         self._fabrics_device = fabrics_device
         self._sysfs_root = sysfs_root
         self._ledger = Ledger(config.internal_dir / "controllers.json")
-        self._entries: Mapping[str, tuple[DiscoveryEntry, ...]] = {}
+        self._entries: Mapping[str, tuple[DiscoveryEntry, ...]] | None = None
+        """By file; None until the folder could be read: then nothing is known to be unwanted."""
         self._bad_lines: tuple[LineError, ...] = ()
         self._following: dict[Cluster, _Following] = {}
         self._unwanted_since: dict[Cluster, float] = {}
@@ -226,7 +227,10 @@ class DiscoveryClient:
             else:
                 pause = min(pause, following.not_before - now)
         actions = reconcile(
-            wanted, actual, demanded=self._following.keys(), made_here=self._ledger.paths
+            wanted,
+            actual,
+            demanded=self._following.keys(),
+            made_here=frozenset() if self._entries is None else self._ledger.paths,
         )
         for path in actions.connect:
             if path not in self._busy:
@@ -348,7 +352,7 @@ class DiscoveryClient:
         states = Counter(controller.state for controller in actual)
         self.status = Status(
             clusters=tuple(f.follower.status for _, f in sorted(self._following.items())),
-            entry_count=sum(len(entries) for entries in self._entries.values()),
+            entry_count=sum(len(entries) for entries in (self._entries or {}).values()),
             bad_line_count=len(self._bad_lines),
             controllers_by_state=tuple(sorted(states.items())),
             connected_paths=frozenset(c.path for c in actual if not c.is_ending),

@@ -175,6 +175,26 @@ def test_own_controllers_go_with_the_last_file_even_after_a_restart(
     asyncio.run(scenario())
 
 
+def test_nothing_goes_before_the_folder_could_be_read(host: Host) -> None:
+    ours = ControllerPath(CLUSTER, Endpoint("127.0.0.11", 4420))
+    Ledger(host.ledger_path).add(ours)
+    deletion = host.add_controller("nvme0", ours) / "delete_controller"
+    host.files.rmdir()
+    written_before: list[str] = []
+
+    def make_folder() -> None:
+        written_before.append(deletion.read_text())
+        host.files.mkdir()
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().call_later(0.5, make_folder)
+        async with host.running():
+            await until(deletion.read_text)
+
+    asyncio.run(scenario())
+    assert written_before == [""]
+
+
 def test_stopping_the_daemon_disconnects_nothing(host: Host, store_folder: Path) -> None:
     async def scenario() -> None:
         async with serving(store_folder) as cluster:
