@@ -233,11 +233,12 @@ def unflushable(connector: ours.LightOSConnector, kernel: Kernel, folder: Path) 
 
 
 @pytest.mark.usefixtures("unflushable")
-def test_a_flush_that_fails_keeps_the_volume_attached(
-    connector: ours.LightOSConnector, folder: Path
+@pytest.mark.parametrize("ignore_errors", [False, True])
+def test_without_force_a_flush_that_fails_keeps_the_volume_attached(
+    connector: ours.LightOSConnector, folder: Path, ignore_errors: bool
 ) -> None:
     with pytest.raises(processutils.ProcessExecutionError):
-        connector.disconnect_volume(properties(), None)
+        connector.disconnect_volume(properties(), None, ignore_errors=ignore_errors)
     assert os.listdir(folder) == [f"{VOLUME}.conf"]
 
 

@@ -130,9 +130,7 @@ class LightOSConnector(base.BaseLinuxConnector):
 
     def _disconnect(self, volume_uuid, force, ignore_errors):
         errors = exception.ExceptionChainer()
-        with errors.context(
-            force or ignore_errors, "Flush of LightOS volume %s failed", volume_uuid
-        ):
+        with errors.context(force, "Flush of LightOS volume %s failed", volume_uuid):
             self._flush(volume_uuid, force)
         with errors.context(True, "Discovery file of %s was not removed", volume_uuid):
             self._remove_discovery_file(volume_uuid)
