@@ -208,6 +208,7 @@ def _cells(row: Figures) -> list[str]:
 
 def main() -> int:
     console = Console()
+    release = kernel_image().release  # fetched here: inside, no archive can be reached
     with (
         Network.for_this_process("bench") as network,
         network.entered(),
@@ -218,7 +219,7 @@ def main() -> int:
         lab, user_space = measure_lab(console, network, host)
     console.print(table(lab, kernel, user_space))
     result = {
-        "machine": f"{os.cpu_count()} CPUs, {platform.machine()}, guest {kernel_image().release}",
+        "machine": f"{os.cpu_count()} CPUs, {platform.machine()}, guest {release}",
         "rows": [
             {
                 "workload": asdict(workload),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make demo`: make a network namespace, show everything inside it, take it away again."""
+"""`make demo`: show everything, with a line per step, and take it away again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,35 @@ import argparse
 import os
 import sys
 
-from testbed.network import Network, NetworkError
+from rich.console import Console
 
-NETWORK = Network("lightos-demo")
+from demo.scenario import FAILURES, NETWORK, Demo, usage
+from testbed.network import NetworkError
+
+PLAIN_WIDTH = 120
+"""Columns where the output is no terminal."""
+
+
+def show(console: Console, *, keep: bool) -> int:
+    """Run the demo; the exit status. It stays up only when asked to, and when all went well."""
+    demo = Demo(console)
+    status = 1
+    try:
+        demo.run()
+        console.print(demo.steps.table())
+        status = 0
+    except FAILURES as error:
+        failed = demo.steps.failed
+        step = f"step '{failed.title}': " if failed else ""
+        console.print(f"make demo: {step}{error}", style="red", markup=False)
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        if status or not keep:
+            demo.end()
+    if keep and not status:
+        print(usage(demo))
+    return status
 
 
 def main() -> int:
@@ -26,19 +52,11 @@ def main() -> int:
         if arguments.down:
             NETWORK.destroy()
             return 0
-        NETWORK.create()
-        keep = ["--keep"] if arguments.keep else []
-        command = [sys.executable, "-m", "demo.scenario", *keep]
-        status = NETWORK.run(command, capture_output=False, check=False).returncode
-        if status or not arguments.keep:
-            NETWORK.destroy()
-    except KeyboardInterrupt:
-        NETWORK.destroy()
-        return 130
+        width = None if sys.stdout.isatty() else PLAIN_WIDTH
+        return show(Console(highlight=False, width=width), keep=arguments.keep)
     except NetworkError as error:
         print(f"make demo: {error}", file=sys.stderr)
-        return 2
-    return status
+        return 1
 
 
 if __name__ == "__main__":

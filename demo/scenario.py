@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo itself, run inside its network namespace: services up, then the life of a volume."""
+"""What the demo shows, in a network namespace of its own: services up, the life of a volume."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import json
 import shlex
 import shutil
@@ -64,8 +64,8 @@ class Demo:
     """Everything that is started, and the steps that use it, in the order they are shown."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
         self.steps = Steps(console)
+        self._inside = contextlib.ExitStack()
         self.lab = Lab(NETWORK, STATE / "lab", transition_ms=TRANSITION_MILLISECONDS)
         self.host1 = KernelHost(NETWORK, "host1", HOST_ADDRESSES[0])
         self.host2 = KernelHost(NETWORK, "host2", HOST_ADDRESSES[1])
@@ -80,8 +80,10 @@ class Demo:
         self.clean_up()
 
     def start(self) -> None:
-        with self.steps.step("Unpack a Linux kernel with nvme-tcp") as step:
+        with self.steps.step("Fetch and unpack a Linux kernel with nvme-tcp") as step:
             step.evidence = kernel_image().release
+        NETWORK.create()
+        self._inside.enter_context(NETWORK.entered())
         with self.steps.step("Start the lab cluster: 3 nodes") as step:
             shutil.rmtree(STATE, ignore_errors=True)
             self.host1.launch()
@@ -102,6 +104,11 @@ class Demo:
             implementation = self.host1.call("testbed.brick.implementation")
             step.evidence = f"os-brick's LIGHTOS connector is {implementation}"
         self.host2.launch()
+
+    def end(self) -> None:
+        """End everything that runs in the namespace, and the namespace."""
+        self._inside.close()
+        NETWORK.destroy()
 
     def start_discovery_client(self, host: KernelHost) -> None:
         host.warm_up()
@@ -328,6 +335,7 @@ def leftovers(host: KernelHost) -> list[str]:
 
 
 def usage(demo: Demo) -> str:
+    """How to use what a kept demo left running."""
     command = shlex.join(openstack_command(demo.cinder))
     lightos = f"{Path(sys.executable).parent}/lightos"
     inside = shlex.join(NETWORK.command([]))
@@ -345,33 +353,3 @@ def usage(demo: Demo) -> str:
             "End all of it with: make demo-down",
         ]
     )
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m demo.scenario", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave everything running")
-    keep = parser.parse_args().keep
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    demo = Demo(console)
-    status = 1
-    try:
-        demo.run()
-        console.print(demo.steps.table())
-        status = 0
-        if keep:
-            print(usage(demo))
-    except FAILURES as error:
-        failed = demo.steps.failed
-        step = f"step '{failed.title}': " if failed else ""
-        console.print(f"make demo: {step}{error}", style="red", markup=False)
-    except KeyboardInterrupt:
-        status = 130
-    finally:
-        if not (keep and status == 0):
-            demo.host1.stop()
-            demo.host2.stop()
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

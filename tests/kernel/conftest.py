@@ -12,6 +12,7 @@ import pytest
 from lightos.api.client import LightOSClient
 from testbed import nvme
 from testbed.kernel_host import KernelHost
+from testbed.kernel_image import kernel_image
 from testbed.lab import Lab
 from testbed.network import HOST_ADDRESSES, Network
 from tests.kernel.volumes import Volumes
@@ -19,7 +20,11 @@ from tests.kernel.volumes import Volumes
 
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
-    """The session's namespace; this thread, so every socket of a test, is inside."""
+    """The session's namespace; this thread, so every socket of a test, is inside.
+
+    The kernel is fetched before: no package archive can be reached from inside.
+    """
+    kernel_image()
     with Network.for_this_process("test") as made, made.entered():
         yield made
 
