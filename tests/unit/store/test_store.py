@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from lightos.lab.store import ThinStore
+from lightos.lab.store.catalog import Catalog
 from lightos.lab.view import BlockStore
 
 MIB = 1 << 20
@@ -135,6 +136,30 @@ def test_a_roll_back_keeps_the_size(store: ThinStore) -> None:
     assert store.read(VOLUME, 0, 4096) == b"x" * 4096
     store.resize_volume(VOLUME, MIB)
     assert store.read(VOLUME, 0, MIB) == b"x" * 4096 + bytes(MIB - 4096)
+
+
+def test_files_of_a_failed_roll_back_never_become_another_volumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next layer gets the id of the one that was not committed."""
+    store = ThinStore(tmp_path / "blocks")
+    store.create_volume(VOLUME, 8192)
+    store.write(VOLUME, 0, b"a" * 8192)
+    store.create_snapshot(VOLUME, SNAPSHOT)
+    store.resize_volume(VOLUME, 4608)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as full, pytest.raises(OSError, match="no space"):
+        full.setattr(Catalog, "set_entry_layer", fail)
+        store.roll_back(VOLUME, SNAPSHOT)
+    store.create_volume(UNKNOWN, 8192)
+    store.close()
+    store = ThinStore(tmp_path / "blocks")
+    assert store.read(UNKNOWN, 0, 8192) == bytes(8192)
+    assert store.verify() == []
+    store.close()
 
 
 def test_verify_finds_damage(store: ThinStore, tmp_path: Path) -> None:

@@ -92,12 +92,11 @@ class ThinStore:
             frozen, size_bytes = volume.layer, volume.size_bytes
             overlap = extents_in(size_bytes)
             with self._catalog.transaction() as change:
-                top_id = change.add_layer(frozen.id, overlap)
-                change.set_entry_layer(volume_uuid, top_id)
+                top = self._new_layer(frozen, overlap)
+                change.set_entry_layer(volume_uuid, top.id)
                 change.add_entry(EntryRow(snapshot_uuid, True, size_bytes, frozen.id))
             with self._io:
                 chain = volume.chain
-                top = Layer(top_id, frozen, overlap, self._files)
                 self._tree.add_layer(top)
                 self._tree.rename(volume, top)
                 self._tree.name(Entry(snapshot_uuid, frozen, size_bytes, is_snapshot=True))
@@ -369,11 +368,16 @@ class ThinStore:
         if uuid in self._tree.entries:
             raise FileExistsError(errno.EEXIST, f"the store already has {uuid}")
 
+    def _new_layer(self, parent: Layer | None, overlap: int) -> Layer:
+        layer_id = self._catalog.add_layer(parent.id if parent else None, overlap)
+        with self._io:
+            # The last transaction may have failed, and left files under the same id.
+            self._files.remove(layer_id)
+        return Layer(layer_id, parent, overlap, self._files)
+
     def _layer_over(self, parent: Layer | None, overlap_bytes: int) -> Layer:
         """A new layer, in the catalog only, through which `overlap_bytes` of the parent show."""
-        overlap = extents_in(overlap_bytes)
-        layer_id = self._catalog.add_layer(parent.id if parent else None, overlap)
-        layer = Layer(layer_id, parent, overlap, self._files)
+        layer = self._new_layer(parent, extents_in(overlap_bytes))
         if overlap_bytes % EXTENT_BYTES:
             with self._io:
                 self._clear_tail(self._index.chain(layer), overlap_bytes)
