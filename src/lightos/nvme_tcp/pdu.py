@@ -24,7 +24,7 @@ FLAG_SUCCESS = 0x08
 
 COMMON_HEADER_BYTES = 8
 TERM_REQ_MAX_BYTES = 152
-"""24 bytes of header and at most 128 of the PDU in error (Transport 3.6.2.3)."""
+"""24 bytes of header and at most 128 of the PDU in error (Transport, "H2CTermReq PDU")."""
 MAX_ALIGNMENT_BYTES = 128
 """HPDA and CPDA are 0 to 31, in dwords and 0's based."""
 
@@ -185,7 +185,7 @@ def encode(pdu: Pdu, sender: Role, framing: Framing) -> bytes:  # noqa: PLR0911 
             return _frame(PduType.IC_RESP, 0, body, b"", PLAIN)
         case TermReq(fatal_error, field, quoted):
             kind = PduType.H2C_TERM_REQ if sender is Role.HOST else PduType.C2H_TERM_REQ
-            # 3.6.2.3: PDO is reserved here, and the quoted PDU follows the header at once.
+            # "H2CTermReq PDU": PDO is reserved here, and the quoted PDU follows the header at once.
             body = _TERMINATE.pack(fatal_error, field)
             return _COMMON.pack(kind, 0, 24, 0, 24 + len(quoted)) + body + quoted
 

@@ -67,7 +67,7 @@ class Step(enum.IntEnum):
     DATA_IN = 3
     DATA_IN_LAST = 4
     DATA_IN_SUCCESS = 5
-    """The last data with SUCCESS set: no response follows (Transport 3.6.2.9)."""
+    """The last data with SUCCESS set: no response follows (Transport, "C2HData PDU")."""
     RESPOND = 6
 
 
