@@ -24,10 +24,10 @@ def store(tmp_path: Path) -> Iterator[ThinStore]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB, so that it can really be full."""
+    """A file system of 32 MiB that can really be full, and whose syncs are quick."""
     mount_point = tmp_path / "disk"
     mount_point.mkdir()
-    _run("mount", "-t", "tmpfs", "-o", "size=8m", "store-test", str(mount_point))
+    _run("mount", "-t", "tmpfs", "-o", "size=32m", "store-test", str(mount_point))
     yield mount_point
     _run("umount", "--lazy", str(mount_point))
 

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import random
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +20,7 @@ import pytest
 
 from lightos.lab.store import ThinStore
 from lightos.lab.store.layer import WRITTEN
+from lightos.lab.store.sparse import next_data
 from tests.unit.store.model import SECTOR, ModelStore, Operation, do, random_operation
 
 ROOT = Path(__file__).parents[3]
@@ -40,8 +45,8 @@ def run_and_kill(directory: Path, operations: list[Operation], after_seconds: fl
 
 
 def size_of(store: ThinStore, uuid: UUID, candidates: set[int]) -> int:
-    """The size of a volume, which is the only one of the candidates where it ends."""
-    for size in candidates:
+    """The size of a volume, which is one of the candidates."""
+    for size in sorted(candidates, reverse=True):
         try:
             store.read(uuid, size - SECTOR, SECTOR)
         except ValueError:
@@ -78,15 +83,32 @@ def leftovers(directory: Path) -> list[tuple[Path, int]]:
     found = []
     for data_path in (directory / "layers").glob("*.data"):
         states = data_path.with_suffix(".map").read_bytes()
+        needed = {at for at, byte in enumerate(states) if WRITTEN in (byte & 3, byte >> 2 & 3)}
         with data_path.open("rb") as file:
-            for extent in range(-(-data_path.stat().st_size // EXTENT)):
-                try:
-                    has_data = file.seek(extent * EXTENT, os.SEEK_DATA) == extent * EXTENT
-                except OSError:
-                    break
-                state = states[extent] if extent < len(states) else 0
-                if has_data and WRITTEN not in (state & 3, state >> 2 & 3):
-                    found.append((data_path, extent))
+            end = 0
+            while (begin := next_data(file.fileno(), end)) is not None:
+                end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+                extents = set(range(begin // EXTENT, -(-end // EXTENT)))
+                found += [(data_path, extent) for extent in extents - needed]
+    return found
+
+
+def open_and_check(directory: Path, before: ModelStore, cut_short: list[Operation]) -> ModelStore:
+    """Open the store of a killed process, which had done `before`, and at most the first of
+    `cut_short`; what it holds, also once the background is through."""
+    after = before.copy()
+    for operation in cut_short[:1]:
+        do(after, operation)
+    store = ThinStore(directory)
+    try:
+        found = check(store, before, after, cut_short[0][0] if cut_short else "")
+        store.settle()
+        assert store.verify() == []
+        assert leftovers(directory) == []
+        for uuid, contents in found.contents().items():
+            assert store.read(uuid, 0, len(contents)) == contents
+    finally:
+        store.close()
     return found
 
 
@@ -102,21 +124,87 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> Non
             operations.append(random_operation(rng, planned, MAX_BYTES))
             do(planned, operations[-1])
         done = run_and_kill(directory, operations, rng.uniform(0, 0.5))
-
-        before = found
         for operation in operations[:done]:
+            do(found, operation)
+        found = open_and_check(directory, found, operations[done:])
+
+
+def one(number: int) -> UUID:
+    return UUID(int=number)
+
+
+# Everything the store can do, with each kind of fold, in as few steps as that takes.
+SCRIPT: list[Operation] = [
+    ("create_volume", (one(1), 2 << 20)),
+    ("write", (one(1), 0, b"a" * (1200 << 10))),
+    ("create_snapshot", (one(1), one(2))),
+    ("write", (one(1), 4096 + 512, b"b" * 512)),
+    ("deallocate", (one(1), 512, 65536)),
+    ("clone_snapshot", (one(2), one(3), 3 << 20)),
+    ("write", (one(3), 2 << 20, b"c" * (64 << 10))),
+    ("resize_volume", (one(3), 6144)),
+    ("resize_volume", (one(3), 3 << 20)),
+    ("write", (one(3), 2 << 20, b"d" * 8192)),
+    ("create_snapshot", (one(3), one(4))),
+    ("write", (one(3), 0, b"e" * (256 << 10))),
+    ("roll_back", (one(1), one(2))),
+    ("write", (one(1), 16384, b"f" * 4096)),
+    ("delete", (one(4),)),
+    ("create_snapshot", (one(1), one(5))),
+    ("write", (one(1), 0, b"g" * (1500 << 10))),
+    ("delete", (one(5),)),
+    ("delete", (one(3),)),
+    ("delete", (one(2),)),
+    ("delete", (one(1),)),
+]
+CALLS = {"pwrite", "ftruncate", "fdatasync", "fsync", "open", "unlink", "execute"}
+
+
+def run_until_call(directory: Path, kill_at: int, acknowledge: int) -> None:
+    """In a process of its own: do the script, and die just before the n-th of the CALLS."""
+    made = 0
+
+    def on_event(_frame: object, event: str, function: object) -> None:
+        nonlocal made
+        if event == "c_call" and getattr(function, "__name__", "") in CALLS:
+            made += 1
+            if made == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.setprofile(on_event)
+    sys.setprofile(on_event)
+    store = ThinStore(directory)
+    for operation in SCRIPT:
+        do(store, operation)
+        os.write(acknowledge, b".")
+        store.settle()
+    store.close()
+
+
+def test_kill_9_before_every_single_call(small_disk: Path) -> None:
+    """Not at random instants but at all of them, as far as the script leads."""
+    for kill_at in itertools.count(1):
+        directory = small_disk / str(kill_at)
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                run_until_call(directory, kill_at, write_end)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(write_end)
+        with open(read_end, "rb") as acknowledged:
+            done = len(acknowledged.read())
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        before = ModelStore()
+        for operation in SCRIPT[:done]:
             do(before, operation)
-        after = before.copy()
-        for operation in operations[done : done + 1]:
-            do(after, operation)
-        store = ThinStore(directory)
-        try:
-            cut_short = operations[done][0] if done < len(operations) else ""
-            found = check(store, before, after, cut_short)
-            store.settle()
-            assert leftovers(directory) == []
-            assert store.verify() == []
-            for uuid, contents in found.contents().items():
-                assert store.read(uuid, 0, len(contents)) == contents
-        finally:
-            store.close()
+        open_and_check(directory, before, SCRIPT[done:])
+        shutil.rmtree(directory)
+    assert os.WEXITSTATUS(status) == 0
+    assert done == len(SCRIPT)
+    assert kill_at > 200
