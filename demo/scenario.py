@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shlex
 import shutil
 import sys
@@ -86,6 +87,8 @@ class Demo:
         self._inside.enter_context(NETWORK.entered())
         with self.steps.step("Start the lab cluster: 3 nodes") as step:
             shutil.rmtree(STATE, ignore_errors=True)
+            STATE.mkdir(parents=True)
+            logging.basicConfig(filename=STATE / "demo.log")
             self.host1.launch()
             self.lab.start()
             self.api = self.lab.client()

@@ -2,11 +2,13 @@
 """Tables that the documentation takes from the code, so that they cannot drift.
 
 `.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. route-table::` lists the
-operations of the management API that the lab serves.
+operations of the management API that the lab serves; `.. command-options:: lightos lab up`
+lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings.
 """
 
 import importlib
 
+import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
@@ -74,7 +76,54 @@ class RouteTable(Directive):
         return [_table(("Method", "Path", "Operation"), (10, 60, 30), rows)]
 
 
+class CommandOptions(Directive):
+    """Each option of one command of `lightos`, with its default and help."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        command: click.Command = importlib.import_module("lightos.cli.main").lightos
+        context = click.Context(command)
+        for name in self.arguments[0].split()[1:]:
+            command = command.get_command(context, name)
+            context = click.Context(command, parent=context, info_name=name)
+        records = [
+            record
+            for parameter in command.get_params(context)
+            if parameter.name != "help" and (record := parameter.get_help_record(context))
+        ]
+        rows = [
+            [_cell(nodes.literal(text=option)), _cell(nodes.Text(" ".join(text.split())))]
+            for option, text in records
+        ]
+        return [_table(("Option", "Meaning"), (40, 60), rows)]
+
+
+class DiscoveryKeys(Directive):
+    """Key, environment variable and default of each setting of the discovery client."""
+
+    def run(self) -> list[nodes.Node]:
+        config = importlib.import_module("lightos.discovery.config")
+        defaults = config.Config()
+        rows = [
+            [
+                _cell(nodes.literal(text=key)),
+                _cell(nodes.literal(text=config.variable(key))),
+                _cell(nodes.Text(_shown(getattr(defaults, field)))),
+            ]
+            for key, (field, _) in config.KEYS.items()
+        ]
+        return [_table(("Key", "Environment variable", "Default"), (30, 35, 35), rows)]
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)
+
+
 def setup(app):
     app.add_directive("option-table", OptionTable)
+    app.add_directive("command-options", CommandOptions)
+    app.add_directive("discovery-keys", DiscoveryKeys)
     app.add_directive("route-table", RouteTable)
     return {"parallel_read_safe": True}

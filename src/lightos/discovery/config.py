@@ -150,7 +150,7 @@ class Config:
             raise ConfigError("reconnectInterval must be more than 0")
 
 
-_KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
+KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "clientConfigDir": ("discovery_dir", _path),
     "internalDir": ("internal_dir", _path),
     "nvmeHostIDPath": ("host_id_path", _path),
@@ -169,7 +169,7 @@ _KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
 }
 """Key in the file -> field of `Config` and how its value is read."""
 
-_KEY_BY_LOWER_CASE = {key.lower(): key for key in (*_KEYS, *_UNUSED_KEYS)}
+_KEY_BY_LOWER_CASE = {key.lower(): key for key in (*KEYS, *_UNUSED_KEYS)}
 """The vendor's daemon (viper) does not tell upper from lower case in keys."""
 
 
@@ -179,6 +179,11 @@ class LoadedConfig:
 
     config: Config
     ignored_keys: tuple[str, ...] = ()
+
+
+def variable(key: str) -> str:
+    """Name of the environment variable that overrides a key."""
+    return ENVIRONMENT_PREFIX + key.replace(".", "_").upper()
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> LoadedConfig:
@@ -194,14 +199,13 @@ def load(path: Path | None, environment: Mapping[str, str]) -> LoadedConfig:
             if key is None:
                 raise ConfigError(f"{source}: unknown key {name}")
             given[key] = (source, value)
-    for key in (*_KEYS, *_UNUSED_KEYS):
-        variable = ENVIRONMENT_PREFIX + key.replace(".", "_").upper()
-        if variable in environment:
-            given[key] = (variable, environment[variable])
+    for key in (*KEYS, *_UNUSED_KEYS):
+        if (name := variable(key)) in environment:
+            given[key] = (name, environment[name])
     values = {}
-    for key in given.keys() & _KEYS.keys():
+    for key in given.keys() & KEYS.keys():
         source, value = given[key]
-        name, read = _KEYS[key]
+        name, read = KEYS[key]
         try:
             values[name] = read(value)
         except ValueError as error:
