@@ -159,6 +159,7 @@ class Connection:
         self._buffer = ReceiveBuffer()
         self._prefix: Prefix | None = None
         self._header = b""
+        """Of the PDU that is arriving, or came last."""
         self._end_of_file = False
         self._exchanges: dict[int, _Exchange] = {}
         self._solicitations: dict[int, _Solicitation] = {}
@@ -215,12 +216,14 @@ class Connection:
         return b"".join(parts)
 
     def terminate(self, error: RemoteProtocolError) -> bytes:
-        """The TermReq that `error` owes the peer; b"" if the connection is closed already."""
+        """The TermReq that `error` owes the peer; b"" if the connection is closed already.
+
+        An error that the caller found itself quotes the PDU that came last.
+        """
         if self.state is State.CLOSED:
             return b""
-        return self.send(
-            TermReq(error.fatal_error, error.field_offset, wire.quote(error.pdu_header))
-        )
+        quoted = wire.quote(error.pdu_header or self._header)
+        return self.send(TermReq(error.fatal_error, error.field_offset, quoted))
 
     def _check_sender(self, pdu: Pdu) -> None:
         if isinstance(pdu, TermReq):
@@ -257,7 +260,9 @@ class Connection:
         if pdu is None:
             if self._end_of_file:
                 self.state = State.CLOSED
-                return ConnectionClosed(len(self._buffer) + len(self._header))
+                return ConnectionClosed(
+                    len(self._buffer) + (len(self._header) if self._prefix else 0)
+                )
             return NEED_DATA
         return pdu
 
@@ -290,7 +295,6 @@ class Connection:
         pdu = wire.decode(prefix, self._header, data, corrupt)
         self._process(pdu)
         self._prefix = None
-        self._header = b""
         return pdu
 
     def _next_prefix(self) -> Prefix | None:
@@ -298,6 +302,7 @@ class Connection:
         buffer = self._buffer
         if len(buffer) < wire.COMMON_HEADER_BYTES or self.state is State.CLOSED:
             return None
+        self._header = b""
         raw = buffer.peek(wire.COMMON_HEADER_BYTES)
         prefix = wire.parse_prefix(
             raw, self.peer_role, _ALLOWED[self.state], self._receiving, self._max_received_data

@@ -191,10 +191,22 @@ class IndependentNamespace(Structure):
 
 
 @dataclass(frozen=True)
+class NvmController(Structure):
+    """Identify Controller of the NVM command set, CNS 06h; 0 is no limit."""
+
+    SIZE: ClassVar[int] = 4096
+    max_range_blocks: int = at(4, "I")
+    """DMRSL: logical blocks in one range of Dataset Management."""
+
+
+@dataclass(frozen=True)
 class SmartLog(Structure):
     """SMART / Health Information, log page 02h."""
 
     SIZE: ClassVar[int] = 512
+    DATA_UNIT_BYTES: ClassVar[int] = 1000 * 512
+    """What `data_units_*` count, rounded up."""
+
     critical_warning: int = at(0, "B")
     temperature_kelvin: int = at(1, "H")
     available_spare_percent: int = at(3, "B")

@@ -200,6 +200,15 @@ def test_a_command_id_in_use_is_for_the_controller_to_refuse() -> None:
         pair.controller.send(CapsuleResp(Completion(9)))
 
 
+def test_an_error_that_the_caller_found_quotes_the_last_pdu() -> None:
+    pair = Pair()
+    sent = pair.host.send(CapsuleCmd(KEEP_ALIVE))
+    whole(pair.controller, sent)
+    error = RemoteProtocolError("too many commands", FatalError.PDU_SEQUENCE_ERROR)
+    told = whole(pair.host, pair.controller.terminate(error))
+    assert told == [TermReq(FatalError.PDU_SEQUENCE_ERROR, 0, sent)]
+
+
 def test_end_of_file() -> None:
     pair = Pair()
     sent = pair.host.send(CapsuleCmd(KEEP_ALIVE))

@@ -27,6 +27,8 @@ from lightos.nvme_tcp.structures import (
     ConnectData,
     IdentifyNamespace,
     IndependentNamespace,
+    NvmController,
+    SmartLog,
 )
 from testbed.initiator import Initiator, InitiatorError, QueueSocket
 from tests.unit.target.cluster import HOST_NQN, MIB, OTHER_NQN, SUBSYSTEM_NQN, Lab
@@ -286,8 +288,10 @@ def test_identify_of_what_is_not_there(connect: Connect, cns: Cns, nsid: int, st
 def test_the_nvm_command_set_and_no_other(connect: Connect) -> None:
     host = connect()
     assert host.identify(Cns.COMMAND_SETS)[:9] == b"\1" + bytes(8)
+    assert host.identify(Cns.COMMAND_SET_NAMESPACE, 1) == bytes(4096)
+    limits = NvmController.decode(host.identify(Cns.COMMAND_SET_CONTROLLER))
+    assert limits.max_range_blocks == 1 << 21
     for cns in (Cns.COMMAND_SET_CONTROLLER, Cns.COMMAND_SET_NAMESPACE):
-        assert host.identify(cns, 1) == bytes(4096)
         zoned = commands.identify(cns, nsid=1)._replace(cdw11=2 << 24)
         assert failure(host, zoned) == Status.INVALID_FIELD
     assert host.identify(Cns.CONTROLLERS)[:4] == b"\1\0" + host.controller_id.to_bytes(2, "little")
@@ -359,6 +363,16 @@ def test_commands_supported_log_tells_the_truth(connect: Connect) -> None:
 )
 def test_log_pages_that_cannot_be_had(connect: Connect, command: Command, status: int) -> None:
     assert failure(connect(), command) == status
+
+
+def test_smart_log_counts_what_the_host_did(connect: Connect) -> None:
+    host = connect()
+    host.write(1, 0, bytes(1 << 20))
+    for _ in range(3):
+        host.read(1, 0, 1)
+    log = SmartLog.decode(host.log_page(LogPage.SMART, 512))
+    assert (log.host_writes, log.host_reads) == (1, 3)
+    assert (log.data_units_written, log.data_units_read) == (3, 1)
 
 
 # ---- features

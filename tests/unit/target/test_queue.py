@@ -208,6 +208,24 @@ def test_nothing_is_left_of_hosts_that_went(lab: Lab, connect: Connect) -> None:
     assert lab.run(settle()) == (0, 0)
 
 
+def test_a_bug_in_the_store_costs_one_connection(
+    lab: Lab, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("not an error of the disk")
+
+    for name, command in (
+        ("flush", commands.flush(1)),
+        ("read", commands.read(1, 0, 1, block_size=512)),
+    ):
+        host = connect()
+        monkeypatch.setattr(lab.store, name, fail)
+        with pytest.raises((InitiatorError, ConnectionError)):
+            host.io[0].run(command)
+        monkeypatch.undo()
+        assert host.namespace_ids() == (1,)
+
+
 def test_connect_is_refused_while_there_are_too_many(
     lab: Lab, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

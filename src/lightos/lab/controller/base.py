@@ -11,6 +11,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightos.lab.controller.events import MAX_REQUESTS, AsyncEvents
@@ -31,7 +32,7 @@ from lightos.nvme_tcp.constants import (
     Status,
 )
 from lightos.nvme_tcp.errors import CommandFailed
-from lightos.nvme_tcp.structures import ConnectData, IdentifyController, SmartLog
+from lightos.nvme_tcp.structures import ConnectData, IdentifyController
 
 if TYPE_CHECKING:
     from lightos.lab.controller.queue import Queue
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL = "LightOS lab"
-FIRMWARE = "0.1.0"
+FIRMWARE = metadata.version("lightos-openstack")[:8]
 VERSION = 0x00010400
 """NVM Express 1.4, the VS property."""
 MAX_QUEUE_ENTRIES = 128
@@ -305,9 +306,6 @@ class Controller:
         # Entries with error count 0 are invalid: nothing that a completion did not say.
         return bytes(64)
 
-    def _smart_log(self, _command: Command) -> bytes:
-        return SmartLog(temperature_kelvin=300, available_spare_percent=100).encode()
-
     def _firmware_log(self, _command: Command) -> bytes:
         return struct.pack("<B7x8s496x", 1, FIRMWARE.encode())
 
@@ -413,7 +411,6 @@ class Controller:
     log_pages: ClassVar[Mapping[int, LogHandler]] = {
         LogPage.SUPPORTED: _supported_log_pages,
         LogPage.ERROR_INFORMATION: _error_log,
-        LogPage.SMART: _smart_log,
         LogPage.FIRMWARE_SLOT: _firmware_log,
         LogPage.COMMANDS_SUPPORTED: _commands_supported,
     }

@@ -227,7 +227,7 @@ class Queue(asyncio.Protocol):
         elif isinstance(outcome, Coroutine):
             task = asyncio.get_running_loop().create_task(self._later(cid, outcome))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._task_done)
         elif outcome is not HELD:
             self._receive(command, outcome, in_capsule)
 
@@ -270,6 +270,13 @@ class Queue(asyncio.Protocol):
         else:
             completion = Completion(cid)
         self.complete_held(completion)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # A command that can no longer complete takes its connection along.
+            logger.error("%s failed", self, exc_info=task.exception())
+            self.abort()
 
     # ---- outcomes to bytes
 

@@ -33,6 +33,15 @@ _ANA_STATUS = {
 }
 
 
+class Counters:
+    """What the host has read and written, for the SMART log."""
+
+    __slots__ = ("read_bytes", "reads", "writes", "written_bytes")
+
+    def __init__(self) -> None:
+        self.reads = self.read_bytes = self.writes = self.written_bytes = 0
+
+
 class Blocks:
     """Reads and writes the namespaces that one host sees through one node."""
 
@@ -40,6 +49,7 @@ class Blocks:
         self.namespaces: Mapping[int, NamespaceView] = {}
         self.write_cache = True
         """Volatile Write Cache feature; without it every write is flushed."""
+        self.counters = Counters()
         self._view = view
         self._store = store
         self._node_uuid = node_uuid
@@ -50,13 +60,18 @@ class Blocks:
         if length != command.data_length:
             raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
         try:
-            return self._store.read(namespace.uuid, offset, length)
+            data = self._store.read(namespace.uuid, offset, length)
         except (KeyError, ValueError, OSError) as error:
             raise _store_failed(error, Status.UNRECOVERED_READ_ERROR) from error
+        self.counters.reads += 1
+        self.counters.read_bytes += length
+        return data
 
     def write(self, command: Command) -> Sink:
         flush = not self.write_cache or bool(command.cdw12 >> 16 & FORCE_UNIT_ACCESS)
-        return self._sink(command, self._write_piece, flush=flush)
+        sink = self._sink(command, self._write_piece, flush=flush)
+        self.counters.writes += 1
+        return sink
 
     def compare(self, command: Command) -> Sink:
         return self._sink(command, self._compare_piece, flush=False)
@@ -126,6 +141,7 @@ class Blocks:
             self._store.write(uuid, offset, data)
         except (KeyError, ValueError, OSError) as error:
             raise _store_failed(error, Status.WRITE_FAULT) from error
+        self.counters.written_bytes += len(data)
 
     def _compare_piece(self, uuid: UUID, offset: int, data: bytes) -> None:
         try:

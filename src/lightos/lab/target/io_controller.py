@@ -35,6 +35,8 @@ from lightos.nvme_tcp.structures import (
     IdentifyController,
     IdentifyNamespace,
     IndependentNamespace,
+    NvmController,
+    SmartLog,
     encode_controller_list,
     encode_namespace_descriptors,
     encode_namespace_list,
@@ -42,6 +44,8 @@ from lightos.nvme_tcp.structures import (
 
 MAX_IO_QUEUES = 32
 ANA_TRANSITION_SECONDS = 10
+MAX_DEALLOCATE_BLOCKS = 1 << 21
+"""Of one range, so that a host which discards a whole volume does not hold up the others."""
 _NVM_COMMAND_SET = 0
 _THIN_PROVISIONING = 1 << 0
 _SHARED = 1 << 0
@@ -112,6 +116,7 @@ class IoController(Controller):
     def _reset(self) -> None:
         super()._reset()
         self._changed_nsids.clear()
+        self.io_queue_limit = MAX_IO_QUEUES
         self.blocks.write_cache = True
 
     # ---- Identify
@@ -200,7 +205,7 @@ class IoController(Controller):
 
     def _identify_nvm_controller(self, command: Command) -> bytes:
         _require_nvm(command)
-        return bytes(4096)  # no limits of its own: what MDTS allows
+        return NvmController(max_range_blocks=MAX_DEALLOCATE_BLOCKS).encode()
 
     def _identify_controllers(self, command: Command) -> bytes:
         first = command.cdw10 >> 16
@@ -210,6 +215,16 @@ class IoController(Controller):
         return (1 << _NVM_COMMAND_SET).to_bytes(8, "little").ljust(4096, b"\0")
 
     # ---- log pages
+
+    def _smart_log(self, _command: Command) -> bytes:
+        counted = self.blocks.counters
+        return SmartLog(
+            available_spare_percent=100,
+            data_units_read=-(-counted.read_bytes // SmartLog.DATA_UNIT_BYTES),
+            data_units_written=-(-counted.written_bytes // SmartLog.DATA_UNIT_BYTES),
+            host_reads=counted.reads,
+            host_writes=counted.writes,
+        ).encode()
 
     def _changed_namespaces_log(self, _command: Command) -> bytes:
         nsids = sorted(self._changed_nsids)
@@ -306,6 +321,7 @@ class IoController(Controller):
     }
     log_pages: ClassVar[Mapping[int, LogHandler]] = {
         **Controller.log_pages,
+        LogPage.SMART: _smart_log,
         LogPage.CHANGED_NAMESPACES: _changed_namespaces_log,
         LogPage.ANA: _ana_log,
     }
