@@ -81,6 +81,8 @@ class DiscoveryController(Controller):
             submission_entry_size=0,  # there are no I/O queues
             completion_entry_size=0,
             optional_fabrics_commands=0,
+            firmware_updates=0,
+            log_page_attributes=0b100,  # offsets in Get Log Page
         )
 
     def _discovery_log(self, _command: Command) -> bytes:

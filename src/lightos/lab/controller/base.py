@@ -192,7 +192,8 @@ class Controller:
                 return self.configuration
             case Property.CSTS if not wide:
                 return self.status
-        raise CommandFailed(Status.INVALID_FIELD)
+        # `nvme show-regs` passes over a property that is not there only without DNR.
+        raise CommandFailed(Status.INVALID_FIELD, do_not_retry=False)
 
     def _property_set(self, queue: Queue, command: Command) -> int:
         _require_admin(queue)
