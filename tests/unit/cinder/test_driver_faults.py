@@ -80,6 +80,22 @@ def test_2_a_failed_clone_leaves_no_snapshot(driver, created, cluster, proxy):
     assert not exists(cluster, clone)
 
 
+def test_2_a_clones_snapshot_that_was_taken_but_not_confirmed_is_removed(
+    driver, created, cluster, proxy
+):
+    def take_it_and_fail(forward):
+        forward()
+        return refuse(500)(forward)
+
+    clone = new_volume()
+    source = created()
+    proxy.fault("POST", "snapshots", take_it_and_fail)
+    with pytest.raises(BACKEND_ERROR, match="CreateSnapshot"):
+        driver.create_cloned_volume(clone, source)
+    assert proxy.count("DELETE", "snapshots") == 1
+    assert cluster.snapshots() == []
+
+
 def test_3_a_refused_extend_is_an_error_at_once(driver, created, cluster, proxy):
     volume = created(1)
     proxy.fault("PUT", "volumes", refuse(400, "too large"))

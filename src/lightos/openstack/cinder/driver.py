@@ -26,7 +26,7 @@ from lightos.api.errors import Forbidden, LightOSError, NotFound, Unauthorized
 from lightos.api.models import Cluster, CreateSnapshot, CreateVolume, Snapshot, UpdateVolume, Volume
 from lightos.openstack.cinder import acl, options, volume_types
 from lightos.openstack.cinder.capacity import GIB, capacity
-from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
+from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, NO_EVIDENCE, ClusterOperations
 from lightos.openstack.cinder.connection import Connector, Fabric, attaching_host, host_of
 from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured, unusable_option
 from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, clone_snapshot_name
@@ -288,12 +288,17 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         deadline = self._deadline()
         origin = self._locate(src_vref, deadline)
         name = clone_snapshot_name(volume.id)
-        snapshot = self._take_snapshot(src_vref.id, origin, name, deadline)
+        try:
+            snapshot = self._take_snapshot(src_vref.id, origin, name, deadline)
+        except NO_EVIDENCE:
+            # It may have been taken all the same, and Cinder knows nothing of it.
+            self._drop_clone_snapshot(origin.project, name)
+            raise
         try:
             source = ProviderId(origin.project, snapshot.uuid)
             return self._create(volume, specs, source, deadline)
         finally:
-            self._drop_clone_snapshot(origin.project, snapshot)
+            self._drop_clone_snapshot(origin.project, name, snapshot.uuid)
 
     def _create(
         self,
@@ -322,17 +327,23 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         created = self._cluster.create_volume(specs.project, request, deadline)
         return {"provider_id": str(ProviderId(specs.project, created.uuid))}
 
-    def _drop_clone_snapshot(self, project: str, snapshot: Snapshot) -> None:
-        """Delete a clone's snapshot; the clone is good, or already failed, whatever comes of it."""
+    def _drop_clone_snapshot(self, project: str, name: str, uuid: str = "") -> None:
+        """Delete a clone's snapshot; the clone is good, or already failed, whatever comes of it.
+
+        Without a UUID it is looked up by name, which comes from the clone's id and is thus ours.
+        """
         deadline = self._client.deadline(CLEANUP_SECONDS)
         try:
-            self._cluster.delete_snapshot(project, snapshot.uuid, deadline, cloned=True)
+            uuid = uuid or self._client.get_snapshot_by_name(project, name, deadline).uuid
+            self._cluster.delete_snapshot(project, uuid, deadline, cloned=True)
+        except NotFound:
+            return
         except LightOSError as error:
             LOG.error(
                 "Could not delete snapshot %s (%s) of project %s, which only served a clone; "
-                "delete it on the cluster: %s",
-                snapshot.name,
-                snapshot.uuid,
+                "if it exists, delete it on the cluster: %s",
+                name,
+                uuid or "UUID not known",
                 project,
                 error,
             )
