@@ -98,15 +98,18 @@ class ChangeQueue:
 
     async def _finish_due(self) -> None:
         async with self._turn:
-            change = self._cluster.finish_due()
             try:
-                await self._loop.run_in_executor(self._worker, self._cluster.make, change)
-            except Internal as cause:
-                LOG.error("state changes wait: %s", cause)
-                self._cluster.postpone(change)
-            else:
-                self._cluster.take(change)
-            self._set_timer()
+                change = self._cluster.finish_due()
+                try:
+                    await self._loop.run_in_executor(self._worker, self._cluster.make, change)
+                except Internal as cause:
+                    LOG.error("state changes wait: %s", cause)
+                    self._cluster.postpone(change)
+                else:
+                    self._cluster.take(change)
+            finally:
+                # A defect in one change must not stop the clock for all that come after it.
+                self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timer is not None:

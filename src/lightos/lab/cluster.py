@@ -698,7 +698,8 @@ class Cluster:
             return
         if isinstance(record, VolumeRecord | SnapshotRecord):
             try:
-                self._store.delete(record.uuid)
+                with contextlib.suppress(KeyError):  # gone already is what we want
+                    self._store.delete(record.uuid)
             except OSError as cause:
                 LOG.error(
                     "blocks of %s %s stay until the next start: %s",
