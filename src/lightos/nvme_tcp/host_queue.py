@@ -65,7 +65,7 @@ class HostQueue:
         """Why the peer ended the connection, once it has."""
         self._pending: dict[int, _Pending] = {}
         self._next_cid = 0
-        self._out = bytearray()
+        self._out: list[bytes] = []
 
     @property
     def ready(self) -> bool:
@@ -117,7 +117,7 @@ class HostQueue:
                 event = self.connection.next_event()
             except RemoteProtocolError as error:
                 self.closed_because = str(error)
-                self._out += self.connection.terminate(error)
+                self._out.append(self.connection.terminate(error))
                 raise
             if event is NEED_DATA:
                 return replies
@@ -131,7 +131,7 @@ class HostQueue:
                 case CapsuleResp(completion):
                     replies.append(self._finish(completion))
                 case R2T(cid=cid):
-                    self._out += self.connection.answer(event, self._pending[cid].sends)
+                    self._out.append(self.connection.answer(event, self._pending[cid].sends))
                 case TermReq(fatal_error, field):
                     self.closed_because = (
                         f"the controller ended the connection: fatal error {fatal_error}, "
@@ -146,7 +146,7 @@ class HostQueue:
 
     def data_to_send(self) -> bytes:
         """Bytes that answer what was received (R2T, TermReq); empties them."""
-        data = bytes(self._out)
+        data = b"".join(self._out)
         self._out.clear()
         return data
 
