@@ -74,8 +74,9 @@ class DiscoveryClient:
         self._fabrics_device = fabrics_device
         self._sysfs_root = sysfs_root
         self._ledger = Ledger(config.internal_dir / "controllers.json")
-        self._entries: Mapping[str, tuple[DiscoveryEntry, ...]] | None = None
-        """By file; None until the folder could be read: then nothing is known to be unwanted."""
+        self._entries: Mapping[str, tuple[DiscoveryEntry, ...]] = {}
+        self._demands_known = False
+        """Not until the folder and all its files could be read: nothing is unwanted till then."""
         self._bad_lines: tuple[LineError, ...] = ()
         self._following: dict[Cluster, _Following] = {}
         self._unwanted_since: dict[Cluster, float] = {}
@@ -176,8 +177,15 @@ class DiscoveryClient:
         for error in folder.errors:
             if error not in self._bad_lines:
                 LOG.error("%s/%s", self._config.discovery_dir, error)
+        if folder.errors != self._bad_lines and not folder.is_understood:
+            LOG.warning(
+                "%s: what files with errors asked for before is not known; nothing is "
+                "disconnected until they are corrected or removed",
+                self._config.discovery_dir,
+            )
         self._bad_lines = folder.errors
         self._entries = folder.entries
+        self._demands_known = folder.is_understood
         wanted = demands(self._entries)
         for cluster in self._following.keys() - wanted.keys():
             LOG.info("no file wants %s any more", cluster.subsystem_nqn)
@@ -230,7 +238,7 @@ class DiscoveryClient:
             wanted,
             actual,
             demanded=self._following.keys(),
-            made_here=frozenset() if self._entries is None else self._ledger.paths,
+            made_here=self._ledger.paths if self._demands_known else frozenset(),
         )
         for path in actions.connect:
             if path not in self._busy:
@@ -314,7 +322,7 @@ class DiscoveryClient:
         where = f"{controller.path.cluster.subsystem_nqn}: {controller.path.endpoint}"
         try:
             async with self._kernel_calls:
-                if controller.path.cluster in self._following:
+                if controller.path.cluster in self._following or not self._demands_known:
                     return
                 await _in_thread(lambda: self._disconnect_unless_used(controller))
         except kernel.KernelError as error:
@@ -352,7 +360,7 @@ class DiscoveryClient:
         states = Counter(controller.state for controller in actual)
         self.status = Status(
             clusters=tuple(f.follower.status for _, f in sorted(self._following.items())),
-            entry_count=sum(len(entries) for entries in (self._entries or {}).values()),
+            entry_count=sum(len(entries) for entries in self._entries.values()),
             bad_line_count=len(self._bad_lines),
             controllers_by_state=tuple(sorted(states.items())),
             connected_paths=frozenset(c.path for c in actual if not c.is_ending),

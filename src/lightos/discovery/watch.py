@@ -47,7 +47,8 @@ class DiscoveryFolder:
     """Every discovery file of a folder, kept current by `refresh`.
 
     A file that turns bad gives up none of its earlier entries until it is corrected or
-    removed: a slip of an operator's pen must not cut I/O.
+    removed: a slip of an operator's pen must not cut I/O. What one that was bad from the start
+    asked for before is not known, see `is_understood`.
 
     Raises OSError when constructed on a folder that cannot be watched.
     """
@@ -55,6 +56,7 @@ class DiscoveryFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files: dict[str, DiscoveryFile] = {}
+        self._once_good: set[str] = set()
         self._inotify = INotify(nonblocking=True)
         try:
             self._inotify.add_watch(path, _CHANGES)
@@ -87,6 +89,11 @@ class DiscoveryFolder:
         """Every bad line and unreadable file, by name."""
         return tuple(error for name in sorted(self._files) for error in self._files[name].errors)
 
+    @property
+    def is_understood(self) -> bool:
+        """Whether each file was free of errors at least once, so `entries` lacks none of them."""
+        return self._files.keys() <= self._once_good
+
     def refresh(self) -> bool:
         """Read again what changed since the last call; True if any file differs now.
 
@@ -115,11 +122,14 @@ class DiscoveryFolder:
             text = _read_regular_file(self._path / name)
         except (FileNotFoundError, IsADirectoryError):
             self._files.pop(name, None)
+            self._once_good.discard(name)
             return
         except OSError as error:
             read = DiscoveryFile(errors=(LineError(name, 0, f"unreadable: {error.strerror}"),))
         else:
             read = parse(text, name)
+        if not read.errors:
+            self._once_good.add(name)
         earlier = self._files.get(name, DiscoveryFile()).entries if read.errors else ()
         entries = tuple(dict.fromkeys((*read.entries, *earlier)))
         self._files[name] = DiscoveryFile(entries, read.errors)

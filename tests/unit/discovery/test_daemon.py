@@ -195,6 +195,23 @@ def test_nothing_goes_before_the_folder_could_be_read(host: Host) -> None:
     assert written_before == [""]
 
 
+def test_nothing_goes_while_a_file_was_bad_from_the_start(host: Host) -> None:
+    ours = ControllerPath(CLUSTER, Endpoint("127.0.0.11", 4420))
+    Ledger(host.ledger_path).add(ours)
+    deletion = host.add_controller("nvme0", ours) / "delete_controller"
+    (host.files / "a.conf").write_text(f"-t tcp -a 127.0.0.11 -q {HOST_NQN} -n\n")
+
+    async def scenario() -> None:
+        async with host.running() as client:
+            await until(lambda: client.status.bad_line_count == 1)
+            await asyncio.sleep(0.3)
+            assert deletion.read_text() == ""
+            (host.files / "a.conf").unlink()
+            await until(deletion.read_text)
+
+    asyncio.run(scenario())
+
+
 def test_stopping_the_daemon_disconnects_nothing(host: Host, store_folder: Path) -> None:
     async def scenario() -> None:
         async with serving(store_folder) as cluster:
