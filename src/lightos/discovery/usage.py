@@ -8,6 +8,7 @@ so the daemon looks here before it disconnects.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -27,7 +28,8 @@ def use_of(
     """Say who uses a device of the subsystem; empty if nobody does.
 
     That is the kernel itself (a mount, swap, device mapper, md: they claim the device for
-    themselves, and an exclusive open fails) or a process that has it open, such as QEMU.
+    themselves, and an exclusive open fails) or a process that has it or a partition of it
+    open, such as QEMU.
     """
     numbers: dict[int, str] = {}
     for name in _device_names(subsystem_nqn, sysfs_root):
@@ -38,6 +40,7 @@ def use_of(
         except OSError as error:
             if error.errno == errno.EBUSY:
                 return f"{node} is mounted or part of another device"
+        numbers |= _partitions(name, sysfs_root)
     if not numbers:
         return ""
     for process in proc_root.iterdir():
@@ -57,6 +60,16 @@ def _device_names(subsystem_nqn: str, sysfs_root: Path) -> Iterator[str]:
         except OSError:
             continue
         yield from (name for name in names if _DEVICE_NAME.fullmatch(name))
+
+
+def _partitions(disk: str, sysfs_root: Path) -> dict[int, str]:
+    """Device numbers and names. One that is mounted is no news: its disk is claimed, too."""
+    partitions = {}
+    for file in (sysfs_root / "class" / "block" / disk).glob(f"{disk}p*/dev"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            major, minor = file.read_text().split(":")
+            partitions[os.makedev(int(major), int(minor))] = file.parent.name
+    return partitions
 
 
 def _open_block_devices(process: Path) -> Iterator[int]:
