@@ -74,9 +74,10 @@ def test_malformed_properties_are_refused_by_name(changes: dict[str, Any], compl
     assert complaint in str(raised.value)
 
 
-def test_a_missing_uuid_is_named() -> None:
+@pytest.mark.parametrize("nothing", [{}, None, "x"])
+def test_a_missing_uuid_is_named(nothing: Any) -> None:
     with pytest.raises(exception.BrickException, match="no volume UUID: None"):
-        volume_uuid_of({})
+        volume_uuid_of(nothing)
 
 
 @pytest.mark.parametrize("host_nqn", [None, "", "None"])

@@ -69,12 +69,13 @@ class LightOSConnection:
 
 
 def volume_uuid_of(properties: Mapping[str, Any]) -> UUID:
-    """The only property that finding and forgetting a volume takes."""
+    """The only property that finding and forgetting a volume takes; BrickException without."""
+    value = properties.get("uuid") if isinstance(properties, Mapping) else None
     try:
-        return UUID(properties["uuid"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+        return UUID(value)
+    except (TypeError, ValueError, AttributeError):
         raise exception.BrickException(
-            f"LightOS connection properties have no volume UUID: {properties.get('uuid')!r}"
+            f"LightOS connection properties have no volume UUID: {value!r}"
         ) from None
 
 
