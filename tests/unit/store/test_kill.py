@@ -26,6 +26,7 @@ from tests.unit.store.model import SECTOR, ModelStore, Operation, do, random_ope
 ROOT = Path(__file__).parents[3]
 EXTENT = 4096
 MAX_BYTES = 9 << 20
+GROWTH = 3 << 20
 KILLS = 8
 
 
@@ -107,6 +108,10 @@ def open_and_check(directory: Path, before: ModelStore, cut_short: list[Operatio
         assert leftovers(directory) == []
         for uuid, contents in found.contents().items():
             assert store.read(uuid, 0, len(contents)) == contents
+        for uuid, contents in found.volumes.items():
+            store.resize_volume(uuid, len(contents) + GROWTH)
+            assert store.read(uuid, len(contents), GROWTH) == bytes(GROWTH)
+            store.resize_volume(uuid, len(contents))
     finally:
         store.close()
     return found
