@@ -22,6 +22,7 @@ from lightos.api.endpoints import Endpoints
 from lightos.api.http import Transport
 from lightos.api.models import (
     MAX_LIST_LIMIT,
+    SIZE_GRANULARITY_BYTES,
     Cluster,
     ClusterInfo,
     CreateSnapshot,
@@ -56,9 +57,6 @@ from lightos.waiting import SYSTEM_CLOCK, Clock, Deadline
 
 Reply = TypeVar("Reply", bound=Model)
 Page = TypeVar("Page", ListVolumes, ListSnapshots)
-
-SIZE_GRANULARITY_BYTES = 4096
-"""The cluster may round a size up to a multiple of this."""
 
 _GOING = (VolumeState.DELETING, VolumeState.DELETED)
 _SNAPSHOT_GOING = (SnapshotState.DELETING, SnapshotState.DELETED)

@@ -44,6 +44,8 @@ ALLOW_ANY: Final = "ALLOW_ANY"
 """The only entry of an ACL that admits everyone."""
 ALLOW_NONE: Final = "ALLOW_NONE"
 """The only entry of an ACL that admits nobody; an emptied ACL must be written so."""
+SIZE_GRANULARITY_BYTES: Final = 4096
+"""Clusters round the size of a volume up to a multiple of this."""
 MAX_LIST_LIMIT: Final = 1000
 """Objects in one reply of a list call, at most and by default."""
 

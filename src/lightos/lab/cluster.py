@@ -383,18 +383,13 @@ class Cluster:
         source_snapshot_uuid: UUID | None = None,
     ) -> list[VolumeRecord]:
         """One page in ascending UUID, of one project or of all. Raises NotFound (project)."""
-        if project is not None:
-            self.check_project(project)
-        wanted = (
+        volumes = (
             volume
             for volume in self.volumes.after(offset)
-            if project in (None, volume.project)
-            and (show_all or volume.state is not VolumeState.DELETING)
-            and name in (None, volume.name)
-            and uuid in (None, volume.uuid)
+            if (show_all or volume.state is not VolumeState.DELETING)
             and source_snapshot_uuid in (None, volume.source_snapshot_uuid)
         )
-        return list(itertools.islice(wanted, limit))
+        return self._page(volumes, project, limit, name, uuid)
 
     def primary_node_uuid(self, group_id: int) -> UUID | None:
         """The node that serves a volume's I/O now; None when none of its replicas serves."""
@@ -510,17 +505,32 @@ class Cluster:
         uuid: UUID | None = None,
     ) -> list[SnapshotRecord]:
         """One page in ascending UUID. Raises NotFound (project)."""
-        if project is not None:
-            self.check_project(project)
-        wanted = (
+        snapshots = (
             snapshot
             for snapshot in self.snapshots.after(offset)
-            if project in (None, snapshot.project)
-            and (show_all or snapshot.state is not SnapshotState.DELETING)
-            and name in (None, snapshot.name)
-            and uuid in (None, snapshot.uuid)
+            if show_all or snapshot.state is not SnapshotState.DELETING
         )
-        return list(itertools.islice(wanted, limit))
+        return self._page(snapshots, project, limit, name, uuid)
+
+    def _page(
+        self,
+        records: Iterable[Object],
+        project: str | None,
+        limit: int,
+        name: str | None,
+        uuid: UUID | None,
+    ) -> list[Object]:
+        """The first `limit` records that match what is not None."""
+        if project is not None:
+            self.check_project(project)
+        matching = (
+            record
+            for record in records
+            if project in (None, record.project)
+            and name in (None, record.name)
+            and uuid in (None, record.uuid)
+        )
+        return list(itertools.islice(matching, limit))
 
     # Time
 

@@ -6,15 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lightos.api.models import ALLOW_ANY, ALLOW_NONE
+from lightos.api.models import ALLOW_ANY, ALLOW_NONE, SIZE_GRANULARITY_BYTES
 from lightos.lab.access import normal_address
 from lightos.lab.errors import InvalidArgument
+from lightos.nvme_tcp.constants import NQN_MAX_BYTES
 
-SIZE_GRANULARITY_BYTES = 4096
 MAX_SIZE_BYTES = 1 << 50
 MAX_IP_ACL_ENTRIES = 16
-MAX_NQN_BYTES = 223
-"""NVM Express Base 2.0, section "NVMe Qualified Names"."""
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,253}", re.ASCII)
 _PROJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
@@ -46,7 +44,7 @@ def check_acl(rules: Sequence[str]) -> tuple[str, ...]:
     for rule in rules:
         if rule in (ALLOW_ANY, ALLOW_NONE):
             continue
-        if not rule or len(rule.encode()) > MAX_NQN_BYTES or not rule.isprintable():
+        if not rule or len(rule.encode()) > NQN_MAX_BYTES or not rule.isprintable():
             raise InvalidArgument(f"acl entry {rule[:64]!r} is not a host NQN")
     return _rules("acl", rules)
 
