@@ -16,7 +16,6 @@ NQN_MAX_BYTES = 223
 DYNAMIC_CONTROLLER_ID = 0xFFFF
 ALL_NAMESPACES = 0xFFFFFFFF
 COMMAND_BYTES = 64
-COMPLETION_BYTES = 16
 ADMIN_IN_CAPSULE_BYTES = 8192
 """In-capsule data that every admin queue takes (Transport 3.3.2, "Capsules")."""
 
@@ -97,7 +96,10 @@ class Property(enum.IntEnum):
 
 
 class Status(enum.IntEnum):
-    """Status Code Type in bits 10:8, Status Code in bits 7:0 (Base, "Status Field")."""
+    """Status Code Type in bits 10:8, Status Code in bits 7:0 (Base, "Status Field").
+
+    Also ones that the lab never answers: `CommandFailed` names what any controller answered.
+    """
 
     SUCCESS = 0x000
     INVALID_OPCODE = 0x001
@@ -199,9 +201,7 @@ class TransportType(enum.IntEnum):
     """TRTYPE of a discovery log entry."""
 
     RDMA = 1
-    FIBRE_CHANNEL = 2
     TCP = 3
-    LOOP = 254
 
 
 class AddressFamily(enum.IntEnum):
@@ -229,7 +229,6 @@ class ControllerType(enum.IntEnum):
 class NamespaceIdType(enum.IntEnum):
     """NIDT of a Namespace Identification Descriptor."""
 
-    EUI64 = 1
     NGUID = 2
     UUID = 3
     COMMAND_SET = 4

@@ -3,7 +3,8 @@
 
 Every structure is a frozen dataclass whose fields state their byte offset and format, so
 the class body is the specification's figure and encode and decode follow from it. Fields
-that a lab controller never sets are left out; they are zero on the wire.
+that are not listed are zero on the wire; some that a lab controller never sets are listed on
+purpose, because their 0 says something (a 0's based count, "none", "not reported").
 """
 
 from __future__ import annotations
