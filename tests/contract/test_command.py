@@ -40,10 +40,13 @@ def up(state_dir: Path, *options: str) -> tuple[str, ...]:
         (["--addresses", "127.0.0.1", "--nodes", "2"], "do not fit"),
         (["--addresses", "8.8.8.8"], "--allow-public-addresses"),
         (["--addresses", "0.0.0.0"], "no address of one node"),
+        (["--addresses", "255.255.255.255"], "no address of one node"),
+        (["--addresses", "fe80::1"], "link-local address fe80::1 is not usable"),
         (["--addresses", "10.255.255.254"], "is not on this machine"),
         (["--api-port", "70000"], "70000 is not in the range"),
         (["--api-port", "4420"], "must differ"),
         (["--transition-ms", "-1"], "-1 is not in the range"),
+        (["--failback-seconds", "nan"], "nan is no number of seconds"),
         (["--projects", "Red"], "'Red' is not a project name"),
     ],
 )
@@ -80,6 +83,44 @@ def test_damaged_metadata(tmp_path: Path) -> None:
     (tmp_path / "cluster.sqlite").write_text("not a database" * 100)
     assert "cluster.sqlite" in refused(*up(tmp_path))
     assert (tmp_path / "cluster.sqlite").read_text() == "not a database" * 100
+
+
+def test_lost_metadata_do_not_cost_the_blocks(own_lab: Lab) -> None:
+    made = Api(own_lab).create_volume("kept")["UUID"]
+    own_lab.stop()
+    metadata = own_lab.state_dir / "cluster.sqlite"
+    content = metadata.read_bytes()
+    metadata.write_bytes(b"")
+    line = refused(*up(own_lab.state_dir))
+    assert "cluster.sqlite names no cluster" in line
+    assert "restore that file" in line
+    metadata.write_bytes(content)
+    own_lab.start()
+    assert Api(own_lab).settled("volumes", made)["name"] == "kept"
+
+
+def test_a_failed_start_keeps_the_addresses(own_lab: Lab) -> None:
+    nodes = own_lab.info["nodes"]
+    own_lab.stop()
+    folder = f"--state-dir={own_lab.state_dir}"
+    elsewhere = "10.255.255.252,10.255.255.253,10.255.255.254"
+    assert "is not on this machine" in refused("up", folder, "--addresses", elsewhere)
+    lightos("lab", "up", "--detach", folder, f"--api-port={own_lab.info['api_port']}")
+    assert json.loads((own_lab.state_dir / "lab.json").read_text())["nodes"] == nodes
+
+
+@pytest.mark.parametrize("content", [b"", b'{"nodes":', b"[]", b"{}", b"\xff"])
+@pytest.mark.parametrize("command", ["status", "wait", "node stop node1"])
+def test_a_damaged_lab_json(own_lab: Lab, command: str, content: bytes) -> None:
+    (own_lab.state_dir / "lab.json").write_bytes(content)
+    line = refused(*command.split(), f"--state-dir={own_lab.state_dir}")
+    assert "lab.json is damaged" in line
+    assert "lab down" in line
+
+
+def test_a_token_that_outlives_the_calendar(lab: Lab) -> None:
+    line = refused("token", f"--state-dir={lab.state_dir}", "--valid-seconds=99999999999999")
+    assert "is not in the range" in line
 
 
 @pytest.mark.parametrize("command", ["status", "wait --timeout=0", "node stop node1"])
@@ -148,8 +189,12 @@ def on_a_small_disk(folder: Path, size: str, *command: str) -> list[str]:
     return ["unshare", *as_root, "--mount", "sh", "-c", script, "sh", *command]
 
 
-def test_a_disk_too_small_to_start(tmp_path: Path) -> None:
-    command = on_a_small_disk(tmp_path / "disk", "64k", LIGHTOS, "lab", *up(tmp_path / "disk"))
+@pytest.mark.parametrize("size", ["16k", "64k", "100k"])
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_a_disk_too_small_to_start(tmp_path: Path, size: str, detach: list[str]) -> None:
+    """Detached, too: a full disk has no room for a log."""
+    command = [LIGHTOS, "lab", *up(tmp_path / "disk"), *detach]
+    command = on_a_small_disk(tmp_path / "disk", size, *command)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     (line,) = done.stderr.strip().splitlines()
@@ -190,6 +235,24 @@ def test_a_disk_that_fills_up_and_is_freed(tmp_path: Path) -> None:
             assert api.settled("volumes", uuid)["state"] == "Available"
     finally:
         lab.kill()
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_a_disk_that_cannot_be_written(tmp_path: Path, detach: list[str]) -> None:
+    folder = tmp_path / "disk"
+    remount = f'touch {folder}/cluster.sqlite && mount -o remount,ro {folder} && exec "$@"'
+    inner = ["sh", "-c", remount, "sh", LIGHTOS, "lab", *up(folder), *detach]
+    done = subprocess.run(
+        on_a_small_disk(folder, "1m", *inner),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    (line,) = done.stderr.strip().splitlines()
+    assert "Read-only file system" in line
+    assert "another --state-dir" in line
 
 
 def test_the_command_starts_at_once() -> None:

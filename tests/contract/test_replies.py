@@ -153,6 +153,7 @@ def test_the_bindings_without_a_project_in_the_path(api: Api) -> None:
         ({"acl": None}, 400),
         ({"acl": {"values": []}}, 400),
         ({"acl": ["ALLOW_ANY"]}, 400),
+        ({"acl": {"values": ["nqn.\ud800"]}}, 400),
         ({"IPAcl": {"values": ["10.0.0.300"]}}, 400),
         ({"IPAcl": {"values": [f"10.0.0.{n}" for n in range(17)]}}, 400),
         ({"compression": "maybe"}, 400),

@@ -182,7 +182,9 @@ def _classify(cause: BaseException, token: str) -> NotSent | ReplyLost:
             "WRONG_VERSION_NUMBER",
             "HTTP_REQUEST",
         ):
-            return CertificateRefused("the port does not speak TLS")
+            return CertificateRefused(
+                "the port does not speak TLS, so it is not the management API's"
+            )
     if any(
         isinstance(link, urllib3.exceptions.NewConnectionError | requests.ConnectTimeout)
         for link in chain

@@ -108,6 +108,11 @@ def _same(value: Any) -> Any:
 def _read_string(value: JSON) -> str:
     if not isinstance(value, str):
         raise _expected("a string", value)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise WireError("half of a surrogate pair is no character") from None
     return value
 
 

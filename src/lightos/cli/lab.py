@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -35,6 +37,20 @@ DOWN_SECONDS = 60.0
 NODE_SECONDS = 60.0
 DEFAULT_TRANSITION_MS = 200
 DEFAULT_FAILBACK_SECONDS = 12.0
+LONGEST_TOKEN_SECONDS = 100 * 365 * 86400
+_NOT_ALLOWED = "run this as the user who started the lab, or choose another --state-dir"
+_DAMAGED = "the state folder is damaged: restore it, or choose another --state-dir"
+_FIXES = {
+    errno.ENOSPC: "free space on that disk",
+    errno.EDQUOT: "free space on that disk",
+    errno.EROFS: "make that disk writable, or choose another --state-dir",
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.ENOTDIR: _DAMAGED,
+    errno.EISDIR: _DAMAGED,
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+}
+BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 @contextlib.contextmanager
@@ -44,8 +60,8 @@ def _one_line_errors() -> Iterator[None]:
     except (LabError, Internal) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        fix = "; free space on that disk" if error.errno == 28 else ""
-        raise click.ClickException(f"{error}{fix}") from error
+        fix = _FIXES.get(error.errno or 0)
+        raise click.ClickException(f"{error}; {fix}" if fix else str(error)) from error
 
 
 def _state_dir(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,6 +98,12 @@ def _addresses(
     return tuple(addresses)
 
 
+def _number(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # which no range excludes
+        raise click.BadParameter("nan is no number of seconds.")
+    return value
+
+
 def _projects(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[str, ...]:
@@ -96,7 +118,7 @@ def _projects(
 def _check_reach(addresses: tuple[str, ...] | None, allow_public: bool) -> None:
     for text in addresses or ():
         address = ipaddress.ip_address(text)
-        if address.is_unspecified or address.is_multicast:
+        if address.is_unspecified or address.is_multicast or address == BROADCAST:
             raise click.UsageError(f"{text} is no address of one node.")
         if not (allow_public or address.is_loopback or address.is_private):
             raise click.UsageError(
@@ -137,6 +159,7 @@ def lab() -> None:
 @click.option(
     "--failback-seconds",
     type=click.FloatRange(0, 3600),
+    callback=_number,
     default=DEFAULT_FAILBACK_SECONDS,
     show_default=True,
     help="After its start, how long a node waits for hosts before it is primary again.",
@@ -171,10 +194,11 @@ def up(
     if len({api_port, discovery_port, nvme_port}) < 3:
         raise click.UsageError("--api-port, --discovery-port and --nvme-port must differ.")
     _check_reach(addresses, allow_public_addresses)
-    with _one_line_errors():
-        if detach:
+    if detach:
+        with _one_line_errors():
             _say_ready(_start_detached(folder), folder)
-            return
+        return
+    with _heard_by(ready_fd) as tell, _one_line_errors():
         from lightos.lab.process import LabOptions, run_lab  # noqa: PLC0415
 
         options = LabOptions(
@@ -195,13 +219,35 @@ def up(
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
         def ready(description: dict[str, Any]) -> None:
-            if ready_fd is None:
+            if tell is None:
                 _say_ready(description, folder)
             else:
-                with open(ready_fd, "w", encoding="utf-8") as pipe:
-                    json.dump(description, pipe)
+                tell(description)
 
         asyncio.run(run_lab(options, ready))
+
+
+@contextlib.contextmanager
+def _heard_by(ready_fd: int | None) -> Iterator[Callable[[dict[str, Any]], None] | None]:
+    """Tell whoever started this process, once, that it is ready or why it is not.
+
+    The log says it too, but not on a full disk.
+    """
+    if ready_fd is None:
+        yield None
+        return
+    with open(ready_fd, "w", encoding="utf-8") as pipe:
+
+        def tell(said: dict[str, Any]) -> None:
+            with pipe:
+                json.dump(said, pipe)
+
+        try:
+            yield tell
+        except click.ClickException as error:
+            if not pipe.closed:
+                tell({"failed": error.message})
+            raise
 
 
 def _start_detached(folder: StateFolder) -> dict[str, Any]:
@@ -230,7 +276,10 @@ def _start_detached(folder: StateFolder) -> dict[str, Any]:
         said = pipe.read()
     if said:
         description: dict[str, Any] = json.loads(said)
-        return description
+        if "failed" not in description:
+            return description
+        child.wait()
+        raise LabError(description["failed"])
     status = child.wait()
     with open(folder.log, encoding="utf-8", errors="replace") as log_text:
         log_text.seek(begin)
@@ -360,7 +409,12 @@ def _change_node(name: str, folder: StateFolder, wanted: str) -> None:
 @_state_dir
 @click.option("--project", default="system", show_default=True)
 @click.option("--role", default=None, help="[default: cluster-admin for system, else admin]")
-@click.option("--valid-seconds", type=int, default=86400, show_default=True)
+@click.option(
+    "--valid-seconds",
+    type=click.IntRange(-LONGEST_TOKEN_SECONDS, LONGEST_TOKEN_SECONDS),
+    default=86400,
+    show_default=True,
+)
 def token(folder: StateFolder, project: str, role: str | None, valid_seconds: int) -> None:
     """Print a new API token, for example one that expires soon."""
     from lightos.lab.auth import ADMIN, CLUSTER_ADMIN, SYSTEM, Authority  # noqa: PLC0415
@@ -383,7 +437,13 @@ def _end_process(pid: int, folder: StateFolder) -> None:
         return
     try:
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, signal.SIGTERM)
+            try:
+                signal.pidfd_send_signal(process, signal.SIGTERM)
+            except PermissionError:
+                raise LabError(
+                    f"the lab on {folder.path} (pid {pid}) is another user's: run this as that "
+                    "user or root"
+                ) from None
         # A pidfd is readable once its process has ended (pidfd_open(2)).
         if not select.select([process], [], [], DOWN_SECONDS)[0]:
             raise LabError(

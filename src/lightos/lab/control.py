@@ -52,6 +52,10 @@ class ControlClient:
             )
             response = self._connection.getresponse()
             content: Any = json.loads(response.read())
+        except PermissionError:
+            raise LabError(
+                f"the lab on {self._folder.path} is another user's: run this as that user or root"
+            ) from None
         except (OSError, http.client.HTTPException, ValueError) as cause:
             self._connection.close()
             raise LabError(

@@ -20,6 +20,7 @@ from lightos.lab.records import Record
 R = TypeVar("R", bound=Record)
 
 SCHEMA_VERSION = 1
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Database:
@@ -35,9 +36,11 @@ class Database:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._prepare()
         except sqlite3.Error as cause:
+            damaged = getattr(cause, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+            fix = "restore it" if damaged else "free space and check permissions,"
             raise LabError(
                 f"cannot use the cluster's metadata in {path}: {cause}; "
-                "free space and check permissions, or choose another --state-dir"
+                f"{fix} or choose another --state-dir"
             ) from cause
 
     def _prepare(self) -> None:

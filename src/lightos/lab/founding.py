@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
@@ -29,17 +29,23 @@ def loopback_addresses(count: int) -> list[str]:
     return [f"127.0.0.{host}" for host in range(1, count + 1)]
 
 
+def anywhere(_address: str) -> None:
+    """Let nodes have any address."""
+
+
 def found_cluster(
     database: Database,
     *,
     node_count: int | None = None,
     addresses: Sequence[str] | None = None,
     projects: Iterable[str] = (),
+    check_address: Callable[[str], None] = anywhere,
 ) -> None:
     """Make the cluster on first use; later, bring addresses and projects up to date.
 
     What is not given stays as it is, at first three nodes on loopback. Raises LabError when
-    the number of nodes differs and there are volumes, since those are placed on nodes.
+    the number of nodes differs and there are volumes, since those are placed on nodes. What
+    `check_address` raises for an address that a node would get keeps everything as it was.
     """
     count = len(addresses) if addresses else node_count
     nodes = sorted(database.load(NodeRecord), key=lambda node: node.index)
@@ -66,6 +72,10 @@ def found_cluster(
         put += [
             replace(node, address=address) for node, address in zip(nodes, addresses, strict=True)
         ]
+    had = {node.address for node in nodes}
+    for record in put:
+        if isinstance(record, NodeRecord) and record.address not in had:
+            check_address(record.address)
     known = {project.name for project in database.load(ProjectRecord)}
     wanted = dict.fromkeys((DEFAULT_PROJECT, *projects))
     put += [ProjectRecord(uuid4(), name) for name in wanted if name not in known]

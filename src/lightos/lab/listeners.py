@@ -58,6 +58,8 @@ def explained(error: OSError, address: str, port: int, option: str) -> str:
             )
         case errno.EACCES | errno.EPERM:
             return f"no permission for {where}: run as root, or choose {option} above 1023"
+        case errno.EINVAL if ipaddress.ip_address(address).is_link_local:
+            return f"link-local address {address} is not usable here: choose other --addresses"
     return f"cannot listen on {where}: {error.strerror}"
 
 

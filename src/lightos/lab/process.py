@@ -34,6 +34,7 @@ from lightos.lab.files import write_secret
 from lightos.lab.founding import found_cluster
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
 from lightos.lab.nodes import NodeServices
+from lightos.lab.records import ClusterRecord
 from lightos.lab.rest import ManagementApi
 from lightos.lab.state_folder import StateFolder
 from lightos.lab.store import ThinStore
@@ -91,11 +92,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         api = ManagementApi(description, changes, authenticator.authenticate)
 
         async def start_node(node: NodeView, opened: contextlib.AsyncExitStack) -> None:
-            for port, option in (
-                (options.discovery_port, "--discovery-port"),
-                (options.nvme_port, "--nvme-port"),
-            ):
-                check_tcp_port(node.address, port, option)
+            _check_nvme_ports(node.address, options)
             listener = tcp_listener(node.address, options.api_port, "--api-port")
             server = await HttpServer.start(api, listener, tls)
             opened.push_async_callback(server.close)
@@ -120,11 +117,23 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
 def _open_state(options: LabOptions, stack: contextlib.AsyncExitStack) -> tuple[Cluster, ThinStore]:
     database = Database(options.folder.database)
     stack.callback(database.close)
+    if options.folder.blocks.exists() and not database.load(ClusterRecord):
+        # A new cluster would free these blocks, since nothing in its metadata names them.
+        raise LabError(
+            f"{options.folder.database} names no cluster, yet {options.folder.blocks} is there: "
+            "restore that file or choose another --state-dir"
+        )
+
+    def check_address(address: str) -> None:
+        _check_nvme_ports(address, options)
+        check_tcp_port(address, options.api_port, "--api-port")
+
     found_cluster(
         database,
         node_count=options.node_count,
         addresses=options.addresses,
         projects=options.projects,
+        check_address=check_address,
     )
     try:
         store = ThinStore(options.folder.blocks)
@@ -144,6 +153,11 @@ def _open_state(options: LabOptions, stack: contextlib.AsyncExitStack) -> tuple[
         discovery_port=options.discovery_port,
     )
     return cluster, store
+
+
+def _check_nvme_ports(address: str, options: LabOptions) -> None:
+    check_tcp_port(address, options.discovery_port, "--discovery-port")
+    check_tcp_port(address, options.nvme_port, "--nvme-port")
 
 
 def _issue_tokens(folder: StateFolder, cluster: Cluster) -> Authority:

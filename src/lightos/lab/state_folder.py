@@ -119,7 +119,10 @@ class StateFolder:
         except FileNotFoundError:
             pass
         except OSError as cause:
-            raise LabError(f"cannot read the state folder {self.path}: {cause}") from cause
+            raise LabError(
+                f"cannot read the state folder {self.path}: {cause.strerror}; "
+                "check its permissions, or choose another --state-dir"
+            ) from cause
         return None
 
     def require_running(self) -> dict[str, Any]:
@@ -135,9 +138,15 @@ class StateFolder:
                 + f" it with `lightos lab up --state-dir {self.path}`"
             )
         try:
-            description: dict[str, Any] = json.loads(self.description.read_text())
+            description: dict[str, Any] = json.loads(self.description.read_bytes())
+            description["nodes"]
         except FileNotFoundError:
             raise NotRunning(f"the lab on {self.path} (pid {pid}) is not ready yet") from None
+        except (ValueError, TypeError, LookupError):
+            raise LabError(
+                f"{self.description} is damaged: `lightos lab down --state-dir {self.path}` and "
+                "then `lab up` write it anew; volumes stay"
+            ) from None
         return description
 
     def publish(self, description: dict[str, Any]) -> None:

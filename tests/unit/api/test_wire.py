@@ -296,6 +296,7 @@ def test_doubles_that_are_not_finite_are_written_as_text() -> None:
         (wire.DURATION, "999999999999s"),
         (wire.SWITCH, "maybe"),
         (wire.many(wire.STRING), "a"),
+        (wire.STRING, "nqn.\ud800"),
         (models.STRINGS, ["a"]),
         (models.DETAIL, 3),
     ],

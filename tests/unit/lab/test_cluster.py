@@ -509,6 +509,18 @@ def test_a_cluster_with_volumes_keeps_its_number_of_nodes_and_may_change_address
     assert set(lab.cluster.projects) == {"default", "blue", "green"}
 
 
+def test_an_address_that_cannot_be_had_changes_nothing(lab: Harness) -> None:
+    def refuse(address: str) -> None:
+        raise LabError(f"{address} is in use")
+
+    with pytest.raises(LabError, match=r"10\.0\.0\.1 is in use"):
+        found_cluster(lab.database, addresses=["10.0.0.1"], check_address=refuse)
+    nodes = list(lab.cluster.nodes.values())
+    lab.restart()
+    assert list(lab.cluster.nodes.values()) == nodes
+    found_cluster(lab.database, check_address=refuse)
+
+
 def test_a_cluster_without_volumes_may_have_another_number_of_nodes(lab: Harness) -> None:
     lab.nodes = 5
     lab.restart()

@@ -24,8 +24,8 @@ def test_one_lab_at_a_time(tmp_path: Path) -> None:
             folder.locked().__enter__()
         with pytest.raises(NotRunning, match="not ready yet"):
             folder.require_running()
-        folder.publish({"pid": 1})
-        assert folder.require_running() == {"pid": 1}
+        folder.publish({"nodes": []})
+        assert folder.require_running() == {"nodes": []}
     assert folder.running_pid() is None
 
 
