@@ -144,3 +144,23 @@ def test_a_fold_waits_for_space(store: ThinStore, upper_mib: int) -> None:
     assert store.read(VOLUME, 0, len(expected)) == expected
     assert len(store._tree.layers) == 1
     assert store.total_used_bytes() <= len(expected) + 16384
+
+
+def test_a_fold_below_a_shrunk_volume_waits_too(store: ThinStore) -> None:
+    store.create_volume(VOLUME, GIB)
+    store.create_volume(OTHER, GIB)
+    store.write(VOLUME, 0, b"s" * 2 * MIB)
+    store.write(VOLUME, 9 * MIB, b"s" * 4096)
+    store.create_snapshot(VOLUME, SNAPSHOT)
+    store.resize_volume(VOLUME, MIB)
+    store.resize_volume(VOLUME, GIB)
+    store.write(VOLUME, 4 * MIB, b"v" * 3 * MIB)
+    expected = b"s" * MIB + bytes(3 * MIB) + b"v" * 3 * MIB + bytes(3 * MIB)
+    fill(store, OTHER, b"o", 4096)
+    store.delete(SNAPSHOT)
+    store.settle()
+    assert store.read(VOLUME, 0, len(expected)) == expected
+    store.delete(OTHER)
+    store.settle()
+    assert store.read(VOLUME, 0, len(expected)) == expected
+    assert store.total_used_bytes() <= 4 * MIB + 16384

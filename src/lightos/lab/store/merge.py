@@ -14,8 +14,8 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from lightos.lab.store.catalog import Catalog
@@ -36,6 +36,7 @@ from lightos.lab.store.tree import Tree, lineage
 _BATCH_EXTENTS = 256
 _STEP_EXTENTS = 2 * CHUNK_EXTENTS
 _MAX_PASSES = 4
+_TURN_SECONDS = 0.001
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Fold:
 
     def _push_step(self) -> bool:
         self._open_overlap()
-        first = self._next_step(self.upper)
+        first = self._next_step(self.upper, UNLIMITED)
         if first is None:
             if self._moved_in_pass <= _BATCH_EXTENTS or self._passes == _MAX_PASSES:
                 self._replace_upper()
@@ -126,7 +127,6 @@ class Fold:
                 lower.set_states(at, length, ZERO if lower.parent else ABSENT)
                 lower.punch(at, length)
             upper.set_states(at, length, ABSENT)
-            self._forget_codes(at)
             self._moved_in_pass += length
 
     def _punch_left(self, first: int, count: int) -> None:
@@ -143,7 +143,8 @@ class Fold:
             position = 0
             while (found := upper.next_stated(position)) is not None:
                 position = found - found % CHUNK_EXTENTS
-                self._push(position, CHUNK_EXTENTS)
+                with self._recoded(position):
+                    self._push(position, CHUNK_EXTENTS)
                 position += CHUNK_EXTENTS
             if lower.unflushed:
                 captured = lower.begin_flush()
@@ -169,8 +170,8 @@ class Fold:
     # --- lower into upper -------------------------------------------------------------------
 
     def _pull_step(self) -> bool:
-        first = self._next_step(self.lower)
-        if first is None or first >= self.upper.overlap_extents:
+        first = self._next_step(self.lower, self.upper.overlap_extents)
+        if first is None:
             if self._moved_in_pass == 0:
                 self._remove_lower()
                 return True
@@ -203,7 +204,6 @@ class Fold:
                 upper.add(at, lower.read(at << EXTENT_SHIFT, length << EXTENT_SHIFT))
             else:
                 upper.set_states(at, length, ZERO)
-            self._forget_codes(at)
 
     def _release_covered(self, first: int, count: int) -> None:
         """Let go of extents of `lower` that `upper` hides now and would after a power loss."""
@@ -234,11 +234,11 @@ class Fold:
 
     # --- both -------------------------------------------------------------------------------
 
-    def _next_step(self, layer: Layer) -> int | None:
+    def _next_step(self, layer: Layer, end: int) -> int | None:
         """Where the next step begins; None at the end of a pass. Raises what a pass ran into."""
         with self._io:
             first = layer.next_stated(self._position)
-        if first is None:
+        if first is None or first >= end:
             if self._disk_full is not None:
                 raise self._disk_full
             return None
@@ -255,7 +255,7 @@ class Fold:
         and other steps, may free some."""
         try:
             for batch in range(first, first + _STEP_EXTENTS, _BATCH_EXTENTS):
-                with self._io:
+                with self._io, self._recoded(batch):
                     move(batch, _BATCH_EXTENTS)
         except OSError as exc:
             if exc.errno != errno.ENOSPC:
@@ -265,9 +265,14 @@ class Fold:
     def _flush(self) -> None:
         flush_layers(self._io, lambda: lineage(self.upper))
 
-    def _forget_codes(self, extent: int) -> None:
-        for _, chain in self._tree.chains_through(self.lower):
-            self._index.forget(chain, extent // CHUNK_EXTENTS)
+    @contextmanager
+    def _recoded(self, extent: int) -> Iterator[None]:
+        """Extents of one chunk change their layer, all or some: what is cached of it is dropped."""
+        try:
+            yield
+        finally:
+            for _, chain in self._tree.chains_through(self.lower):
+                self._index.forget(chain, extent // CHUNK_EXTENTS)
 
 
 class Merger:
@@ -352,3 +357,6 @@ class Merger:
                 if not fold.is_due or fold.step():
                     # A lower layer that took the place of its child may have to go on.
                     fold = None
+            # A lock that is taken again at once is not given to those who wait for it.
+            with self._changed:
+                self._changed.wait(_TURN_SECONDS)

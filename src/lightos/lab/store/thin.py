@@ -58,6 +58,7 @@ class ThinStore:
         layers_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._structure = threading.RLock()
         self._io = threading.RLock()
+        self._closed = False
         self._lock_fd = _lock_directory(directory)
         try:
             self._catalog = Catalog(directory / "catalog.sqlite")
@@ -283,9 +284,12 @@ class ThinStore:
             return problems(self._catalog, self._files, self._tree, self._index)
 
     def close(self) -> None:
-        """Flush what this process wrote, then let go of the directory."""
+        """Flush what this process wrote, then let go of the directory. Once is enough."""
         self._merger.stop()
         with self._structure:
+            if self._closed:
+                return
+            self._closed = True
             try:
                 for entry in self._tree.entries.values():
                     self._flush_lineage(entry.layer)
