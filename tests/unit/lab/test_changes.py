@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -101,9 +102,8 @@ def test_a_full_disk_refuses_the_change_and_delays_what_falls_due(lab: Harness) 
             await queue.carry_out(create(lab, "next"))
         lab.seconds += TRANSITION_SECONDS
         await queue.carry_out(Change)  # nothing to make, but it arms the timer
-        while lab.cluster.seconds_to_next_due() == 0.0:
+        while lab.cluster.seconds_to_next_due() in (0.0, None):  # None: in the worker
             await asyncio.sleep(0)
-        await queue.carry_out(Change)  # the change in hand has failed once it is our turn
         assert lab.cluster.volumes[uuid].state is VolumeState.CREATING
         connection.execute("PRAGMA query_only = OFF")
         lab.seconds += 10
@@ -112,3 +112,51 @@ def test_a_full_disk_refuses_the_change_and_delays_what_falls_due(lab: Harness) 
 
     run(lab, test)
     assert lab.store.uuids() == {uuid}
+
+
+def test_blocks_that_are_gone_already_do_not_stop_the_clock(lab: Harness) -> None:
+    gone, other = lab.ready_volume("gone"), lab.volume("other")
+    lab.store.delete(gone.uuid)
+
+    async def test(queue: ChangeQueue) -> None:
+        await queue.carry_out(partial(lab.cluster.delete_volume, "default", gone.uuid))
+        lab.seconds += TRANSITION_SECONDS
+        await queue.carry_out(Change)  # nothing to make, but it arms the timer
+        states = lab.cluster.volumes
+        await until_told(lab, lambda: states[other.uuid].state is VolumeState.AVAILABLE)
+
+    run(lab, test)
+    assert set(lab.cluster.volumes) == {other.uuid}
+
+
+def test_a_defect_in_one_change_does_not_stop_the_clock(
+    lab: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, other = lab.ready_volume("broken"), lab.ready_volume("other")
+    delete = lab.store.delete
+
+    def delete_unless_broken(uuid: UUID) -> None:
+        if uuid == broken.uuid:
+            raise RuntimeError("a defect")
+        delete(uuid)
+
+    monkeypatch.setattr(lab.store, "delete", delete_unless_broken)
+
+    async def test(queue: ChangeQueue) -> None:
+        reported = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: reported.set_result(context["exception"])
+        )
+        for volume, delay in ((broken, 0.0), (other, TRANSITION_SECONDS / 2)):
+            lab.seconds += delay
+            await queue.carry_out(partial(lab.cluster.delete_volume, "default", volume.uuid))
+        lab.seconds += TRANSITION_SECONDS / 2
+        await queue.carry_out(Change)  # the first falls due, the second does not yet
+        while queue._tasks or lab.cluster.seconds_to_next_due() == 0.0:
+            await asyncio.sleep(0)
+        lab.seconds += TRANSITION_SECONDS
+        async with asyncio.timeout(10):
+            while other.uuid in lab.cluster.volumes:
+                await asyncio.sleep(0.01)
+
+    run(lab, test)
