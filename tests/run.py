@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run kinds of tests one after the other and say how many of each ran.
+"""Run kinds of tests and say how many of each ran.
 
-`python -m tests.run unit kernel` runs `tests/unit`, then `tests/kernel`; a kind that fails
-does not keep the next from running, but the exit status is 1.
+`python -m tests.run unit kernel` runs `tests/unit` and `tests/kernel`. Kernel tests run beside the
+other kinds, which run one after the other: a guest waits more than it computes. One kind
+prints as it goes, of several each prints when it has ended. A kind that fails does not keep
+another from running, but the exit status is 1.
 """
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -48,12 +52,25 @@ def outcome(kind: str, exit_status: int, report: Path) -> Outcome:
     return Outcome(kind, exit_status, total - skipped, failed, skipped, seconds)
 
 
-def run(kind: str) -> Outcome:
+def run(kind: str, *, live: bool) -> Outcome:
+    """Run one kind; its output appears as it comes if `live`, else all at once at its end."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", str(TESTS / kind), f"--junit-xml={report}"]
-        exit_status = subprocess.run(command, check=False, cwd=TESTS.parent).returncode
-        return outcome(kind, exit_status, report)
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=TESTS.parent,
+            stdout=None if live else subprocess.PIPE,
+            stderr=None if live else subprocess.STDOUT,
+        )
+        if done.stdout is not None:
+            print(f"--- {kind} tests ---\n{done.stdout.decode(errors='replace')}", flush=True)
+        return outcome(kind, done.returncode, report)
+
+
+def run_lane(kinds: list[str], *, live: bool) -> list[Outcome]:
+    return [run(kind, live=live) for kind in kinds]
 
 
 def main(kinds: list[str]) -> int:
@@ -62,7 +79,10 @@ def main(kinds: list[str]) -> int:
         usage = f"usage: python -m tests.run KIND..., KIND one of {', '.join(KINDS)}"
         print(usage, file=sys.stderr)
         return 2
-    outcomes = [run(kind) for kind in kinds]
+    lanes = [[kind for kind in kinds if kind != "kernel"], [k for k in kinds if k == "kernel"]]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        run_one = functools.partial(run_lane, live=len(kinds) == 1)
+        outcomes = [each for ended in pool.map(run_one, lanes) for each in ended]
     table = Table("tests", "ran", "passed", "failed", "skipped", "seconds", title="Tests")
     for column in table.columns[1:]:
         column.justify = "right"
