@@ -10,6 +10,7 @@ another from running, but the exit status is 1.
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,9 @@ def main(kinds: list[str]) -> int:
     if unknown or not kinds:
         usage = f"usage: python -m tests.run KIND..., KIND one of {', '.join(KINDS)}"
         print(usage, file=sys.stderr)
+        return 2
+    if "kernel" in kinds and os.geteuid() != 0:
+        print("kernel tests need root: they make a network namespace and guests", file=sys.stderr)
         return 2
     lanes = [[kind for kind in kinds if kind != "kernel"], [k for k in kinds if k == "kernel"]]
     with ThreadPoolExecutor(len(lanes)) as pool:

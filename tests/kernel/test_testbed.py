@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from testbed import nvme
 from testbed.kernel_host import (
     GuestCallFailed,
     GuestCommandFailed,
@@ -75,6 +76,7 @@ def test_leftovers_of_a_killed_run_are_removed() -> None:
     stale = Network(f"lightos-leftover-{process.pid}")
     stale.create()
     left_behind = stale.popen(["sleep", "1000"])
+    nvme.wait_until(lambda: left_behind.pid in stale.pids(), "the process is inside")
     process.wait()
     Network.for_this_process("leftover")
     assert not stale.exists

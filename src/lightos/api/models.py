@@ -58,8 +58,13 @@ class StringList(Model, schema="StringList"):
 
 
 def _read_string_list(value: JSON) -> tuple[str, ...] | None:
-    """Read a StringList; one without values counts as unset (the Cinder of 2024 sends null)."""
-    return StringList.from_wire(value).values or None
+    """Read a StringList; one whose values are null or absent counts as unset, as Cinder sends it.
+
+    An empty list does not: who sends it means to change something.
+    """
+    values = StringList.from_wire(value).values
+    given = isinstance(value, dict) and value.get("values") is not None
+    return values if given else None
 
 
 def _write_string_list(values: tuple[str, ...]) -> JSON:

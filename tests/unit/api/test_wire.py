@@ -212,6 +212,7 @@ def test_compression_is_text_in_a_volume_and_a_boolean_in_a_snapshot() -> None:
 def test_an_update_tells_unset_from_empty() -> None:
     assert models.UpdateVolume.from_wire({}).acl is None
     assert models.UpdateVolume.from_wire({"acl": {"values": None}}).acl is None
+    assert models.UpdateVolume.from_wire({"acl": {"values": []}}).acl == ()
     assert models.UpdateVolume(compression=False).to_wire() == {"compression": "false"}
     assert models.UpdateVolume(qos_policy_uuid="").to_wire() == {"qosPolicyUUID": ""}
     assert models.UpdateVolume(size_bytes=4096).to_wire() == {"size": "4096"}
