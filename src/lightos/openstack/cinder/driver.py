@@ -110,6 +110,9 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         try:
             cluster = self._client.get_cluster_info(deadline)
         except LightOSError as error:
+            if isinstance(error, Unauthorized) and not self.configuration.lightos_jwt:
+                reason = "is not set, and this cluster asks for a token"
+                raise unusable_option("lightos_jwt", reason) from error
             raise misconfigured(error) from error
         except ValueError as error:
             raise unusable_option("lightos_jwt", str(error)) from error
