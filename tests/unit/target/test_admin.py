@@ -472,6 +472,14 @@ def test_an_event_for_a_change_of_namespaces(lab: Lab, connect: Connect) -> None
     assert other.changed_namespaces() == ()
 
 
+def test_a_log_that_does_not_fit_is_not_taken_as_read(lab: Lab, connect: Connect) -> None:
+    host = connect()
+    lab.add_volume(6, HOST_NQN)
+    whole = commands.get_log_page(LogPage.CHANGED_NAMESPACES, length=4096)
+    assert failure(host, whole._replace(data_length=512)) == Status.DATA_SGL_LENGTH_INVALID
+    assert host.changed_namespaces() == (6,)
+
+
 def test_an_event_for_a_change_of_paths(lab: Lab, connect: Connect) -> None:
     host = connect()
     event = host.watch(AsyncEvent.ANA_CHANGE)

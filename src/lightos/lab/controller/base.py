@@ -284,6 +284,9 @@ class Controller:
         offset = command.cdw13 << 32 | command.cdw12
         if length > MAX_TRANSFER_BYTES or offset % 4:
             raise CommandFailed(Status.INVALID_FIELD)
+        if length > command.data_length:
+            # Before the handler: reading some logs clears what they hold.
+            raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
         log = handler(self, command)
         if offset > len(log):
             raise CommandFailed(Status.INVALID_FIELD)
