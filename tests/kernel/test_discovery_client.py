@@ -51,7 +51,7 @@ def test_a_file_connects_every_node_and_its_removal_disconnects_them(
     ours = (daemon.host.host_nqn, daemon.host.host_id)
     assert identities(daemon.host, lab.subsystem_nqn) == {ours}
     daemon.host.run(["dd", f"if={device}", "of=/dev/null", "bs=64k", "count=4", "iflag=direct"])
-    health = json.loads(daemon.host.run(["wget", "-qO-", "http://127.0.0.1:6060/healthz"]).stdout)
+    health = json.loads(daemon.host.run(["curl", "-sS", "http://127.0.0.1:6060/healthz"]).stdout)
     assert health["clusters"][0]["controllers_connected"] == len(nodes)
 
     daemon.remove("volume.conf")
