@@ -10,9 +10,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from openstack.exceptions import SDKException
 from rich.console import Console
@@ -28,6 +26,7 @@ from testbed.kernel_host import GuestError, GuestProcess, KernelHost
 from testbed.kernel_image import CHECKOUT, KernelImageError, kernel_image
 from testbed.lab import Lab, LabError
 from testbed.network import HOST_ADDRESSES, Network, NetworkError
+from testbed.nvme import wait_until
 
 NETWORK = Network("lightos-demo")
 STATE = CHECKOUT / ".cache" / "demo"
@@ -58,6 +57,7 @@ class DemoFailed(Exception):
 FAILURES = (
     *(CinderFailed, CinderTimeout, ResourceFailed, SDKException),
     *(DemoFailed, GuestError, KernelImageError, LabError, LightOSError, NetworkError),
+    TimeoutError,
 )
 
 
@@ -125,7 +125,7 @@ class Demo:
                 raise DemoFailed(f"the discovery client of {host.name} ended: {said}")
             return host.call("testbed.brick.properties", host.address)["found_dsc"] == "found"
 
-        eventually(answers, f"the discovery client of {host.name} to answer", timeout_seconds=90)
+        wait_until(answers, f"the discovery client of {host.name} to answer", timeout_seconds=90)
 
     def volume_in_use(self) -> None:
         with self.steps.step("Create a volume type: compressed, 3 replicas"):
@@ -147,7 +147,7 @@ class Demo:
         with self.steps.step("Attach it to the first host") as step:
             self.attached, self.device = self.attach(self.volume.id, self.host1)
             nodes = len(self.lab.info["nodes"])
-            eventually(
+            wait_until(
                 lambda: len(self.paths()) == nodes,
                 f"{self.device} to have a path to each of {nodes} nodes",
                 timeout_seconds=60,
@@ -216,7 +216,7 @@ class Demo:
             self.lab.start_node(primary)
             report = json.loads(fio.wait(FIO_SECONDS + 120).stdout)["jobs"][0]
             expect(report["error"] == 0, f"fio saw no error, not {report['error']}")
-            eventually(
+            wait_until(
                 lambda: sorted(self.paths()) == healthy,
                 f"every path of {self.device} to be live again",
                 timeout_seconds=60,
@@ -260,7 +260,7 @@ class Demo:
             snapshots = list(self.api.list_snapshots(PROJECT, show_all=True, deadline=deadline))
             expect(not volumes and not snapshots, f"the cluster is empty: {volumes} {snapshots}")
             for host in (self.host1, self.host2):
-                eventually(
+                wait_until(
                     lambda host=host: not leftovers(host),
                     f"{host.name} to have neither device nor discovery file",
                     timeout_seconds=GONE_SECONDS,
@@ -281,7 +281,7 @@ class Demo:
         """Detach as Nova does, and see the device go."""
         host.call("testbed.brick.disconnect", attachment.connection_info)
         self.client.detach(attachment)
-        eventually(
+        wait_until(
             lambda: not host.shell(f"ls {device} 2>/dev/null || true").strip(),
             f"{device} to disappear from {host.name}",
             timeout_seconds=GONE_SECONDS,
@@ -321,14 +321,6 @@ def expect(condition: object, statement: str) -> None:
     """Raises DemoFailed unless `condition` holds; `statement` says what should be."""
     if not condition:
         raise DemoFailed(f"expected that {statement}")
-
-
-def eventually(condition: Callable[[], Any], statement: str, *, timeout_seconds: float) -> None:
-    give_up_at = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > give_up_at:
-            raise DemoFailed(f"waited {timeout_seconds:.0f} s for {statement}")
-        time.sleep(0.2)
 
 
 def leftovers(host: KernelHost) -> list[str]:
