@@ -21,29 +21,50 @@ from lightos.api.caller import Caller
 from lightos.api.endpoints import Endpoints
 from lightos.api.http import Transport
 from lightos.api.models import (
+    IOPS_LIMIT_GRANULARITY,
     MAX_LIST_LIMIT,
     SIZE_GRANULARITY_BYTES,
     Cluster,
     ClusterInfo,
+    CreatePolicy,
+    CreateProject,
     CreateSnapshot,
     CreateVolume,
+    DefaultPolicy,
+    DeletePolicy,
+    DeleteProject,
     DeleteSnapshot,
     DeleteVolume,
     GetCluster,
     GetNode,
+    GetPolicy,
+    GetProject,
     GetSnapshot,
     GetVersion,
     GetVolume,
+    IopsLimit,
     ListNodes,
+    ListPolicies,
+    ListProjects,
     ListSnapshots,
     ListVolumes,
     Node,
+    Policy,
+    PolicyDeleted,
+    PolicyUpdated,
+    PolicyVisibility,
+    Project,
+    ProjectDeleted,
+    ProjectUpdated,
+    RateLimit,
     RollbackVolume,
     Snapshot,
     SnapshotDeleted,
     SnapshotState,
     StartNode,
     StopNode,
+    UpdatePolicy,
+    UpdateProject,
     UpdateVolume,
     Version,
     Volume,
@@ -346,6 +367,127 @@ class LightOSClient:
         target = _words("snapshot", uuid, project)
         self._caller.call(routes.DELETE_SNAPSHOT, request, target, deadline, etag=etag, settle=look)
 
+    # --- QoS policies --------------------------------------------------------------------------
+
+    def create_policy(self, request: CreatePolicy, deadline: Deadline) -> Policy:
+        """CreatePolicy; AlreadyExists, NotFound (a project it is to be for).
+
+        After a lost reply the name is looked up, and a policy with the same limit is the answer.
+        """
+        target = f"QoS policy {_named(request.name)}"
+
+        def find() -> Policy | None:
+            found = _found(lambda: self.get_policy_by_name(request.name, deadline))
+            if found is not None and not _is_limited_as_asked(found.rate_limit, request.rate_limit):
+                raise errors.AlreadyExists(
+                    "CreatePolicy", target, f"another policy, {found.uuid}, has this name"
+                )
+            return found
+
+        policy = self._caller.call(routes.CREATE_POLICY, request, target, deadline, settle=find)
+        is_ours = bool(policy.uuid) and policy.name == request.name
+        return _checked(policy, "CreatePolicy", target, is_ours)
+
+    def get_policy(self, uuid: str, deadline: Deadline, *, project: str = "") -> Policy:
+        """GetPolicy, where given as `project` may use it; NotFound."""
+        request = GetPolicy(uuid=_named(uuid), project=project)
+        target = f"QoS policy {uuid}"
+        policy = self._caller.call(routes.GET_POLICY, request, target, deadline)
+        return _checked(policy, "GetPolicy", target, policy.uuid.lower() == uuid.lower())
+
+    def get_policy_by_name(self, name: str, deadline: Deadline, *, project: str = "") -> Policy:
+        """GetPolicy with an empty UUID and `?name=`; NotFound."""
+        request = GetPolicy(name=_named(name), project=project)
+        target = f"QoS policy {name}"
+        policy = self._caller.call(routes.GET_POLICY, request, target, deadline)
+        return _checked(policy, "GetPolicy", target, bool(policy.uuid) and policy.name == name)
+
+    def list_policies(self, deadline: Deadline, *, project: str = "") -> Iterator[Policy]:
+        """ListPolicies: all that the token may see, or those that one project may use."""
+        request = ListPolicies(project=project)
+        yield from self._caller.call(
+            routes.LIST_POLICIES, request, "QoS policies", deadline
+        ).policies
+
+    def update_policy(self, uuid: str, request: UpdatePolicy, deadline: Deadline) -> None:
+        """UpdatePolicy: volumes that have it are limited so from now on; NotFound, WrongState."""
+        request = replace(request, uuid=_named(uuid))
+
+        def look() -> PolicyUpdated | None:
+            policy = self.get_policy(uuid, deadline)
+            return PolicyUpdated() if _is_policy_as_asked(policy, request) else None
+
+        target = f"QoS policy {uuid}"
+        self._caller.call(routes.UPDATE_POLICY, request, target, deadline, settle=look)
+
+    def delete_policy(self, uuid: str, deadline: Deadline) -> None:
+        """DeletePolicy: it is gone when this returns.
+
+        NotFound (unless an earlier try of this call may have deleted it), WrongState (in use).
+        """
+
+        def look() -> PolicyDeleted | None:
+            found = _found(lambda: self.get_policy(uuid, deadline))
+            return PolicyDeleted() if found is None else None
+
+        request = DeletePolicy(uuid=_named(uuid))
+        target = f"QoS policy {uuid}"
+        self._caller.call(routes.DELETE_POLICY, request, target, deadline, settle=look)
+
+    # --- projects ------------------------------------------------------------------------------
+
+    def create_project(self, request: CreateProject, deadline: Deadline) -> Project:
+        """CreateProject; AlreadyExists. After a lost reply the name is looked up."""
+        target = f"project {_named(request.name)}"
+
+        def find() -> Project | None:
+            found = _found(lambda: self.get_project(request.name, deadline))
+            if found is not None and found.description != request.description:
+                raise errors.AlreadyExists(
+                    "CreateProject", target, f"another project, {found.uuid}, has this name"
+                )
+            return found
+
+        project = self._caller.call(routes.CREATE_PROJECT, request, target, deadline, settle=find)
+        return _checked(project, "CreateProject", target, project.name == request.name)
+
+    def get_project(self, name: str, deadline: Deadline) -> Project:
+        """GetProject; NotFound."""
+        request = GetProject(name=_named(name))
+        target = f"project {name}"
+        project = self._caller.call(routes.GET_PROJECT, request, target, deadline)
+        return _checked(project, "GetProject", target, project.name == name)
+
+    def list_projects(self, deadline: Deadline) -> Iterator[Project]:
+        """ListProjects: all that the token may see."""
+        yield from self._caller.call(
+            routes.LIST_PROJECTS, ListProjects(), "all projects", deadline
+        ).projects
+
+    def update_project(
+        self, name: str, default_policies: tuple[DefaultPolicy, ...], deadline: Deadline
+    ) -> None:
+        """UpdateProject: new volumes get these policies when they name none; NotFound."""
+
+        def look() -> ProjectUpdated | None:
+            found = self.get_project(name, deadline)
+            return ProjectUpdated() if found.default_policies == default_policies else None
+
+        request = UpdateProject(name=_named(name), default_policies=default_policies)
+        target = f"project {name}"
+        self._caller.call(routes.UPDATE_PROJECT, request, target, deadline, settle=look)
+
+    def delete_project(self, name: str, deadline: Deadline) -> None:
+        """DeleteProject; NotFound (unless an earlier try may have deleted it), WrongState."""
+
+        def look() -> ProjectDeleted | None:
+            found = _found(lambda: self.get_project(name, deadline))
+            return ProjectDeleted() if found is None else None
+
+        request = DeleteProject(name=_named(name))
+        target = f"project {name}"
+        self._caller.call(routes.DELETE_PROJECT, request, target, deadline, settle=look)
+
 
 def _repeat() -> None:
     """Settle a write that may safely be done twice."""
@@ -400,6 +542,38 @@ def _is_as_asked(volume: Volume, request: CreateVolume) -> bool:
         and volume.replica_count == request.replica_count
         and _matches(request.source_snapshot_uuid, volume.source_snapshot_uuid)
         and _matches(request.source_snapshot_name, volume.source_snapshot_name)
+        and _matches(request.qos_policy_uuid, volume.qos_policy_uuid)
+        and _matches(request.qos_policy_name, volume.qos_policy_name)
+    )
+
+
+def _rounded_up(iops: int) -> int:
+    return -(-iops // IOPS_LIMIT_GRANULARITY) * IOPS_LIMIT_GRANULARITY
+
+
+def _is_limited_as_asked(found: RateLimit | None, asked: RateLimit | None) -> bool:
+    """Compare the limits alone: a cluster may not tell this token who may use a policy."""
+    wanted, limit = asked and asked.limit, found and found.limit
+    if isinstance(wanted, IopsLimit):
+        rounded = IopsLimit(
+            write_iops=_rounded_up(wanted.write_iops), read_iops=_rounded_up(wanted.read_iops)
+        )
+        return limit in (wanted, rounded)
+    return limit == wanted
+
+
+def _is_policy_as_asked(policy: Policy, request: UpdatePolicy) -> bool:
+    """Whether a policy already shows all that an update asks for; who may use it included."""
+    if request.description not in ("", policy.description):
+        return False
+    asked = request.rate_limit
+    if asked is None:
+        return True
+    found = policy.rate_limit or RateLimit()
+    return (
+        (asked.limit is None or _is_limited_as_asked(found, asked))
+        and asked.visibility in (PolicyVisibility.UNAVAILABLE, found.visibility)
+        and asked.projects in ((), found.projects)
     )
 
 

@@ -48,6 +48,8 @@ SIZE_GRANULARITY_BYTES: Final = 4096
 """Clusters round the size of a volume up to a multiple of this."""
 MAX_LIST_LIMIT: Final = 1000
 """Objects in one reply of a list call, at most and by default."""
+IOPS_LIMIT_GRANULARITY: Final = 256
+"""Clusters round the IOPS limits of a policy up to a multiple of this; IOPS per GB are exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ STRINGS = Kind(
 
 OBJECT_NAME = {"pattern": r"^[a-zA-Z0-9-_\.]{1,253}$", "minLength": 1, "maxLength": 253}
 LABEL_TEXT = {"pattern": r"^[a-zA-Z0-9_.-]{1,253}$", "minLength": 1, "maxLength": 253}
+DESCRIPTION = {"maxLength": 256, "x-max-bytes": 256}
 ACL = {"x-special-values": [ALLOW_ANY, ALLOW_NONE]}
 COMPRESSION_WORDS = {"x-accepted-values": [*COMPRESSION_ON, *COMPRESSION_OFF]}
 QOS_ONE_OF = {"x-oneof": "qosPolicyID"}
@@ -207,6 +210,33 @@ class IdpHealthStatus(WireEnum, schema="IdpHealthStatus"):
     HEALTHY = 0, "IdpHealthStatus_Healthy"
     UNHEALTHY = 1, "IdpHealthStatus_UnHealthy"
     UNKNOWN = 2, "IdpHealthStatus_Unknown"
+
+
+class PolicyState(WireEnum, schema="Policy.State"):
+    """Life of a policy; Active is the steady state."""
+
+    UNKNOWN = 0, "Unknown"
+    CREATING = 1, "Creating"
+    ACTIVE = 2, "Active"
+    UPDATING = 3, "Updating"
+    DEPRECATED = 4, "Deprecated"
+    FAILED = 5, "Failed"
+
+
+class PolicyVisibility(WireEnum, schema="PolicyVisibility"):
+    """Which projects may use a QoS policy; Unavailable: not told to this caller."""
+
+    UNAVAILABLE = 0, "Unavailable"
+    SCOPED = 1, "Scoped"
+    GLOBAL = 2, "Global"
+
+
+class PolicyType(WireEnum, schema="PolicyType"):
+    """What a default policy of a project is about."""
+
+    UNKNOWN = 0, "unknown"
+    SNAPSHOT = 1, "snapshot"
+    QOS_RATE_LIMIT = 2, "qosRateLimit"
 
 
 class MatchOperator(WireEnum, schema="LabelMatchExpression.Operator"):
@@ -636,7 +666,11 @@ class CreateVolume(Model, schema="CreateVolumeRequest"):
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateVolume(Model, schema="UpdateVolumeRequest"):
-    """What to change; None stays as it is. Labels, where given, replace all labels."""
+    """What to change; None stays as it is. Labels, where given, replace all labels.
+
+    An empty QoS policy, UUID or name, takes the volume back to its project's default policy,
+    which the volume then shows; where there is none, it has no limits.
+    """
 
     project: str = wired("projectName", STRING, required=True)
     uuid: str = wired("UUID", STRING, required=True)
@@ -774,7 +808,7 @@ class CreateSnapshot(Model, schema="CreateSnapshotRequest"):
     source_volume_name: str = wired("sourceVolumeName", STRING)
     project: str = wired("projectName", STRING, required=True)
     retention_time: timedelta | None = wired("retentionTime", DURATION)
-    description: str = wired("description", STRING, limits={"maxLength": 256, "x-max-bytes": 256})
+    description: str = wired("description", STRING, limits=DESCRIPTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -817,6 +851,222 @@ class DeleteSnapshot(Model, schema="DeleteSnapshotRequest"):
 @dataclass(frozen=True, kw_only=True)
 class SnapshotDeleted(Model, schema="DeleteSnapshotResponse"):
     """Empty: the delete was accepted; the snapshot is gone when GetSnapshot answers 404."""
+
+
+# --- QoS policies ------------------------------------------------------------------------------
+
+_QOS_LIMIT = {"x-oneof": "QoSLimit"}
+
+
+def _rate(unit: str) -> dict[str, Any]:
+    return {"x-unit": unit, "x-unlimited": 0}
+
+
+_IOPS = {"x-granularity": IOPS_LIMIT_GRANULARITY, "x-unlimited": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IopsLimit(Model, schema="QoSRateLimitPolicy.QoSLimitIOPS"):
+    """Commands per second of each volume; 0 is no limit."""
+
+    write_iops: int = wired("writeIOPSLimit", UINT32, limits=_IOPS)
+    read_iops: int = wired("readIOPSLimit", UINT32, limits=_IOPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandwidthLimit(Model, schema="QoSRateLimitPolicy.QoSLimitBW"):
+    """Megabytes per second of each volume; 0 is no limit."""
+
+    write_mb_per_second: int = wired("writeBWLimit", UINT32, limits=_rate("MB/s"))
+    read_mb_per_second: int = wired("readBWLimit", UINT32, limits=_rate("MB/s"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IopsPerGbLimit(Model, schema="QoSRateLimitPolicy.QoSLimitIOPSPerGB"):
+    """Commands per second for each gigabyte of a volume's size; 0 is no limit."""
+
+    write_iops_per_gb: int = wired("writeIOPSPerGBLimit", UINT32, limits=_rate("IOPS per GB"))
+    read_iops_per_gb: int = wired("readIOPSPerGBLimit", UINT32, limits=_rate("IOPS per GB"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimit(Model, schema="QoSRateLimitPolicy"):
+    """One of three limits, and who may use it: `projects` are named by a Scoped policy only."""
+
+    projects: tuple[str, ...] = wired("projectsNamesScope", many(STRING))
+    visibility: PolicyVisibility = wired(
+        "policyVisibility", enumeration(PolicyVisibility, unknown=PolicyVisibility.UNAVAILABLE)
+    )
+    iops: IopsLimit | None = wired("limitIOPS", message(IopsLimit), limits=_QOS_LIMIT)
+    bandwidth: BandwidthLimit | None = wired("limitBw", message(BandwidthLimit), limits=_QOS_LIMIT)
+    iops_per_gb: IopsPerGbLimit | None = wired(
+        "limitIOPSPerGB", message(IopsPerGbLimit), limits=_QOS_LIMIT
+    )
+
+    @property
+    def limit(self) -> IopsLimit | BandwidthLimit | IopsPerGbLimit | None:
+        """The one limit that is set."""
+        return self.iops or self.bandwidth or self.iops_per_gb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(Model, schema="Policy"):
+    """A QoS policy; its name is unique in the cluster."""
+
+    uuid: str = wired("UUID", STRING)
+    name: str = wired("name", STRING)
+    description: str = wired("description", STRING)
+    state: PolicyState = wired("state", enumeration(PolicyState, unknown=PolicyState.UNKNOWN))
+    rate_limit: RateLimit | None = wired(
+        "QoSRateLimitPolicy", message(RateLimit), limits={"x-oneof": "info"}
+    )
+    """In replies the wire name begins with a capital Q, in requests it does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreatePolicy(Model, schema="CreatePolicyRequest"):
+    """A policy to make."""
+
+    name: str = wired("name", STRING, required=True)
+    description: str = wired("description", STRING, limits=DESCRIPTION)
+    rate_limit: RateLimit | None = wired(
+        "qoSRateLimitPolicy", message(RateLimit), limits={"x-oneof": "policy"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdatePolicy(Model, schema="UpdatePolicyRequest"):
+    """What to change; what is unset stays. `name` names the policy where `uuid` is empty."""
+
+    uuid: str = wired("UUID", STRING)
+    name: str = wired("name", STRING)
+    description: str = wired("description", STRING, limits=DESCRIPTION)
+    rate_limit: RateLimit | None = wired(
+        "qoSRateLimitPolicy", message(RateLimit), limits={"x-oneof": "policy"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetPolicy(Model, schema="GetPolicyRequest"):
+    """Names one policy, by name where the UUID is empty."""
+
+    uuid: str = wired("UUID", STRING)
+    name: str = wired("name", STRING)
+    project: str = wired("projectName", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListPolicies(Model, schema="ListPoliciesRequest"):
+    """Filter; with a project, only policies that it may use. There are no pages."""
+
+    uuid: str = wired("UUID", STRING)
+    name: str = wired("name", STRING)
+    project: str = wired("projectName", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyList(Model, schema="ListPoliciesResponse"):
+    """Reply of ListPolicies."""
+
+    policies: tuple[Policy, ...] = wired("policies", many(message(Policy)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletePolicy(Model, schema="DeletePolicyRequest"):
+    """Names the policy to delete, by name where the UUID is empty."""
+
+    uuid: str = wired("UUID", STRING)
+    name: str = wired("name", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyUpdated(Model, schema="UpdatePolicyResponse"):
+    """Empty: the update was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyDeleted(Model, schema="DeletePolicyResponse"):
+    """Empty: the policy was deleted."""
+
+
+# --- projects ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultPolicy(Model, schema="DefaultPolicy"):
+    """The policy that a project's new volumes get when they name none."""
+
+    policy_type: PolicyType = wired("policyType", enumeration(PolicyType))
+    policy_uuid: str = wired("policyUUID", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project(Model, schema="Project"):
+    """A tenant's name space for volumes and snapshots."""
+
+    uuid: str = wired("UUID", STRING)
+    name: str = wired("name", STRING)
+    description: str = wired("description", STRING)
+    default_policies: tuple[DefaultPolicy, ...] = wired(
+        "defaultPolicies", many(message(DefaultPolicy))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateProject(Model, schema="CreateProjectRequest"):
+    """A project to make."""
+
+    name: str = wired("name", STRING, required=True)
+    description: str = wired("description", STRING, limits=DESCRIPTION)
+    default_policies: tuple[DefaultPolicy, ...] = wired(
+        "defaultPolicies", many(message(DefaultPolicy))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateProject(Model, schema="UpdateProjectRequest"):
+    """The default policies that a project has from now on; its volumes keep theirs."""
+
+    name: str = wired("projectName", STRING, required=True)
+    default_policies: tuple[DefaultPolicy, ...] = wired(
+        "defaultPolicies", many(message(DefaultPolicy)), required=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetProject(Model, schema="GetProjectRequest"):
+    """Names one project; the variable of the path is `projectName`, the field's name `name`."""
+
+    name: str = wired("projectName", STRING, required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListProjects(Model, schema="ListProjectsRequest"):
+    """Request of every project."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectList(Model, schema="ListProjectsResponse"):
+    """Reply of ListProjects."""
+
+    projects: tuple[Project, ...] = wired("projects", many(message(Project)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteProject(Model, schema="DeleteProjectRequest"):
+    """Names the project to delete."""
+
+    name: str = wired("projectName", STRING, required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectUpdated(Model, schema="UpdateProjectResponse"):
+    """Empty: the update was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectDeleted(Model, schema="DeleteProjectResponse"):
+    """Empty: the project was deleted."""
 
 
 # --- errors ------------------------------------------------------------------------------------

@@ -277,6 +277,96 @@ DELETE_SNAPSHOT = Route(
     if_match=True,
 )
 
+_NO_POLICY = {404: "no such policy"}
+
+CREATE_POLICY = Route(
+    "CreatePolicy",
+    "POST",
+    f"{A}/policies",
+    models.CreatePolicy,
+    models.Policy,
+    {**_FAULT, 400: "bad name or field", 404: "a listed project is unknown", 409: "name taken"},
+)
+LIST_POLICIES = Route(
+    "ListPolicies",
+    "GET",
+    f"{A}/policies",
+    models.ListPolicies,
+    models.PolicyList,
+    {**_FAULT, **_BAD_ARGUMENT, **_NO_POLICY},
+)
+GET_POLICY = Route(
+    "GetPolicy",
+    "GET",
+    f"{A}/policies/{{UUID}}",
+    models.GetPolicy,
+    models.Policy,
+    {**_FAULT, **_BAD_ARGUMENT, **_NO_POLICY},
+)
+UPDATE_POLICY = Route(
+    "UpdatePolicy",
+    "PUT",
+    f"{A}/policies/{{UUID}}",
+    models.UpdatePolicy,
+    models.PolicyUpdated,
+    {**_FAULT, 400: "bad, missing or conflicting field", **_NO_POLICY},
+)
+DELETE_POLICY = Route(
+    "DeletePolicy",
+    "DELETE",
+    f"{A}/policies/{{UUID}}",
+    models.DeletePolicy,
+    models.PolicyDeleted,
+    {**_FAULT, **_BAD_ARGUMENT, **_NO_POLICY},
+)
+
+CREATE_PROJECT = Route(
+    "CreateProject",
+    "POST",
+    f"{A}/projects",
+    models.CreateProject,
+    models.Project,
+    {**_USUAL, 400: "bad name or field", 409: "name taken"},
+)
+LIST_PROJECTS = Route(
+    "ListProjects",
+    "GET",
+    f"{A}/projects",
+    models.ListProjects,
+    models.ProjectList,
+    {**_USUAL, **_BAD_ARGUMENT},
+)
+GET_PROJECT = Route(
+    "GetProject",
+    "GET",
+    P,
+    models.GetProject,
+    models.Project,
+    {**_USUAL, **_BAD_ARGUMENT, 404: "no such project"},
+)
+UPDATE_PROJECT = Route(
+    "UpdateProject",
+    "PUT",
+    P,
+    models.UpdateProject,
+    models.ProjectUpdated,
+    {**_USUAL, 400: "required field missing"},
+)
+DELETE_PROJECT = Route(
+    "DeleteProject",
+    "DELETE",
+    P,
+    models.DeleteProject,
+    models.ProjectDeleted,
+    {
+        **_USUAL,
+        400: "bad name or undeletable",
+        404: "no such project",
+        412: "ETag mismatch",
+    },
+    if_match=True,
+)
+
 ROUTES: tuple[Route[Any, Any], ...] = (
     GET_VERSION,
     GET_CLUSTER,
@@ -301,6 +391,16 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     LIST_SNAPSHOTS,
     GET_SNAPSHOT,
     DELETE_SNAPSHOT,
+    CREATE_POLICY,
+    LIST_POLICIES,
+    GET_POLICY,
+    UPDATE_POLICY,
+    DELETE_POLICY,
+    CREATE_PROJECT,
+    LIST_PROJECTS,
+    GET_PROJECT,
+    UPDATE_PROJECT,
+    DELETE_PROJECT,
 )
 
 

@@ -460,6 +460,8 @@ class Model:
                     found.append(f"{row.name} is required")
                 continue
             found += [f"{row.name} {problem}" for problem in _broken_limits(row.limits, value)]
+            if isinstance(value, Model):
+                found += [f"{row.name}.{problem}" for problem in value.violations()]
             for index, item in enumerate(value if isinstance(value, tuple) else ()):
                 if isinstance(item, Model):
                     found += [f"{row.name}[{index}].{problem}" for problem in item.violations()]

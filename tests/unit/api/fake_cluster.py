@@ -9,7 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 from lightos.api import models, routes
-from lightos.api.models import Snapshot, SnapshotState, Volume, VolumeState
+from lightos.api.models import (
+    IopsLimit,
+    Policy,
+    PolicyState,
+    Project,
+    RateLimit,
+    Snapshot,
+    SnapshotState,
+    Volume,
+    VolumeState,
+)
 from lightos.api.wire import Model
 from tests.unit.api.https_server import Answer, Seen, refusal, reply
 
@@ -30,12 +40,25 @@ def answers(status: int, code: int, message: str = "no") -> Fault:
     return lambda seen, serve: refusal(status, code, message)
 
 
+def rounded(limit: RateLimit) -> RateLimit:
+    """What a cluster makes of IOPS limits that are no multiple of 256."""
+    if limit.iops is None:
+        return limit
+    up = IopsLimit(
+        write_iops=-(-limit.iops.write_iops // 256) * 256,
+        read_iops=-(-limit.iops.read_iops // 256) * 256,
+    )
+    return replace(limit, iops=up)
+
+
 class FakeCluster:
     """Serves volumes and snapshots; `faults` are used up one by one, keyed by method."""
 
     def __init__(self) -> None:
         self.volumes: dict[str, Volume] = {}
         self.snapshots: dict[str, Snapshot] = {}
+        self.policies: dict[str, Policy] = {}
+        self.projects: dict[str, Project] = {}
         self.faults: list[tuple[str, Fault]] = []
         self.calls: list[str] = []
         self.reads_in_transit = 0
@@ -94,6 +117,8 @@ class FakeCluster:
             replica_count=request.replica_count,
             acl=request.acl,
             source_snapshot_uuid=request.source_snapshot_uuid,
+            qos_policy_uuid=request.qos_policy_uuid,
+            qos_policy_name=request.qos_policy_name,
             state=VolumeState.CREATING,
         )
 
@@ -162,6 +187,68 @@ class FakeCluster:
         if self.snapshots.pop(request.uuid, None) is None:
             return refusal(404, 5, "no such snapshot")
         return models.SnapshotDeleted()
+
+    def _CreatePolicy(self, request: Any, etag: str) -> Model | Answer:
+        if any(policy.name == request.name for policy in self.policies.values()):
+            return refusal(409, 6, "name taken")
+        self._serial += 1
+        policy = Policy(
+            uuid=f"policy-{self._serial}",
+            name=request.name,
+            description=request.description,
+            state=PolicyState.ACTIVE,
+            rate_limit=rounded(request.rate_limit),
+        )
+        self.policies[policy.uuid] = policy
+        return policy
+
+    def _GetPolicy(self, request: Any, etag: str) -> Model | Answer:
+        for policy in self.policies.values():
+            if request.uuid == policy.uuid or (not request.uuid and request.name == policy.name):
+                return policy
+        return refusal(404, 5, "no such policy")
+
+    def _ListPolicies(self, request: Any, etag: str) -> Model:
+        return models.PolicyList(policies=tuple(self.policies.values()))
+
+    def _UpdatePolicy(self, request: Any, etag: str) -> Model | Answer:
+        policy = self.policies.get(request.uuid)
+        if policy is None:
+            return refusal(404, 5, "no such policy")
+        self.policies[policy.uuid] = replace(
+            policy,
+            description=request.description or policy.description,
+            rate_limit=rounded(request.rate_limit or policy.rate_limit),
+        )
+        return models.PolicyUpdated()
+
+    def _DeletePolicy(self, request: Any, etag: str) -> Model | Answer:
+        if self.policies.pop(request.uuid, None) is None:
+            return refusal(404, 5, "no such policy")
+        return models.PolicyDeleted()
+
+    def _CreateProject(self, request: Any, etag: str) -> Model | Answer:
+        if request.name in self.projects:
+            return refusal(409, 6, "name taken")
+        project = Project(uuid="p", name=request.name, description=request.description)
+        self.projects[project.name] = project
+        return project
+
+    def _GetProject(self, request: Any, etag: str) -> Model | Answer:
+        return self.projects.get(request.name) or refusal(404, 5, "no such project")
+
+    def _ListProjects(self, request: Any, etag: str) -> Model:
+        return models.ProjectList(projects=tuple(self.projects.values()))
+
+    def _UpdateProject(self, request: Any, etag: str) -> Model:
+        project = self.projects[request.name]
+        self.projects[project.name] = replace(project, default_policies=request.default_policies)
+        return models.ProjectUpdated()
+
+    def _DeleteProject(self, request: Any, etag: str) -> Model | Answer:
+        if self.projects.pop(request.name, None) is None:
+            return refusal(404, 5, "no such project")
+        return models.ProjectDeleted()
 
     def _StopNodeInstance(self, request: Any, etag: str) -> Model:
         return models.NodeStopped()

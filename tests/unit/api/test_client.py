@@ -16,9 +16,19 @@ from lightos.api import errors
 from lightos.api.client import LightOSClient
 from lightos.api.models import (
     ALLOW_NONE,
+    BandwidthLimit,
+    CreatePolicy,
+    CreateProject,
     CreateSnapshot,
     CreateVolume,
+    DefaultPolicy,
+    IopsLimit,
+    IopsPerGbLimit,
+    PolicyType,
+    PolicyVisibility,
+    RateLimit,
     SnapshotState,
+    UpdatePolicy,
     UpdateVolume,
     VolumeState,
 )
@@ -434,14 +444,19 @@ def test_a_rounded_size_is_still_ours(client: LightOSClient, cluster: FakeCluste
 
 @pytest.mark.parametrize(
     "difference",
-    [{"size_bytes": 2 << 30}, {"replica_count": 1}, {"source_snapshot_uuid": "s"}],
+    [
+        {"size_bytes": 2 << 30},
+        {"replica_count": 1},
+        {"source_snapshot_uuid": "s"},
+        {"qos_policy_uuid": "p"},
+    ],
 )
 def test_another_volume_of_the_name_is_not_taken_for_ours(
     client: LightOSClient, cluster: FakeCluster, difference: dict[str, Any]
 ) -> None:
     cluster.add_volume(name="v", **difference)
     cluster.faults = [("POST", lost_before)]
-    request = replace(VOLUME, source_snapshot_uuid="" if "source" not in str(difference) else "t")
+    request = replace(VOLUME, **{key: "t" for key in difference if key.endswith("_uuid")})
     with pytest.raises(errors.AlreadyExists, match="another volume, volume-1, has this name"):
         client.create_volume("default", request, client.deadline(30))
     assert len(cluster.volumes) == 1
@@ -547,6 +562,165 @@ def test_stopping_a_node_may_be_said_twice(client: LightOSClient, cluster: FakeC
     cluster.faults = [("POST", lost_after)]
     client.stop_node("n", client.deadline(30))
     assert cluster.calls == ["StopNodeInstance"] * 2
+
+
+# --- QoS policies and projects -----------------------------------------------------------------
+
+POLICY = CreatePolicy(
+    name="gold",
+    rate_limit=RateLimit(
+        visibility=PolicyVisibility.GLOBAL, iops=IopsLimit(read_iops=1000, write_iops=512)
+    ),
+)
+
+
+def test_a_policy_from_its_making_to_its_end(client: LightOSClient, cluster: FakeCluster) -> None:
+    deadline = client.deadline(30)
+    policy = client.create_policy(POLICY, deadline)
+    assert policy.rate_limit is not None
+    assert policy.rate_limit.limit == IopsLimit(read_iops=1024, write_iops=512)
+    assert client.get_policy(policy.uuid, deadline) == policy
+    assert client.get_policy_by_name("gold", deadline) == policy
+    assert list(client.list_policies(deadline)) == [policy]
+    limit = RateLimit(bandwidth=BandwidthLimit(read_mb_per_second=10, write_mb_per_second=20))
+    client.update_policy(policy.uuid, UpdatePolicy(rate_limit=limit), deadline)
+    assert client.get_policy(policy.uuid, deadline).rate_limit == limit
+    client.delete_policy(policy.uuid, deadline)
+    with pytest.raises(errors.NotFound, match="GetPolicy of QoS policy gold failed"):
+        client.get_policy_by_name("gold", deadline)
+    for call in (
+        lambda: client.get_policy(policy.uuid, deadline),
+        lambda: client.update_policy(policy.uuid, UpdatePolicy(description="d"), deadline),
+        lambda: client.delete_policy(policy.uuid, deadline),
+    ):
+        with pytest.raises(errors.NotFound):
+            call()
+
+
+def test_a_policy_whose_reply_was_lost_is_found_by_name_though_it_was_rounded(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    cluster.faults = [("POST", lost_after)]
+    policy = client.create_policy(POLICY, client.deadline(30))
+    assert cluster.policies == {policy.uuid: policy}
+    assert cluster.calls == ["CreatePolicy", "GetPolicy"]
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        RateLimit(),
+        RateLimit(iops=IopsLimit(read_iops=1280, write_iops=512)),
+        RateLimit(iops_per_gb=IopsPerGbLimit(read_iops_per_gb=1024, write_iops_per_gb=512)),
+    ],
+)
+def test_another_policy_of_the_name_is_not_taken_for_ours(
+    client: LightOSClient, cluster: FakeCluster, limit: RateLimit
+) -> None:
+    client.create_policy(replace(POLICY, rate_limit=limit), client.deadline(30))
+    cluster.faults = [("POST", lost_before)]
+    with pytest.raises(errors.AlreadyExists, match="another policy, policy-1, has this name"):
+        client.create_policy(POLICY, client.deadline(30))
+    assert len(cluster.policies) == 1
+
+
+@pytest.mark.parametrize("fault", [lost_after, lost_before])
+def test_writes_of_a_policy_whose_replies_were_lost(
+    client: LightOSClient, cluster: FakeCluster, fault: Any
+) -> None:
+    deadline = client.deadline(30)
+    policy = client.create_policy(POLICY, deadline)
+    tries = 1 if fault is lost_after else 2
+    cluster.faults = [("PUT", fault)]
+    request = UpdatePolicy(description="new", rate_limit=POLICY.rate_limit)
+    client.update_policy(policy.uuid, request, deadline)
+    assert cluster.policies[policy.uuid].description == "new"
+    assert cluster.calls.count("UpdatePolicy") == tries
+    cluster.faults = [("DELETE", fault)]
+    client.delete_policy(policy.uuid, deadline)
+    assert cluster.policies == {}
+    assert cluster.calls.count("DeletePolicy") == tries
+
+
+def test_a_lost_update_that_shows_in_part_is_sent_again(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    policy = client.create_policy(POLICY, client.deadline(30))
+    narrowed = RateLimit(visibility=PolicyVisibility.SCOPED, projects=("a",), iops=IopsLimit())
+    cluster.faults = [("PUT", lost_before)]
+    client.update_policy(policy.uuid, UpdatePolicy(rate_limit=narrowed), client.deadline(30))
+    assert cluster.policies[policy.uuid].rate_limit == narrowed
+
+
+def test_a_policy_of_a_project_is_asked_for_with_it(serve: Serve, connect: Connect) -> None:
+    server = serve(lambda _: reply({"UUID": "u", "name": "gold"}))
+    client = connect(server)
+    deadline = client.deadline(30)
+    client.get_policy("u", deadline, project="a")
+    client.get_policy_by_name("gold", deadline, project="a")
+    assert [(seen.path, seen.query) for seen in server.requests] == [
+        ("/api/v2/policies/u", {"projectName": ["a"]}),
+        ("/api/v2/policies/", {"name": ["gold"], "projectName": ["a"]}),
+    ]
+
+
+@pytest.mark.parametrize("answer", [reply({}), reply({"UUID": "u"}), reply({"name": "other"})])
+def test_a_reply_of_something_else_is_no_policy_and_no_project(
+    serve: Serve, connect: Connect, answer: Answer
+) -> None:
+    client = connect(serve(lambda _: answer))
+    deadline = client.deadline(30)
+    for call in (
+        lambda: client.create_policy(POLICY, deadline),
+        lambda: client.get_policy("v", deadline),
+        lambda: client.get_policy_by_name("gold", deadline),
+        lambda: client.create_project(CreateProject(name="a"), deadline),
+        lambda: client.get_project("a", deadline),
+    ):
+        with pytest.raises(errors.ServerFault, match="about another object"):
+            call()
+
+
+def test_nothing_is_sent_for_a_policy_or_project_without_a_name(
+    client: LightOSClient, server: HttpsServer
+) -> None:
+    deadline = client.deadline(30)
+    for call in (
+        lambda: client.create_policy(CreatePolicy(), deadline),
+        lambda: client.get_policy("", deadline),
+        lambda: client.update_policy("", UpdatePolicy(), deadline),
+        lambda: client.delete_policy("", deadline),
+        lambda: client.delete_project("", deadline),
+    ):
+        with pytest.raises(ValueError, match="is empty"):
+            call()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("fault", [None, lost_after, lost_before])
+def test_a_project_from_its_making_to_its_end(
+    client: LightOSClient, cluster: FakeCluster, fault: Any
+) -> None:
+    deadline = client.deadline(30)
+    cluster.faults = [(method, fault) for method in ("POST", "PUT", "DELETE") if fault]
+    project = client.create_project(CreateProject(name="a", description="d"), deadline)
+    assert list(client.list_projects(deadline)) == [project]
+    default = DefaultPolicy(policy_type=PolicyType.QOS_RATE_LIMIT, policy_uuid="u")
+    client.update_project("a", (default,), deadline)
+    assert client.get_project("a", deadline).default_policies == (default,)
+    client.delete_project("a", deadline)
+    assert cluster.projects == {}
+    with pytest.raises(errors.NotFound):
+        client.delete_project("a", deadline)
+
+
+def test_another_project_of_the_name_is_not_taken_for_ours(
+    client: LightOSClient, cluster: FakeCluster
+) -> None:
+    client.create_project(CreateProject(name="a", description="theirs"), client.deadline(30))
+    cluster.faults = [("POST", lost_before)]
+    with pytest.raises(errors.AlreadyExists, match="another project"):
+        client.create_project(CreateProject(name="a"), client.deadline(30))
 
 
 # --- configuration -----------------------------------------------------------------------------

@@ -388,3 +388,18 @@ def test_a_request_within_the_limits_has_no_violations() -> None:
         name="A-1_b.c", size_bytes=4096, acl=("x",), replica_count=3, project="p"
     )
     assert request.violations() == []
+
+
+def test_violations_reach_into_a_message_in_a_field() -> None:
+    limit = models.RateLimit(iops=models.IopsLimit(), bandwidth=models.BandwidthLimit())
+    request = models.CreatePolicy(name="p", rate_limit=limit)
+    assert request.violations() == [
+        "qoSRateLimitPolicy.limitIOPS and limitBw exclude each other",
+    ]
+
+
+def test_a_limit_of_nothing_is_still_a_limit() -> None:
+    limit = models.RateLimit.from_wire({"limitIOPS": {}})
+    assert limit.limit == models.IopsLimit()
+    assert limit.to_wire() == {"limitIOPS": {}}
+    assert models.RateLimit().limit is None
