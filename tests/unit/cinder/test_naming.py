@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.openstack.cinder.naming import ProviderId, clone_snapshot_name
+from lightos.openstack.cinder.naming import ProviderId, clone_snapshot_name, cloned_volume_id
 
 UUID = "7d1f0f2f-1c1c-4d57-9a83-0d2c3d1a8a52"
 
@@ -34,3 +34,14 @@ def test_what_is_written_is_read_back(project, uuid):
 
 def test_clone_snapshot_name():
     assert clone_snapshot_name(UUID) == f"for_clone_{UUID}"
+
+
+def test_the_name_of_a_clones_snapshot_gives_the_id_back():
+    assert cloned_volume_id(clone_snapshot_name(UUID)) == UUID
+
+
+@pytest.mark.parametrize(
+    "name", ["", UUID, "for_clone_", "for_clone_me", f"snapshot-{UUID}", f"a_for_clone_{UUID}"]
+)
+def test_snapshots_of_others_are_no_clones(name):
+    assert cloned_volume_id(name) is None

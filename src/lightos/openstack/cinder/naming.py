@@ -8,15 +8,23 @@ an object lives, because its volume type may say something else later.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 DEFAULT_PROJECT = "default"
 CLONE_SNAPSHOT_PREFIX = "for_clone_"
+UUID_PATTERN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def clone_snapshot_name(volume_id: str) -> str:
     """Name of the snapshot that exists only while the volume is cloned."""
     return f"{CLONE_SNAPSHOT_PREFIX}{volume_id}"
+
+
+def cloned_volume_id(snapshot_name: str) -> str | None:
+    """Cinder's id of the volume that a snapshot was taken for; None for any other snapshot."""
+    prefix, _, volume_id = snapshot_name.rpartition(CLONE_SNAPSHOT_PREFIX)
+    return volume_id if not prefix and UUID_PATTERN.fullmatch(volume_id) else None
 
 
 @dataclass(frozen=True)
