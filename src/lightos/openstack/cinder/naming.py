@@ -23,8 +23,9 @@ def clone_snapshot_name(volume_id: str) -> str:
 
 def cloned_volume_id(snapshot_name: str) -> str | None:
     """Cinder's id of the volume that a snapshot was taken for; None for any other snapshot."""
-    prefix, _, volume_id = snapshot_name.rpartition(CLONE_SNAPSHOT_PREFIX)
-    return volume_id if not prefix and UUID_PATTERN.fullmatch(volume_id) else None
+    volume_id = snapshot_name.removeprefix(CLONE_SNAPSHOT_PREFIX)
+    is_ours = volume_id != snapshot_name and UUID_PATTERN.fullmatch(volume_id)
+    return volume_id if is_ours else None
 
 
 @dataclass(frozen=True)
