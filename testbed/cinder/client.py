@@ -55,21 +55,22 @@ class CinderClient:
     lines about an object's id.
     """
 
-    def __init__(self, endpoint: str, *, explain: Callable[[str], str] = lambda _: "") -> None:
-        session = Session(NoAuth(endpoint))
-        sdk = openstack.connection.Connection(
-            session=session,
-            block_storage_api_version="3",
-            block_storage_endpoint_override=endpoint,
-        )
-        proxy = sdk.block_storage
-        assert isinstance(proxy, Proxy)  # block_storage_api_version says so
-        self._volumes = proxy
+    def __init__(self, volumes: Proxy, *, explain: Callable[[str], str] = lambda _: "") -> None:
+        """Speak as the user whose openstacksdk connection ``volumes`` is of."""
+        self._volumes = volumes
         self._explain = explain
 
     @classmethod
     def of(cls, service: CinderService) -> "CinderClient":
-        return cls(service.endpoint, explain=service.log_about)
+        """Speak as the administrator to a deployment without Keystone."""
+        sdk = openstack.connection.Connection(
+            session=Session(NoAuth(service.endpoint)),
+            block_storage_api_version="3",
+            block_storage_endpoint_override=service.endpoint,
+        )
+        proxy = sdk.block_storage
+        assert isinstance(proxy, Proxy)  # block_storage_api_version says so
+        return cls(proxy, explain=service.log_about)
 
     def lift_quotas(self) -> None:
         """No limits: the default quota class in the database wins over cinder.conf."""
