@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -37,6 +38,11 @@ class SystemClock:
 
 
 SYSTEM_CLOCK = SystemClock()
+
+
+def utc_now() -> datetime:
+    """Return what the calendar says; only for dates that others wrote, never to measure time."""
+    return datetime.now(UTC)
 
 
 class DeadlineExpired(TimeoutError):

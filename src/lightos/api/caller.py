@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lightos.api import errors
+from lightos.api.credentials import TokenSource, is_expired, refusal_hint
 from lightos.api.endpoints import Endpoints
 from lightos.api.http import CertificateRefused, HttpReply, NotSent, ReplyLost, Transport
 from lightos.api.routes import Route
@@ -30,6 +31,9 @@ Reply = TypeVar("Reply", bound=Model)
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
+ROTATION_PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""When to look for a new token after a refusal."""
+
 _OUTCOME_UNKNOWN = (408, 502, 504)
 """Answers of a gateway that gave up on the server behind it, which may have acted."""
 
@@ -41,19 +45,27 @@ class Caller:
         self,
         endpoints: Endpoints,
         transport: Transport,
-        token: Callable[[], str],
+        tokens: TokenSource,
         clock: Clock,
     ) -> None:
         self.transport = transport
-        self._token = token
+        self.tokens = tokens
         self.clock = clock
         self._endpoints = endpoints
         self._lock = threading.Lock()
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The API addresses, as configured."""
+        """The API addresses, those configured and those that the cluster told."""
         return self._endpoints.addresses
+
+    def note_told_addresses(self, told: Iterable[str]) -> None:
+        """Take over the API addresses that the cluster says it has, beside those configured."""
+        with self._lock:
+            before = self._endpoints
+            self._endpoints = before.with_told(told)
+        if self._endpoints is not before:
+            LOG.info("API addresses: %s", ", ".join(self._endpoints.addresses))
 
     def call(
         self,
@@ -64,19 +76,17 @@ class Caller:
         *,
         etag: str = "",
         settle: Callable[[], Reply | None] | None = None,
+        patient: bool = True,
     ) -> Reply:
         """Send a request until it is answered for good, or the deadline passes.
 
         `target` names the object in messages. `settle` is for writes: it looks at the object
         when the outcome of a try is unknown, and returns the reply that the try must have had,
-        or None when it had no effect and may be repeated. Raises LightOSError; at the deadline
-        that of the last try.
+        or None when it had no effect and may be repeated. Not to be `patient` is to give up
+        when no address accepts a connection. Raises LightOSError; at the deadline that of the
+        last try.
         """
-        return _Call(self, route, request, target, deadline, etag, settle).run()
-
-    def token(self) -> str:
-        """Return the bearer token to use now, without the white space of the file it is in."""
-        return self._token().strip()
+        return _Call(self, route, request, target, deadline, etag, settle, patient).run()
 
     def next_address(self) -> tuple[str, bool]:
         """Return the address to ask, and whether it rests (then all of them do)."""
@@ -114,6 +124,7 @@ class _Call(Generic[Request, Reply]):
     deadline: Deadline
     etag: str
     settle: Callable[[], Reply | None] | None
+    patient: bool
     in_doubt: bool = False
     """Whether a write may have been done without our knowing."""
     failure: errors.LightOSError | None = None
@@ -136,6 +147,8 @@ class _Call(Generic[Request, Reply]):
                 )
             address, resting = self.caller.next_address()
             if resting and self.failure is not None:
+                if not self.patient and len(self.unreachable) == len(self.caller.addresses):
+                    raise self.failure
                 self.deadline.sleep(next(self.pauses))
             answer = self._send(address)
             if answer is None:
@@ -150,6 +163,8 @@ class _Call(Generic[Request, Reply]):
                 answer.body,
                 sent_if_match=bool(self.etag),
             )
+            if isinstance(self.failure, errors.Unauthorized):
+                self.failure = self._explained(self.failure)
             LOG.debug("%s answered: %s", address, self.failure)
             if self._is_final(self.failure, address):
                 reply = self._reply_of_doubtful_try()
@@ -162,7 +177,7 @@ class _Call(Generic[Request, Reply]):
 
     def _send(self, address: str) -> HttpReply | None:
         """Ask one address; None when no answer came, which is then noted."""
-        token = self.caller.token()
+        token = self.caller.tokens.current()
         self.used_tokens.add(token)
         try:
             return self.caller.transport.send(
@@ -212,9 +227,34 @@ class _Call(Generic[Request, Reply]):
             self.caller.note_busy(address)
             return self.server_faults >= len(self.caller.addresses)
         if isinstance(failure, errors.Unauthorized):
-            # The token may have been rotated since it was sent.
-            return self.caller.token() in self.used_tokens
+            return not self._token_was_replaced()
         return True
+
+    def _token_was_replaced(self) -> bool:
+        """Whether there is a token that this call has not tried.
+
+        The cluster may refuse the old one a moment before the new one is in its file, so a
+        token that should still be good is waited for.
+        """
+        tokens = self.caller.tokens
+        may_come = tokens.may_change and not is_expired(tokens.current())
+        pauses = iter(ROTATION_PAUSES_SECONDS if may_come else ())
+        while tokens.reread() in self.used_tokens:
+            pause = next(pauses, None)
+            if pause is None or self.deadline.expired:
+                return False
+            self.deadline.sleep(pause)
+        return True
+
+    def _explained(self, refusal: errors.LightOSError) -> errors.Unauthorized:
+        """A 401 that says which token was refused, and whether it has expired."""
+        return errors.Unauthorized(
+            refusal.operation,
+            refusal.target,
+            f"{refusal.reason}; {refusal_hint(self.caller.tokens)}",
+            http_status=refusal.http_status,
+            grpc_code=refusal.grpc_code,
+        )
 
     def _reply_of_doubtful_try(self) -> Reply | None:
         """Return the reply that an earlier try must have had; None if there is none such."""

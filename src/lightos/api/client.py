@@ -18,7 +18,8 @@ from typing import TypeVar
 
 from lightos.api import errors, routes
 from lightos.api.caller import Caller
-from lightos.api.endpoints import Endpoints
+from lightos.api.credentials import FixedToken, TokenSource
+from lightos.api.endpoints import Endpoints, split_endpoint
 from lightos.api.http import Transport
 from lightos.api.models import (
     IOPS_LIMIT_GRANULARITY,
@@ -99,7 +100,7 @@ class LightOSClient:
         cls,
         addresses: Iterable[str],
         port: int,
-        jwt: str | Callable[[], str],
+        jwt: str | TokenSource,
         *,
         verify: bool | str = True,
         request_timeout_seconds: float = 30.0,
@@ -107,14 +108,13 @@ class LightOSClient:
     ) -> LightOSClient:
         """Make a client; connections are opened when first needed.
 
-        `addresses` are IP addresses or host names; `jwt` is the token, or a callable that
-        returns the current one (asked for each request); empty for a cluster without
-        multi-tenancy. `verify` is True, False, or the path of a CA file or folder. ValueError
-        for what cannot be used.
+        `addresses` are IP addresses or host names; `jwt` is the token, or where to get it for
+        each request; empty for a cluster without multi-tenancy. `verify` is True, False, or the
+        path of a CA file or folder. ValueError for what cannot be used.
         """
-        supplier = jwt if callable(jwt) else _constant(jwt)
+        tokens = FixedToken(jwt) if isinstance(jwt, str) else jwt
         transport = Transport(port, verify=verify, request_timeout_seconds=request_timeout_seconds)
-        return cls(Caller(Endpoints.of(addresses), transport, supplier, clock))
+        return cls(Caller(Endpoints.of(addresses), transport, tokens, clock))
 
     def __repr__(self) -> str:
         return f"LightOSClient({', '.join(self._caller.addresses)})"
@@ -135,11 +135,33 @@ class LightOSClient:
 
     def get_cluster(self, deadline: Deadline) -> Cluster:
         """GetCluster: health and statistics."""
-        return self._caller.call(routes.GET_CLUSTER, GetCluster(), "the cluster", deadline)
+        cluster = self._caller.call(routes.GET_CLUSTER, GetCluster(), "the cluster", deadline)
+        self._follow(cluster.api_endpoints)
+        return cluster
 
-    def get_cluster_info(self, deadline: Deadline) -> ClusterInfo:
-        """GetClusterInfo: subsystem NQN and endpoints."""
-        return self._caller.call(routes.GET_CLUSTER_INFO, GetCluster(), "the cluster", deadline)
+    def get_cluster_info(self, deadline: Deadline, *, patient: bool = True) -> ClusterInfo:
+        """GetClusterInfo: subsystem NQN and endpoints.
+
+        `patient=False`: Unreachable is raised when each address was tried once.
+        """
+        info = self._caller.call(
+            routes.GET_CLUSTER_INFO, GetCluster(), "the cluster", deadline, patient=patient
+        )
+        self._follow(info.api_endpoints)
+        return info
+
+    def _follow(self, api_endpoints: Iterable[str]) -> None:
+        """Use the API servers that the cluster says it has now, and forget those it had.
+
+        One on another port than ours is left out: we then reach the cluster through something
+        that forwards to it, and its own addresses are not meant for us.
+        """
+        if not api_endpoints:
+            return
+        split = (split_endpoint(text, self._caller.transport.port) for text in api_endpoints)
+        self._caller.note_told_addresses(
+            address for address, port in split if port == self._caller.transport.port
+        )
 
     def list_nodes(self, deadline: Deadline) -> tuple[Node, ...]:
         """ListNodes."""
@@ -491,10 +513,6 @@ class LightOSClient:
 
 def _repeat() -> None:
     """Settle a write that may safely be done twice."""
-
-
-def _constant(token: str) -> Callable[[], str]:
-    return lambda: token
 
 
 def _named(value: str) -> str:

@@ -4,14 +4,18 @@
 Calls stay with the address that answered last, so that its connections stay warm. One that
 fails rests, 1 s at first and twice as long after each further failure up to 30 s; while it
 rests, others are asked. When all rest, the one that wakes first is asked all the same.
+
+The addresses are those configured, which stay whatever happens, and after them those that the
+cluster tells, which come and go with its nodes.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
@@ -44,6 +48,18 @@ def url_host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
+def split_endpoint(text: str, default_port: int) -> tuple[str, int]:
+    """Split `ip:port`, `[ip]:port` or `name:port`, as the cluster tells them.
+
+    What is none of these is returned whole, with the default port.
+    """
+    try:
+        parts = urlsplit(f"//{text}")
+        return parts.hostname or text, parts.port or default_port
+    except ValueError:
+        return text, default_port
+
+
 @dataclass(frozen=True)
 class Rest:
     """Why an address is not asked first: it failed `failures` times in a row."""
@@ -60,6 +76,7 @@ class Endpoints:
     """
 
     addresses: tuple[str, ...]
+    configured: tuple[str, ...]
     preferred: int = 0
     resting: Mapping[str, Rest] = field(default_factory=dict)
 
@@ -69,7 +86,23 @@ class Endpoints:
         unique = tuple(dict.fromkeys(parse_address(address) for address in addresses))
         if not unique:
             raise ValueError("no API address is given")
-        return cls(unique)
+        return cls(unique, unique)
+
+    def with_told(self, told: Iterable[str]) -> Endpoints:
+        """Replace the addresses that the cluster told before; what is no address is left out.
+
+        Health is kept, and so is the preferred address if it is still there.
+        """
+        addresses = tuple(dict.fromkeys((*self.configured, *_parsed(told))))
+        if addresses == self.addresses:
+            return self
+        before = self.addresses[self.preferred]
+        return replace(
+            self,
+            addresses=addresses,
+            preferred=addresses.index(before) if before in addresses else 0,
+            resting={name: rest for name, rest in self.resting.items() if name in addresses},
+        )
 
     def is_resting(self, address: str, now: float) -> bool:
         """Say whether an address failed lately."""
@@ -85,7 +118,9 @@ class Endpoints:
         return min(ring, key=lambda address: self.resting[address].until)
 
     def after_success(self, address: str) -> Endpoints:
-        """Stay with an address that answered."""
+        """Stay with an address that answered; one that is gone meanwhile is not brought back."""
+        if address not in self.addresses:
+            return self
         index = self.addresses.index(address)
         if index == self.preferred and address not in self.resting:
             return self
@@ -95,7 +130,7 @@ class Endpoints:
     def after_failure(self, address: str, now: float) -> Endpoints:
         """Let an address rest that could not be reached, or lost a request."""
         before = self.resting.get(address)
-        if before is not None and now < before.until:
+        if address not in self.addresses or (before is not None and now < before.until):
             return self
         failures = before.failures + 1 if before is not None else 1
         seconds = min(FIRST_REST_SECONDS * 2 ** min(failures - 1, 10), LONGEST_REST_SECONDS)
@@ -103,5 +138,15 @@ class Endpoints:
 
     def after_busy(self, address: str) -> Endpoints:
         """Prefer the next address over one that answered but could not serve."""
+        if address not in self.addresses:
+            return self
         index = (self.addresses.index(address) + 1) % len(self.addresses)
         return replace(self, preferred=index)
+
+
+def _parsed(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        try:
+            yield parse_address(text)
+        except ValueError:
+            continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,17 +22,36 @@ from typing import Any
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from lightos.api.endpoints import url_host
 from lightos.waiting import Deadline
 
-CONNECT_TIMEOUT_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 2.0
+"""For the TCP and TLS handshakes, each; one lost SYN is repeated after 1 s, within it."""
+SILENCE_SECONDS = 2.5
+"""How long a peer's kernel may acknowledge nothing. A slow server's kernel still does."""
 MAX_REPLY_BYTES = 64 << 20
 POOL_SIZE = 64
 """Idle connections kept for each address; more threads than this work, less warmly."""
 
+_SOCKET_OPTIONS = [
+    *urllib3.connection.HTTPConnection.default_socket_options,
+    # Packets that vanish end a warm connection long before the reply is overdue: what is sent
+    # is acknowledged in time (RFC 5482), and so are the probes sent while waiting (RFC 9293,
+    # 3.8.4).
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_SECONDS * 1000)),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
+]
+
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+", re.ASCII)
 """Bearer token syntax (RFC 6750, 2.1)."""
+
+_HASHED_NAME = re.compile(r"[0-9a-f]{8}\.\d+")
+"""How OpenSSL finds a CA in a folder (X509_LOOKUP_hash_dir)."""
 
 
 class NotSent(Exception):
@@ -54,6 +74,30 @@ class HttpReply:
     body: bytes
 
 
+class _Connection(urllib3.connection.HTTPSConnection):
+    """A connection whose TLS handshake counts as connecting: no request was sent before it."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except TimeoutError as cause:
+            raise ConnectTimeoutError(self, "the TLS handshake timed out") from cause
+        except ConnectionError as cause:
+            raise NewConnectionError(self, f"in the TLS handshake: {cause.strerror}") from cause
+
+
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that notice a peer which is gone."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, socket_options=_SOCKET_OPTIONS)
+        self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
+
+
 class Transport:
     """HTTPS requests over pooled keep-alive connections; safe to share between threads.
 
@@ -67,14 +111,14 @@ class Transport:
             raise ValueError(f"port {port} is not in 1..65535")
         if not request_timeout_seconds > 0:
             raise ValueError(f"a request timeout of {request_timeout_seconds} s is not positive")
-        self._port = port
-        self._verify = verify if isinstance(verify, bool) else _checked_ca(verify)
+        self.port = port
+        self._verify = verify if isinstance(verify, bool) else checked_ca(verify)
         self._request_timeout_seconds = request_timeout_seconds
         self._session = requests.Session()
         self._session.trust_env = False
         # A shared session must hold no state of its own between requests.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.mount("https://", HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
+        self._session.mount("https://", _Adapter(pool_maxsize=POOL_SIZE, max_retries=0))
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -115,7 +159,7 @@ class Transport:
         try:
             with self._session.request(
                 method,
-                f"https://{url_host(address)}:{self._port}{path}",
+                f"https://{url_host(address)}:{self.port}{path}",
                 params=query,
                 data=None if body is None else json.dumps(body),
                 headers=headers,
@@ -137,13 +181,16 @@ class Transport:
         raise failure
 
 
-def _checked_ca(path: str) -> str:
+def checked_ca(path: str) -> str:
     """Return the path of a CA file or folder that can be used; ValueError otherwise."""
     try:
-        if Path(path).is_dir():
-            ssl.create_default_context(capath=path)
-        else:
+        if not Path(path).is_dir():
             ssl.create_default_context(cafile=path)
+        elif not any(_HASHED_NAME.fullmatch(entry.name) for entry in Path(path).iterdir()):
+            raise ValueError(
+                f"cannot use the CA folder {path}: it holds no certificate under the name that "
+                f"OpenSSL looks for; run `openssl rehash {path}`"
+            )
     except OSError as cause:
         raise ValueError(f"cannot use the CA file {path}: {cause.strerror or cause}") from None
     return path

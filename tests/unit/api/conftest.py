@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,12 @@ import pytest
 from tests.unit.api.https_server import Authority, HttpsServer, Script
 
 Serve = Callable[..., HttpsServer]
+
+
+def unsigned_token(**claims: object) -> str:
+    """A token in form only, for what reads claims without verification."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return f"eyJhbGciOiJSUzI1NiJ9.{payload}.c2lnbmF0dXJl"
 
 
 class FakeClock:

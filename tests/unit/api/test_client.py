@@ -6,7 +6,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from lightos.api import client as client_module
 from lightos.api import errors
 from lightos.api.client import LightOSClient
+from lightos.api.credentials import TokenFile
 from lightos.api.models import (
     ALLOW_NONE,
     BandwidthLimit,
@@ -32,11 +35,14 @@ from lightos.api.models import (
     UpdateVolume,
     VolumeState,
 )
-from tests.unit.api.conftest import FakeClock, Serve
+from lightos.waiting import SYSTEM_CLOCK
+from tests.unit.api.conftest import FakeClock, Serve, unsigned_token
 from tests.unit.api.fake_cluster import FakeCluster, answers, lost_after, lost_before
 from tests.unit.api.https_server import Answer, HttpsServer, Seen, refusal, reply
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0.c2lnbmF0dXJl"
+OLD = TOKEN
+NEW = "eyJhbGciOiJSUzI1NiJ9.bmV3.c2lnbmF0dXJl"
 VOLUME = CreateVolume(name="v", size_bytes=1 << 30, acl=(ALLOW_NONE,), replica_count=3)
 Connect = Callable[..., LightOSClient]
 
@@ -217,6 +223,55 @@ def test_a_read_goes_to_the_next_address(
     assert (len(bad.requests), len(good.requests)) == (1, 2)
 
 
+def test_nobody_there_is_said_at_once_to_whoever_is_not_patient(
+    connect: Connect, server: HttpsServer, clock: FakeClock
+) -> None:
+    client = connect(server, ("127.0.0.5", "127.0.0.6"))
+    with pytest.raises(errors.Unreachable, match=r"127\.0\.0\.5: .*; 127\.0\.0\.6: "):
+        client.get_cluster_info(client.deadline(30), patient=False)
+    assert clock.slept == []
+
+
+def test_addresses_that_the_cluster_tells_are_used_and_forgotten(
+    connect: Connect, cluster: FakeCluster, serve: Serve
+) -> None:
+    first = serve(cluster)
+    second = serve(cluster, "127.0.0.2", first.port)
+    told = [f"127.0.0.2:{first.port}", "127.0.0.3:1", "not an address"]
+    first.script = lambda seen: (
+        reply({"UUID": "u", "apiEndpoints": told}) if "clusterinfo" in seen.path else cluster(seen)
+    )
+    client = connect(first)
+    client.get_cluster_info(client.deadline(30))
+    assert repr(client) == "LightOSClient(127.0.0.1, 127.0.0.2)"
+
+    first.script = lambda _: None
+    client.get_version(client.deadline(30))
+    assert len(second.requests) == 1
+
+    second.script = lambda _: reply({"UUID": "u", "apiEndpoints": [f"127.0.0.3:{first.port}"]})
+    client.get_cluster_info(client.deadline(30))
+    assert repr(client) == "LightOSClient(127.0.0.1, 127.0.0.3)"
+
+
+def test_a_told_address_is_not_given_the_token_unless_its_certificate_is_trusted(
+    connect: Connect, cluster: FakeCluster, serve: Serve
+) -> None:
+    right = serve(cluster)
+    wrong = serve(cluster, "127.0.0.4", right.port)  # its certificate names others
+    told = [f"127.0.0.4:{right.port}"]
+    right.script = lambda seen: reply({"UUID": "u", "apiEndpoints": told})
+    client = connect(right)
+    client.get_cluster_info(client.deadline(30))
+    asked = len(right.requests)
+    right.script = lambda _: None
+    with pytest.raises(errors.LightOSError):
+        client.get_version(client.deadline(5))
+    assert len(right.requests) > asked
+    assert wrong.connections > 0
+    assert wrong.requests == []
+
+
 def test_a_silent_address_costs_one_request_timeout(
     connect: Connect, cluster: FakeCluster, serve: Serve
 ) -> None:
@@ -346,23 +401,116 @@ def test_a_write_that_is_refused_is_not_sent_again(
 # --- the token ---------------------------------------------------------------------------------
 
 
-def test_a_rotated_token_is_used_without_a_restart(serve: Serve, connect: Connect) -> None:
-    def script(seen: Seen) -> Answer:
-        if seen.headers["Authorization"] == "Bearer new":
-            return reply({"apiVersion": "v2.0"})
-        return refusal(401, 16, "token expired")
+def write_token(file: Path, token: str) -> None:
+    """Replace a token file as one should: in one step."""
+    partial = file.with_suffix(".new")
+    partial.write_text(f"{token}\n")
+    partial.chmod(0o600)
+    partial.replace(file)
 
-    tokens = iter(["old", "new", "new"])
-    server = serve(script)
-    client = connect(server, jwt=lambda: next(tokens))
-    assert client.get_version(client.deadline(30)).api_version == "v2.0"
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "cinder.jwt"
+    write_token(file, OLD)
+    return file
+
+
+def only(*tokens: str) -> Callable[[Seen], Answer]:
+    """A cluster that knows these tokens and no others."""
+
+    def script(seen: Seen) -> Answer:
+        if seen.headers["Authorization"].removeprefix("Bearer ") in tokens:
+            return reply({"apiVersion": "v2.0"})
+        return refusal(401, 16, "token is not valid")
+
+    return script
+
+
+def test_a_rotated_token_is_used_without_a_restart(
+    serve: Serve, connect: Connect, token_file: Path
+) -> None:
+    server = serve(only(OLD))
+    client = connect(server, jwt=TokenFile(token_file))
+    client.get_version(client.deadline(30))
+    server.script = only(NEW)
+    write_token(token_file, NEW)
+    client.get_version(client.deadline(30))
     assert len(server.requests) == 2
+
+
+def test_a_token_that_is_refused_is_read_again_even_if_its_file_looks_the_same(
+    serve: Serve, connect: Connect, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system whose attributes are cached."""
+    server = serve(only(OLD))
+    tokens = TokenFile(token_file)
+    client = connect(server, jwt=tokens)
+    monkeypatch.setattr(tokens, "_identity", lambda seen=tokens._seen: seen)
+    server.script = only(NEW)
+    write_token(token_file, NEW)
+    client.get_version(client.deadline(30))
+    assert len(server.requests) == 2
+
+
+def test_a_token_that_the_cluster_replaces_first_is_waited_for(
+    serve: Serve, connect: Connect, token_file: Path, clock: FakeClock
+) -> None:
+    real_sleep = clock.sleep
+
+    def sleep(seconds: float) -> None:
+        real_sleep(seconds)
+        if len(clock.slept) == 3:
+            write_token(token_file, NEW)
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    server = serve(only(NEW))
+    client = connect(server, jwt=TokenFile(token_file))
+    client.get_version(client.deadline(30))
+    assert len(server.requests) == 2
+
+
+def test_an_expired_token_is_not_waited_for(
+    serve: Serve, connect: Connect, token_file: Path, clock: FakeClock
+) -> None:
+    write_token(token_file, unsigned_token(exp=1))
+    client = connect(serve(only(NEW)), jwt=TokenFile(token_file, "lightos_jwt_file"))
+    with pytest.raises(
+        errors.Unauthorized, match=r"token of lightos_jwt_file expired 1970-01-01 00:00 UTC"
+    ):
+        client.get_version(client.deadline(30))
+    assert clock.slept == []
+
+
+def test_a_rotation_under_load_fails_nothing(
+    serve: Serve, connect: Connect, token_file: Path
+) -> None:
+    server = serve(only(OLD))
+    client = connect(server, jwt=TokenFile(token_file), clock=SYSTEM_CLOCK)
+    rotated = threading.Event()
+
+    def work() -> None:
+        for _ in range(5):
+            client.get_version(client.deadline(30))
+        rotated.wait()
+        for _ in range(5):
+            client.get_version(client.deadline(30))
+
+    with ThreadPoolExecutor(8) as pool:
+        workers = [pool.submit(work) for _ in range(8)]
+        while len(server.requests) < 20:
+            client.get_version(client.deadline(30))
+        server.script = only(NEW)
+        rotated.set()
+        write_token(token_file, NEW)
+        for worker in workers:
+            worker.result()
 
 
 def test_a_token_that_stays_bad_is_tried_once(serve: Serve, connect: Connect) -> None:
     server = serve(lambda _: refusal(401, 16, "token expired"))
     client = connect(server)
-    with pytest.raises(errors.Unauthorized, match=r"token expired .* Renew the JWT"):
+    with pytest.raises(errors.Unauthorized, match=r"token expired; .* Renew the JWT"):
         client.get_version(client.deadline(30))
     assert len(server.requests) == 1
 

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
+import shutil
 import socket
+import struct
+import subprocess
 import threading
 import traceback
 from collections.abc import Iterator
@@ -287,8 +291,86 @@ def test_a_ca_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         Transport(443, verify=str(empty), request_timeout_seconds=1)
 
 
-def test_a_folder_of_cas_can_be_used(tmp_path: Path, authority: Authority) -> None:
-    Transport(443, verify=str(authority.file.parent), request_timeout_seconds=1).close()
+def test_a_folder_of_cas_is_used_once_it_is_hashed(
+    serve: Serve, tmp_path: Path, authority: Authority
+) -> None:
+    shutil.copy(authority.file, tmp_path)
+    with pytest.raises(ValueError, match=r"CA folder .* run `openssl rehash"):
+        Transport(443, verify=str(tmp_path), request_timeout_seconds=1)
+    subprocess.run(["openssl", "rehash", tmp_path], check=True)
+    assert get(transport(serve(ok), str(tmp_path))).status == 200
+
+
+def test_a_server_that_never_finishes_its_tls_handshake_was_sent_nothing(
+    ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernel accepts connections, but the process behind is stuck."""
+    monkeypatch.setattr(http, "CONNECT_TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as stuck:
+        sender = Transport(stuck.getsockname()[1], verify=ca_file, request_timeout_seconds=60)
+        with pytest.raises(NotSent, match="no answer to connect"):
+            get(sender)
+
+
+def test_a_connection_cut_in_the_tls_handshake_was_sent_nothing(ca_file: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def cut() -> None:
+            connection, _ = listener.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        with pytest.raises(NotSent):
+            get(Transport(listener.getsockname()[1], verify=ca_file, request_timeout_seconds=5))
+        thread.join()
+
+
+DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
+"""A socket filter (classic BPF) of one instruction, `ret #0`: the kernel drops what arrives."""
+SO_ATTACH_FILTER = 26
+
+
+def swallow_packets(connection: socket.socket) -> None:
+    """Make a socket act as if its packets vanished: nothing is acknowledged any more."""
+    program = ctypes.create_string_buffer(DROP_ALL)
+    descriptor = struct.pack("HxxxxxxP", 1, ctypes.addressof(program))
+    connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, descriptor)
+
+
+def test_a_warm_connection_whose_packets_vanish_is_left_soon(
+    serve: Serve, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(ok)
+    opened: list[socket.socket] = []
+    accept = server.get_request
+
+    def get_request() -> tuple[socket.socket, Any]:
+        connection, peer = accept()
+        opened.append(connection)
+        return connection, peer
+
+    monkeypatch.setattr(server, "get_request", get_request)
+    sender = transport(server, ca_file, timeout=600)
+    get(sender)
+    swallow_packets(opened[0])
+    with pytest.raises(ReplyLost):
+        sender.send("127.0.0.1", "GET", "/", token=TOKEN, deadline=Deadline(1200))
+    assert len(server.requests) == 1
+
+
+def test_a_slow_server_is_waited_for(
+    serve: Serve, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than packets may go unacknowledged, for its kernel acknowledges them."""
+    slow = threading.Event()
+
+    def late(_: Seen) -> Answer:
+        slow.wait(http.SILENCE_SECONDS + 1)
+        return Answer()
+
+    assert get(transport(serve(late), ca_file, timeout=60)).status == 200
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
