@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Generic, ParamSpec, Protocol, TypeVar
 
 from lightos.lab.database import Database
 from lightos.lab.errors import Internal
@@ -39,7 +39,8 @@ class Change(Generic[R_co]):
 
     `before` makes blocks before metadata names them, and `undo` removes them when the metadata
     cannot be written. `after` changes or removes blocks once metadata says so; when it fails,
-    the records of `replaced` are written back.
+    the records of `replaced` are written back. `when_taken` runs on the event loop as the change
+    becomes true in memory.
     """
 
     put: Sequence[R_co] = ()
@@ -48,6 +49,7 @@ class Change(Generic[R_co]):
     before: Callable[[], None] = nothing
     undo: Callable[[], None] = nothing
     after: Callable[[], None] = nothing
+    when_taken: Callable[[], None] = nothing
 
     def make(self, database: Database) -> None:
         """Do the disk work. Raises Internal, with nothing changed, when the disk fails."""
@@ -62,6 +64,14 @@ class Change(Generic[R_co]):
         except Internal:
             database.commit(self.replaced)
             raise
+
+
+class Changes(Protocol):
+    """Whoever carries out changes: the queue below, or something in front of it."""
+
+    async def carry_out(
+        self, operation: Callable[P, Change[R_co]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Change[R_co]: ...
 
 
 class ChangeQueue:

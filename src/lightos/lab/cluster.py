@@ -114,6 +114,8 @@ class Cluster:
         self._last_nsid = 0
         self._clones: dict[UUID, set[UUID]] = {}
         self._schedule: Schedule[UUID] = Schedule()
+        self._held: dict[UUID, str] = {}
+        self._failing: set[UUID] = set()
         self._serving: tuple[NodeView, ...] = ()
         self._settled = {
             node.uuid for node in self.nodes.values() if node.state is NodeState.ACTIVE
@@ -548,7 +550,7 @@ class Cluster:
                 if volume.state in (VolumeState.DELETING, VolumeState.FAILED):
                     drop.append(volume)
                 else:
-                    put.append(replace(volume, state=VolumeState.AVAILABLE))
+                    put.append(replace(volume, state=self._steady_state(volume)))
             elif (snapshot := self.snapshots.get(uuid)) is not None:
                 self._finish_snapshot(snapshot, put, drop)
             elif self.nodes[uuid].state is NodeState.ACTIVATING:
@@ -562,6 +564,33 @@ class Cluster:
 
         return Change(put=put, drop=drop, after=remove_blocks)
 
+    def _steady_state(self, volume: VolumeRecord) -> VolumeState:
+        if volume.uuid in self._failing:
+            return VolumeState.FAILED
+        migrating = self._held.get(volume.uuid) == VolumeState.MIGRATING.wire_name
+        return VolumeState.MIGRATING if migrating else VolumeState.AVAILABLE
+
+    def touch(self, uuid: UUID) -> Change[VolumeRecord | SnapshotRecord]:
+        """Give a volume or snapshot a new ETag, as every write does; nothing if it is gone."""
+        record = self.volumes.get(uuid) or self.snapshots.get(uuid)
+        return Change() if record is None else Change(put=[replace(record, etag=record.etag + 1)])
+
+    def hold(self, uuid: UUID, state: str) -> None:
+        """Keep a volume or snapshot in a state (its wire name), whenever it gets there."""
+        self._held[uuid] = state
+
+    def release(self, uuids: Iterable[UUID]) -> None:
+        """Let objects settle that were held; those that are gone do not matter."""
+        for uuid in uuids:
+            self._held.pop(uuid, None)
+            record = self.volumes.get(uuid) or self.snapshots.get(uuid)
+            if record is not None:
+                self._schedule_record(record)
+
+    def let_fail(self, uuid: UUID) -> None:
+        """Let a volume or snapshot end Failed when its present change does."""
+        self._failing.add(uuid)
+
     def postpone(self, change: Change[Record]) -> None:
         """Try again later what `finish_due` gave and the disk refused."""
         for record in (*change.put, *change.drop):
@@ -572,7 +601,8 @@ class Cluster:
     ) -> None:
         match snapshot.state:
             case SnapshotState.CREATING:
-                state = SnapshotState.FAILED if snapshot.doomed else SnapshotState.AVAILABLE
+                failed = snapshot.doomed or snapshot.uuid in self._failing
+                state = SnapshotState.FAILED if failed else SnapshotState.AVAILABLE
                 put.append(replace(snapshot, state=state))
             case SnapshotState.AVAILABLE:  # its retention time is over
                 put.append(replace(snapshot, state=SnapshotState.DELETING, etag=snapshot.etag + 1))
@@ -584,7 +614,9 @@ class Cluster:
         now = self._monotonic()
         due: float | None = None
         match record:
-            case VolumeRecord(state=VolumeState.AVAILABLE | VolumeState.MIGRATING):
+            case VolumeRecord() | SnapshotRecord() if self._is_held(record):
+                pass
+            case VolumeRecord(state=VolumeState.AVAILABLE):
                 pass
             case (
                 VolumeRecord(state=VolumeState.FAILED) | SnapshotRecord(state=SnapshotState.FAILED)
@@ -608,6 +640,9 @@ class Cluster:
         else:
             self._schedule.set(record.uuid, due)
 
+    def _is_held(self, record: VolumeRecord | SnapshotRecord) -> bool:
+        return self._held.get(record.uuid) == record.state.wire_name
+
     # Changes
 
     def make(self, change: Change[Record]) -> None:
@@ -617,6 +652,7 @@ class Cluster:
 
     def take(self, change: Change[Record]) -> None:
         """Make true what is durable now, and tell who listens."""
+        change.when_taken()
         nsids: set[int] = set()
         nodes_before = self._serving
         ana = False
@@ -671,6 +707,8 @@ class Cluster:
         return self._access.put(volume)
 
     def _drop(self, record: Record, nsids: set[int]) -> None:
+        self._held.pop(record.uuid, None)
+        self._failing.discard(record.uuid)
         if isinstance(record, SnapshotRecord):
             self.snapshots.drop(record)
             self._schedule.cancel(record.uuid)

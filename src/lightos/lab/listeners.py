@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lightos.lab.certificates import CertificateFiles
 from lightos.lab.errors import LabError
@@ -77,6 +78,16 @@ def control_listener(folder: StateFolder) -> socket.socket:
     return listener
 
 
+class _Connection(H11Protocol):
+    """uvicorn's, and applications find its transport as `scope["state"]["transport"]`."""
+
+    def connection_made(  # type: ignore[override] # as uvicorn has it
+        self, transport: asyncio.Transport
+    ) -> None:
+        super().connection_made(transport)
+        self.app_state = {"transport": transport}
+
+
 class _Server(uvicorn.Server):
     """uvicorn that leaves signals to its owner, and says when it serves."""
 
@@ -123,7 +134,7 @@ class HttpServer:
         """Serve from now on; HTTPS with `tls`."""
         config = uvicorn.Config(
             application,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,

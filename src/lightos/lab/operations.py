@@ -10,7 +10,7 @@ from uuid import UUID
 from lightos.api import models
 from lightos.api.routes import Route
 from lightos.api.wire import Model
-from lightos.lab.changes import ChangeQueue
+from lightos.lab.changes import Changes
 from lightos.lab.cluster import Cluster
 from lightos.lab.describe import Description
 from lightos.lab.errors import InvalidArgument
@@ -63,7 +63,7 @@ def _no_qos_policy(uuid: str | None, name: str | None) -> None:
 class Operations:
     """What each operation of the route table does."""
 
-    def __init__(self, description: Description, changes: ChangeQueue) -> None:
+    def __init__(self, description: Description, changes: Changes) -> None:
         self._describe = description
         self._cluster: Cluster = description.cluster
         self._changes = changes

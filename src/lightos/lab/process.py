@@ -30,8 +30,10 @@ from lightos.lab.cluster import Cluster
 from lightos.lab.database import Database
 from lightos.lab.describe import Description
 from lightos.lab.errors import LabError
+from lightos.lab.faults.calls import CallFaults
 from lightos.lab.files import write_secret
 from lightos.lab.founding import found_cluster
+from lightos.lab.lab_api import LabApi
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
 from lightos.lab.nodes import NodeServices
 from lightos.lab.records import ClusterRecord
@@ -89,7 +91,9 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             cluster, store, options.api_port, lambda: shutil.disk_usage(folder.path).free
         )
         authenticator = Authenticator(authority.public_key, cluster.projects, now)
-        api = ManagementApi(description, changes, authenticator.authenticate)
+        faults = CallFaults(cluster, changes)
+        lab_api = LabApi(faults, lambda: [node.address for node in cluster.nodes.values()])
+        api = ManagementApi(description, changes, authenticator.authenticate, lab_api, faults)
 
         async def start_node(node: NodeView, opened: contextlib.AsyncExitStack) -> None:
             _check_nvme_ports(node.address, options)
@@ -102,7 +106,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         nodes = NodeServices(cluster, changes, start_node)
         stack.push_async_callback(nodes.close)
         await nodes.start()
-        control = ManagementApi(description, changes, lambda _header: LOCAL_ADMINISTRATOR)
+        control = ManagementApi(description, changes, lambda _header: LOCAL_ADMINISTRATOR, lab_api)
         server = await HttpServer.start(control, control_listener(folder))
         stack.push_async_callback(server.close)
         published = _lab_json(options, cluster, tls)

@@ -17,15 +17,18 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from lightos.api import models, openapi, routes
-from lightos.api.errors import HTTP_STATUS
+from lightos.api import openapi, routes
 from lightos.api.routes import NoRoute, Route, WrongMethod
 from lightos.api.wire import Model, WireError
 from lightos.lab.auth import Caller
-from lightos.lab.changes import ChangeQueue
+from lightos.lab.changes import ChangeQueue, Changes
 from lightos.lab.describe import Description
 from lightos.lab.errors import ClusterError, InvalidArgument, PermissionDenied
+from lightos.lab.faults.calls import CallFaults
+from lightos.lab.lab_api import PREFIX as LAB_PREFIX
+from lightos.lab.lab_api import LabApi
 from lightos.lab.operations import Operations
+from lightos.lab.replies import json_bytes, message_reply, refusal
 
 OPENAPI_PATH = "/api/v2/openapi.json"
 MAX_BODY_BYTES = 1 << 20
@@ -45,57 +48,67 @@ class ManagementApi:
     """The ASGI application of one cluster; every node serves the same one."""
 
     def __init__(
-        self, description: Description, changes: ChangeQueue, authenticate: Authenticate
+        self,
+        description: Description,
+        changes: ChangeQueue,
+        authenticate: Authenticate,
+        lab_api: LabApi,
+        faults: CallFaults | None = None,
     ) -> None:
+        """`faults` happen to the calls that come in here; None for a way in without faults."""
+        self._description = description
         self._operations = Operations(description, changes)
         self._authenticate = authenticate
+        self._lab_api = lab_api
+        self._faults = faults
         self._openapi = json.dumps(openapi.document()).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        response = await self._respond(request)
+        try:
+            response = await self._respond(request)
+        except ClusterError as error:
+            response = refusal(error)
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
         path = request.scope["path"]
         if path == OPENAPI_PATH and request.method == "GET":
-            return _json_response(200, self._openapi)
+            return json_bytes(200, self._openapi)
         try:
             found = routes.match(request.method, path)
         except NoRoute:
+            if path.startswith(LAB_PREFIX):
+                return await self._respond_for_lab(request)
             return PlainTextResponse("Not Found\n", 404)
         except WrongMethod as error:
             allow = {"Allow": ", ".join(sorted(error.allowed))}
             return PlainTextResponse("Method Not Allowed\n", 405, allow)
-        try:
-            caller = (
-                None
-                if found.route.operation in FOR_EVERYONE
-                else self._authenticate(request.headers.get("authorization"))
-            )
-            message = _read_message(found, request, await _body(request))
-            if caller is not None:
-                _authorize(caller, found.route, message)
-            reply = await self._operations.run(
-                found.route, message, request.headers.get("if-match")
-            )
-        except ClusterError as error:
-            return _error_response(error)
-        return _json_response(200, _encoded(reply))
+        caller = (
+            None
+            if found.route.operation in FOR_EVERYONE
+            else self._authenticate(request.headers.get("authorization"))
+        )
+        message = _read_message(found, request, await _body(request))
+        if caller is not None:
+            _authorize(caller, found.route, message)
+        if_match = request.headers.get("if-match")
+        if self._faults is None or not self._faults.planned:
+            return message_reply(await self._operations.run(found.route, message, if_match))
 
+        async def answer(changes: Changes) -> Response:
+            operations = Operations(self._description, changes)
+            return message_reply(await operations.run(found.route, message, if_match))
 
-def _json_response(status: int, content: bytes) -> Response:
-    return Response(content, status, media_type="application/json")
+        return await self._faults.answer(found.route, message, request, answer)
 
-
-def _encoded(message: Model) -> bytes:
-    return json.dumps(message.to_wire(), separators=(",", ":")).encode()
-
-
-def _error_response(error: ClusterError) -> Response:
-    text = str(error)
-    body = models.GatewayError(error=text, code=error.code, message=text)
-    return _json_response(HTTP_STATUS[error.code], _encoded(body))
+    async def _respond_for_lab(self, request: Request) -> Response:
+        caller = self._authenticate(request.headers.get("authorization"))
+        if not caller.is_cluster_admin:
+            raise PermissionDenied(f"{LAB_PREFIX} needs the role system:cluster-admin")
+        return await self._lab_api.respond(
+            request.method, request.scope["path"], await _body(request)
+        )
 
 
 async def _body(request: Request) -> bytes:

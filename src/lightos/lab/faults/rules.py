@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of a fault plan: read once from JSON, validated, frozen.
+
+A rule has exactly one effect. Most effects happen to calls of the management API, which the
+rule picks by operation, method, node address and object, and by their number; some happen to a
+whole node address. The first paragraph of an effect's docstring is its line in the manual.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Self
+
+from lightos.api import routes
+from lightos.api.errors import HTTP_STATUS, GrpcCode
+
+ANY_OPERATION = "*"
+OPERATIONS = tuple(dict.fromkeys(route.operation for route in routes.ROUTES))
+_OPERATION_WORDS = (ANY_OPERATION, *OPERATIONS)
+METHODS = tuple(dict.fromkeys(route.method for route in routes.ROUTES))
+LONGEST_DELAY_SECONDS = 3600.0
+LONGEST_MESSAGE = 500
+MAX_RULES = 1000
+
+_VOLUME_CHANGES = frozenset({"CreateVolume", "UpdateVolume", "RollbackVolume"})
+_STAYS = {
+    "Creating": frozenset({"CreateVolume", "CreateSnapshot"}),
+    "Updating": frozenset({"UpdateVolume"}),
+    "Rollback": frozenset({"RollbackVolume"}),
+    "Migrating": _VOLUME_CHANGES,
+    "Deleting": frozenset({"DeleteVolume", "DeleteSnapshot"}),
+}
+_CODES: Mapping[int, GrpcCode] = {
+    **{HTTP_STATUS[code]: code for code in sorted(GrpcCode, reverse=True)},
+    400: GrpcCode.INVALID_ARGUMENT,
+    412: GrpcCode.FAILED_PRECONDITION,
+    500: GrpcCode.INTERNAL,
+}
+"""The gRPC code that a gateway would have made a status of; 412 is the older gateways'."""
+
+
+class BadRule(ValueError):
+    """A rule that cannot be used; the text names the field and what is legal there."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the management API as rules see it.
+
+    `names` are names and UUIDs of the object it is about. `snapshots_under_way`: some other
+    snapshot is being made at this moment.
+    """
+
+    operation: str
+    method: str
+    address: str
+    names: frozenset[str] = frozenset()
+    sends_if_match: bool = False
+    snapshots_under_way: bool = False
+
+
+class Effect:
+    """Base of what a rule can do. `key` names it in JSON, `example` is one legal value."""
+
+    key: ClassVar[str]
+    example: ClassVar[Any]
+    on_address: ClassVar[bool] = False
+    parameters: ClassVar[tuple[str, ...]] = ()
+    operations: ClassVar[frozenset[str]] = frozenset(OPERATIONS)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        """The effect of a rule that names it. Raises BadRule."""
+        if document[cls.key] is not True:
+            raise BadRule(f"{cls.key} must be true, or be left out")
+        return cls()
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key: True}
+
+    def happens_to(self, call: Call) -> bool:
+        """Whether it makes sense for a call at all; others do not even count."""
+        return call.operation in self.operations
+
+
+@dataclass(frozen=True)
+class Status(Effect):
+    """The call is answered with this HTTP status (400 to 599) and nothing is done."""
+
+    key = "status"
+    example = 503
+    parameters = ("message",)
+    http_status: int
+    message: str = ""
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        status = _whole(document, "status", 400, 599)
+        message = document.get("message", "")
+        if not isinstance(message, str) or len(message) > LONGEST_MESSAGE:
+            raise BadRule(f"message must be a text of at most {LONGEST_MESSAGE} characters")
+        return cls(status, message)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"status": self.http_status} | ({"message": self.message} if self.message else {})
+
+    @property
+    def code(self) -> GrpcCode:
+        """The gRPC code that a gateway would have made this status of."""
+        return _CODES.get(self.http_status, GrpcCode.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Delay(Effect):
+    """The call waits so many seconds before anything is done; then all goes its usual way."""
+
+    key = "delay_seconds"
+    example = 2.5
+    seconds: float
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        return cls(_number(document, cls.key, LONGEST_DELAY_SECONDS))
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key: self.seconds}
+
+
+@dataclass(frozen=True)
+class LoseReply(Effect):
+    """The call does its work; then the connection is closed without a reply."""
+
+    key = "lose_reply"
+    example = True
+
+
+@dataclass(frozen=True)
+class Reset(Effect):
+    """The connection is reset (TCP RST) before anything is done."""
+
+    key = "reset"
+    example = True
+
+
+@dataclass(frozen=True)
+class StaleEtag(Effect):
+    """The object's ETag moves on before the call, as if someone had written in between.
+
+    Calls without `If-Match` do not notice and do not count.
+    """
+
+    key = "stale_etag"
+    example = True
+    operations = frozenset(route.operation for route in routes.ROUTES if route.if_match)
+
+    def happens_to(self, call: Call) -> bool:
+        return super().happens_to(call) and call.sends_if_match
+
+
+@dataclass(frozen=True)
+class Stay(Effect):
+    """The object stays in this state until the rule is cleared; then it settles as usual."""
+
+    key = "stay"
+    example = "Creating"
+    state: str
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        return cls(_word(document, cls.key, _STAYS))
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key: self.state}
+
+    @property
+    def operations(self) -> frozenset[str]:  # type: ignore[override]
+        return _STAYS[self.state]
+
+
+@dataclass(frozen=True)
+class End(Effect):
+    """The object ends Failed, which is final: a minute later the cluster drops it and its data."""
+
+    key = "end"
+    example = "Failed"
+    operations = _VOLUME_CHANGES | {"CreateSnapshot"}
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        _word(document, cls.key, ("Failed",))
+        return cls()
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key: "Failed"}
+
+
+EFFECTS: tuple[type[Effect], ...] = (Status, Delay, LoseReply, Reset, StaleEtag, Stay, End)
+
+_FIELDS = ("operation", "method", "address", "object", "first", "count", "probability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Which calls it picks, and what happens to those.
+
+    Of the calls that match, it begins with the `first`-th and meets `count` of them (0: all
+    from then on), each with the given probability.
+    """
+
+    effect: Effect
+    operation: str = ANY_OPERATION
+    method: str | None = None
+    address: str | None = None
+    object_glob: str | None = None
+    first: int = 1
+    count: int = 1
+    probability: float = 1.0
+
+    def matches(self, call: Call) -> bool:
+        return (
+            self.operation in (ANY_OPERATION, call.operation)
+            and self.method in (None, call.method)
+            and self.address in (None, call.address)
+            and self.effect.happens_to(call)
+            and (
+                self.object_glob is None
+                or any(fnmatchcase(name, self.object_glob) for name in call.names)
+            )
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as `parse_rule` reads it; what has its default is left out."""
+        picked = {
+            "operation": self.operation,
+            "method": self.method,
+            "address": self.address,
+            "object": self.object_glob,
+            "first": self.first,
+            "count": self.count,
+            "probability": self.probability,
+        }
+        unset = {"method": None, "address": None, "object": None, "probability": 1.0}
+        return {
+            name: value for name, value in picked.items() if value != unset.get(name, _NEVER)
+        } | self.effect.to_json()
+
+
+_NEVER = object()
+
+
+@dataclass(frozen=True)
+class PlanDocument:
+    """A whole plan as it is loaded: a seed and rules, the first that fires winning."""
+
+    seed: int = 0
+    rules: tuple[Rule, ...] = field(default=())
+
+
+def parse_rule(document: object, node_addresses: Collection[str]) -> Rule:
+    """Read one rule. Raises BadRule for what it does not name, know or allow together."""
+    if not isinstance(document, dict):
+        raise BadRule("a rule must be a JSON object")
+    effect_type = _effect_of(document)
+    legal = {*_FIELDS, effect_type.key, *effect_type.parameters}
+    _refuse_unknown(document, legal, f"a rule with {effect_type.key}")
+    effect = effect_type.read(document)
+    return Rule(
+        effect=effect,
+        operation=_operation(document, effect),
+        method=_word(document, "method", METHODS) if "method" in document else None,
+        address=_word(document, "address", node_addresses) if "address" in document else None,
+        object_glob=_text(document, "object") if "object" in document else None,
+        first=_whole(document, "first", 1) if "first" in document else 1,
+        count=_whole(document, "count", 0) if "count" in document else 1,
+        probability=_number(document, "probability", 1.0) if "probability" in document else 1.0,
+    )
+
+
+def parse_plan(document: object, node_addresses: Collection[str]) -> PlanDocument:
+    """Read a whole plan. Raises BadRule, which says in which rule."""
+    if not isinstance(document, dict):
+        raise BadRule("a plan must be a JSON object")
+    _refuse_unknown(document, {"seed", "rules"}, "a plan")
+    given = document.get("rules", [])
+    if not isinstance(given, list) or len(given) > MAX_RULES:
+        raise BadRule(f"rules must be a list of at most {MAX_RULES} rules")
+    rules = []
+    for number, each in enumerate(given, start=1):
+        try:
+            rules.append(parse_rule(each, node_addresses))
+        except BadRule as cause:
+            raise BadRule(f"rule {number}: {cause}") from None
+    seed = _whole(document, "seed", 0) if "seed" in document else 0
+    return PlanDocument(seed, tuple(rules))
+
+
+def _effect_of(document: Mapping[str, Any]) -> type[Effect]:
+    named = [effect for effect in EFFECTS if effect.key in document]
+    taken = {parameter for effect in named for parameter in effect.parameters}
+    named = [effect for effect in named if effect.key not in taken]
+    if len(named) == 1:
+        return named[0]
+    keys = ", ".join(effect.key for effect in EFFECTS)
+    if not named:
+        for name in document:
+            if name not in (*_FIELDS, "message"):
+                raise BadRule(f"{name!r} is no field of a rule; effects are {keys}")
+        raise BadRule(f"a rule needs one effect: {keys}")
+    two = " and ".join(effect.key for effect in named)
+    raise BadRule(f"a rule has one effect, not {two}: make a rule of each")
+
+
+def _operation(document: Mapping[str, Any], effect: Effect) -> str:
+    operation = _word({"operation": ANY_OPERATION, **document}, "operation", _OPERATION_WORDS)
+    if operation != ANY_OPERATION and operation not in effect.operations:
+        shown = ", ".join(f"{key} {value}" for key, value in effect.to_json().items())
+        raise BadRule(
+            f"operation {operation} does not go with {shown}: use {_listed(effect.operations)}"
+        )
+    return operation
+
+
+def _refuse_unknown(document: Mapping[str, Any], legal: Collection[str], of: str) -> None:
+    for name in document:
+        if name not in legal:
+            raise BadRule(f"{name!r} is no field of {of}; legal are {_listed(legal)}")
+
+
+def _listed(words: Collection[str]) -> str:
+    return ", ".join(sorted(words))
+
+
+def _word(document: Mapping[str, Any], name: str, legal: Collection[str]) -> str:
+    value = document[name]
+    if not isinstance(value, str) or value not in legal:
+        raise BadRule(f"{name} {_shown(value)} is not known; legal are {_listed(legal)}")
+    return value
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document[name]
+    if not isinstance(value, str) or not value:
+        raise BadRule(f"{name} must be a text that is not empty, not {_shown(value)}")
+    return value
+
+
+def _whole(document: Mapping[str, Any], name: str, least: int, most: int = (1 << 63) - 1) -> int:
+    value = document[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadRule(f"{name} must be a whole number from {least} to {most}, not {_shown(value)}")
+    return value
+
+
+def _number(document: Mapping[str, Any], name: str, most: float) -> float:
+    value = document[name]
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    if not usable or not math.isfinite(value) or not 0 < value <= most:
+        raise BadRule(f"{name} must be above 0 and at most {most:g}, not {_shown(value)}")
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]
