@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make cloud` and `make cloud-down`: a cloud that stays until it is taken away."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+from keystoneauth1.exceptions import ClientException
+from openstack.exceptions import SDKException
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from testbed.cinder.paths import VENV_BIN, cache_dir
+from testbed.cloud.cloud import Cloud, remove
+from testbed.cloud.deployment import NotWanted
+from testbed.cloud.packages import PackagesError
+from testbed.cloud.service import ServiceFailed
+from testbed.lab import LabError
+from testbed.network import Network, NetworkError
+
+NETWORK = Network("lightos-cloud")
+FOLDER = cache_dir() / "cloud" / "running"
+OPENRC = FOLDER / "openrc"
+LOCK = cache_dir() / "cloud" / "lock"
+TRANSITION_MILLISECONDS = 300
+PLAIN_WIDTH = 120
+"""Columns where the output is no terminal."""
+ANSWER_SECONDS = 5.0
+FAILURES = (
+    *(LabError, NetworkError, NotWanted, PackagesError, ServiceFailed),
+    *(ClientException, SDKException, TimeoutError),
+)
+
+
+class Lines:
+    """A line with a clock per task that runs, and one that stays when it has ended."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._shown: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Lines:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def begun(self, title: str) -> None:
+        self._shown[title] = self._live.add_task(title, total=None)
+
+    def done(self, title: str, seconds: float, evidence: str) -> None:
+        self._live.remove_task(self._shown.pop(title))
+        tail = f"  [dim]{evidence}[/]" if evidence else ""
+        self._console.print(f"[green]ok[/] {seconds:6.1f} s  {title}{tail}")
+
+    def failed(self, title: str, seconds: float) -> None:
+        self._live.remove_task(self._shown.pop(title))
+        self._console.print(f"[red]FAILED[/] {title}  [dim]{seconds:.1f} s[/]")
+
+
+@contextmanager
+def only_one() -> Iterator[bool]:
+    """Whether nobody else makes this cloud, or takes it away, meanwhile."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def answers() -> bool:
+    """Whether the cloud that is described in the folder runs."""
+    if not (NETWORK.exists and OPENRC.exists()):
+        return False
+    exported = dict(
+        word.split("=", 1) for word in shlex.split(OPENRC.read_text()) if word != "export"
+    )
+    try:
+        return requests.get(exported["OS_AUTH_URL"], timeout=ANSWER_SECONDS).ok
+    except requests.RequestException:
+        return False
+
+
+def take_away() -> None:
+    """End the cloud, or what is left of one, and remove its folder."""
+    NETWORK.destroy()
+    remove(FOLDER)
+
+
+def up(console: Console) -> int:
+    """Start the cloud unless it runs; the exit status."""
+    if answers():
+        console.print("The cloud runs already.")
+        print(usage())
+        return 0
+    take_away()
+    try:
+        with Lines(console) as lines:
+            Cloud(FOLDER, NETWORK, progress=lines, transition_ms=TRANSITION_MILLISECONDS).start()
+    except FAILURES as error:
+        NETWORK.destroy()
+        console.print(f"make cloud: {error}", style="red", markup=False)
+        console.print(f"Logs: {FOLDER / 'logs'} (until the next make cloud or cloud-down)")
+        return 1
+    except BaseException as error:
+        take_away()
+        if isinstance(error, KeyboardInterrupt):
+            return 130
+        raise
+    print(usage())
+    return 0
+
+
+def usage() -> str:
+    """What to type, from the checkout, to use the cloud."""
+    openrc, openstack, lightos = (
+        shlex.quote(os.path.relpath(path))
+        for path in (OPENRC, VENV_BIN / "openstack", VENV_BIN / "lightos")
+    )
+    return "\n".join(
+        [
+            "",
+            "The cloud runs. In any shell, from this folder:",
+            f"  . {openrc}",
+            f"  {openstack} volume type list",
+            f"  {openstack} volume create --size 1 --type lightos-compressed data",
+            f"  {openstack} volume snapshot create --volume data before",
+            f"  {openstack} volume create --snapshot before copy",
+            f"  {openstack} volume list",
+            "The lab:",
+            f"  {shlex.join(NETWORK.command([]))} {lightos} lab status "
+            f"--state-dir {os.path.relpath(FOLDER / 'lab')}",
+            f"Logs: {os.path.relpath(FOLDER / 'logs')}",
+            "End all of it with: make cloud-down",
+        ]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m testbed.cloud", description=__doc__)
+    parser.add_argument("--down", action="store_true", help="end the cloud that runs")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print("make cloud needs root: it makes a network namespace for itself", file=sys.stderr)
+        return 2
+    with only_one() as alone:
+        if not alone:
+            print("another make cloud or cloud-down is at work: wait for it", file=sys.stderr)
+            return 1
+        try:
+            if arguments.down:
+                take_away()
+                return 0
+            width = None if sys.stdout.isatty() else PLAIN_WIDTH
+            return up(Console(highlight=False, width=width))
+        except NetworkError as error:
+            print(f"make cloud: {error}", file=sys.stderr)
+            return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

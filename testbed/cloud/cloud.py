@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small OpenStack cloud on one machine, with the lab cluster as its storage.
+
+    with Cloud(folder, Network.for_this_process("cloud")) as cloud:
+        cloud.admin.block_storage.create_volume(size=1)      # openstacksdk
+        cloud.openrc                                         # for the openstack command
+
+Everything runs in one network namespace: the lab, MariaDB, RabbitMQ, Keystone, Glance, Cinder.
+A further service is a `Part`, given to `Cloud` before it starts.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, Self
+
+from openstack.connection import Connection
+
+from testbed.cinder.configuration import Section
+from testbed.cinder.paths import PYTHON, VENV_BIN
+from testbed.cloud import cinder, glance, keystone, openrc
+from testbed.cloud.database import Database, Schema
+from testbed.cloud.deployment import (
+    SERVICE_PROJECT,
+    Deployment,
+    Endpoint,
+    write_file,
+)
+from testbed.cloud.message_bus import MessageBus
+from testbed.cloud.packages import Packages, unpacked_packages
+from testbed.cloud.service import Service
+from testbed.cloud.tasks import Progress, Silent, Task, run_all
+from testbed.lab import Lab
+from testbed.network import Network
+from testbed.nvme import wait_until
+
+FORWARDER = Path(__file__).with_name("forwarder.py")
+POOLS_SECONDS = 90.0
+UNLIMITED = (
+    *("volumes", "snapshots", "gigabytes", "per_volume_gigabytes"),
+    *("backups", "backup_gigabytes", "groups"),
+)
+VOLUME_TYPES: dict[str, dict[str, str]] = {
+    cinder.DEFAULT_VOLUME_TYPE: {"volume_backend_name": "lightos-1"},
+    "lightos-2": {"volume_backend_name": "lightos-2"},
+    "lightos-compressed": {
+        "volume_backend_name": "lightos-1",
+        "compression": "<is> True",
+        "lightos:num_replicas": "2",
+    },
+    "lightos-multiattach": {"volume_backend_name": "lightos-1", "multiattach": "<is> True"},
+    "lightos-encrypted": {"volume_backend_name": "lightos-1"},
+}
+ENCRYPTED_TYPE = "lightos-encrypted"
+LUKS = {
+    "provider": "luks",
+    "cipher": "aes-xts-plain64",
+    "key_size": 256,
+    "control_location": "front-end",
+}
+
+# What is started, as it is shown; parts name those they need in `after`.
+PACKAGES = "Fetch and unpack MariaDB and RabbitMQ"
+LAB = "Lab cluster: 3 nodes"
+SCHEMAS = "Database schemas"
+MARIADB = "MariaDB"
+RABBITMQ = "RabbitMQ"
+KEYSTONE = "Keystone: users and catalogue"
+GLANCE = "Glance"
+CINDER = "Cinder: API, scheduler"
+CINDER_VOLUME = "Cinder: volume"
+VOLUME_TYPES_AND_POOLS = "Volume types; both back ends report their capacity"
+
+
+class Part(Protocol):
+    """A service that a cloud may have beside its own.
+
+    `start` returns when the service answers; its `users` and `endpoints` are in Keystone and its
+    `schemas` in MariaDB by then. `after`: titles of the tasks above, or of parts, that it needs.
+    """
+
+    title: str
+    after: tuple[str, ...]
+    schemas: tuple[Schema, ...]
+    endpoints: tuple[Endpoint, ...]
+    users: tuple[str, ...]
+
+    def start(self, deployment: Deployment) -> None: ...
+
+
+class Cloud:
+    """A cloud in `folder`, which must not exist yet; its logs are in `folder`/logs.
+
+    `transition_ms`: how long the lab takes for a change. `lightos`: options of both back ends
+    that differ from the driver guide's. `coordination_url`: see `cinder.Cinder`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: Network,
+        *,
+        parts: Sequence[Part] = (),
+        progress: Progress | None = None,
+        transition_ms: int = 50,
+        lightos: Section | None = None,
+        coordination_url: str | None = None,
+    ) -> None:
+        self.deployment = Deployment(network, folder.absolute())
+        self.parts = tuple(parts)
+        self.lab = Lab(network, self.deployment.folder / "lab", transition_ms=transition_ms)
+        self._progress = progress or Silent()
+        self._lightos = dict(lightos or {})
+        self._coordination_url = coordination_url
+        self._packages: Packages
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """From nothing to a cloud that answers. Whatever fails, `stop` cleans up after it."""
+        self.deployment.network.create()
+        self.deployment.make_folders()
+        self._publish()
+        self.keystone = keystone.Keystone(self.deployment)
+        self.glance = glance.Glance(self.deployment)
+        self.cinder = cinder.Cinder(self.deployment, self._coordination_url)
+        run_all(self._tasks(), self._progress, self.deployment.give_up)
+        write_file(self.openrc, openrc.render(openrc.variables(self.deployment)))
+
+    def stop(self) -> None:
+        """End every process and the namespace. Logs and configuration stay."""
+        self.deployment.give_up()
+        self.deployment.network.destroy()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # ------------------------------------------------------------------ use
+
+    @property
+    def openrc(self) -> Path:
+        return self.deployment.openrc
+
+    @property
+    def keystone_url(self) -> str:
+        """The identity API, as the machine outside the namespace reaches it."""
+        return self.deployment.public_url(keystone.IDENTITY)
+
+    @cached_property
+    def admin(self) -> Connection:
+        """All APIs, as the administrator, from outside the namespace."""
+        return keystone.connect(self.deployment)
+
+    # ------------------------------------------------------------------ starting
+
+    def _tasks(self) -> list[Task]:
+        return [
+            Task(PACKAGES, self._unpack),
+            Task(LAB, self._start_lab),
+            Task(SCHEMAS, self._prepare_database, after=(PACKAGES,)),
+            Task(MARIADB, self._start_database, after=(SCHEMAS,)),
+            Task(RABBITMQ, self._start_message_bus, after=(PACKAGES,)),
+            Task(KEYSTONE, self._start_keystone, after=(MARIADB,)),
+            Task(GLANCE, self._start_glance, after=(MARIADB,)),
+            Task(CINDER, self._start_cinder, after=(MARIADB, RABBITMQ)),
+            Task(CINDER_VOLUME, self._start_volume, after=(LAB, KEYSTONE, RABBITMQ)),
+            Task(VOLUME_TYPES_AND_POOLS, self._provide_volume_types, after=(CINDER, CINDER_VOLUME)),
+            *(Task(part.title, self._starter(part), part.after) for part in self.parts),
+        ]
+
+    def _publish(self) -> None:
+        """Open every API on 127.0.0.1 of the machine, on its usual port where that is free."""
+        sockets = {endpoint: _listening_socket(endpoint.port) for endpoint in self._endpoints}
+        self.deployment.public_ports = {
+            endpoint.name: listening.getsockname()[1] for endpoint, listening in sockets.items()
+        }
+        rules = [
+            f"{listening.fileno()}:{self.deployment.address}:{endpoint.port}"
+            for endpoint, listening in sockets.items()
+        ]
+        self.forwarder = Service(self.deployment, "forwarder", [PYTHON, "-P", FORWARDER, *rules])
+        self.forwarder.start(inherit=[listening.fileno() for listening in sockets.values()])
+        for listening in sockets.values():
+            listening.close()
+
+    @property
+    def _endpoints(self) -> tuple[Endpoint, ...]:
+        own = (*keystone.ENDPOINTS, *glance.ENDPOINTS, *cinder.ENDPOINTS)
+        return (*own, *(endpoint for part in self.parts for endpoint in part.endpoints))
+
+    def _unpack(self) -> str:
+        self._packages = unpacked_packages()
+        return ""
+
+    def _start_lab(self) -> str:
+        self.lab.start()
+        return ", ".join(node["address"] for node in self.lab.info["nodes"])
+
+    def _prepare_database(self) -> None:
+        own = (*keystone.SCHEMAS, *glance.SCHEMAS, *cinder.SCHEMAS)
+        schemas = (*own, *(schema for part in self.parts for schema in part.schemas))
+        self.database = Database(self.deployment, self._packages, schemas)
+        self.database.prepare()
+
+    def _start_database(self) -> None:
+        self.database.start()
+
+    def _start_message_bus(self) -> None:
+        self.message_bus = MessageBus(self.deployment, self._packages)
+        self.message_bus.start()
+
+    def _start_keystone(self) -> str:
+        self.keystone.start()
+        users = (glance.USER, cinder.USER, *(user for part in self.parts for user in part.users))
+        entered = [endpoint for endpoint in self._endpoints if endpoint != keystone.IDENTITY]
+        self.keystone.add_services(users, entered)
+        return self.keystone_url
+
+    def _start_glance(self) -> str:
+        self.glance.start()
+        return self.deployment.public_url(glance.IMAGE)
+
+    def _start_cinder(self) -> str:
+        self.cinder.start()
+        return self.deployment.public_url(cinder.BLOCK_STORAGE)
+
+    def _start_volume(self) -> str:
+        identity = self.admin.identity
+        tenant = cinder.VolumeTenant(
+            identity.find_project(SERVICE_PROJECT).id, identity.find_user(cinder.USER).id
+        )
+        folder = self.cinder.configure_volume_host(
+            "volume1",
+            self.lab.info,
+            tenant,
+            address=self.deployment.address,
+            state=self.deployment.state("cinder-volume1"),
+            lightos=self._lightos,
+        )
+        command = [VENV_BIN / "cinder-volume", "--config-file", folder / "cinder.conf"]
+        self.volume = Service(self.deployment, "cinder-volume1", command)
+        self.volume.start()
+        return "volume1"
+
+    def _provide_volume_types(self) -> str:
+        storage = self.admin.block_storage
+        for name, extra_specs in VOLUME_TYPES.items():
+            volume_type = storage.create_type(name=name, extra_specs=extra_specs)
+            if name == ENCRYPTED_TYPE:
+                storage.create_type_encryption(volume_type, **LUKS)
+        # The default quota class in the database wins over cinder.conf.
+        unlimited = {"quota_class_set": dict.fromkeys(UNLIMITED, -1)}
+        storage.put("/os-quota-class-sets/default", json=unlimited).raise_for_status()
+        pools = wait_until(self._pools, "both back ends to report", POOLS_SECONDS)
+        return ", ".join(pools)
+
+    def _pools(self) -> list[str]:
+        """The names of the pools, once every back end has one."""
+        self.deployment.check_wanted()
+        pools = sorted(pool.name for pool in self.admin.block_storage.backend_pools())
+        return pools if len(pools) >= len(cinder.BACKENDS) else []
+
+    def _starter(self, part: Part):
+        return lambda: part.start(self.deployment)
+
+
+def _listening_socket(port: int) -> socket.socket:
+    """A socket on this port of 127.0.0.1, or on any free one when it is taken."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
+
+
+def remove(folder: Path) -> None:
+    """Remove a stopped cloud's folder."""
+    shutil.rmtree(folder, ignore_errors=True)

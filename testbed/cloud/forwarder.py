@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes the cloud's APIs on the machine's own loopback.
+
+A socket belongs to the network namespace it was made in. The listening sockets are made outside
+and handed down to this process, which runs inside: what it accepts comes from the machine, what
+it connects to is in the cloud. `python -P forwarder.py DESCRIPTOR:ADDRESS:PORT ...`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+
+BLOCK_BYTES = 256 * 1024
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One direction, up to its end, which is passed on as an end too."""
+    with contextlib.suppress(ConnectionError):
+        while block := await reader.read(BLOCK_BYTES):
+            writer.write(block)
+            await writer.drain()
+        writer.write_eof()
+
+
+async def forward(
+    client_reader: asyncio.StreamReader,
+    client_writer: asyncio.StreamWriter,
+    address: str,
+    port: int,
+) -> None:
+    """Serve one connection; where nothing listens at the other end, it is closed."""
+    with contextlib.closing(client_writer):
+        try:
+            reader, writer = await asyncio.open_connection(address, port, limit=BLOCK_BYTES)
+        except OSError as error:
+            print(f"{address}:{port}: {error}", file=sys.stderr, flush=True)
+            return
+        with contextlib.closing(writer):
+            await asyncio.gather(copy(client_reader, writer), copy(reader, client_writer))
+
+
+async def serve(rules: list[str]) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    for rule in rules:
+        descriptor, address, port = rule.split(":")
+        await asyncio.start_server(
+            lambda reader, writer, address=address, port=int(port): forward(
+                reader, writer, address, port
+            ),
+            sock=socket.socket(fileno=int(descriptor)),
+            limit=BLOCK_BYTES,
+        )
+    await stop.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1:]))

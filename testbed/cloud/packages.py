@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MariaDB and RabbitMQ from the distribution's own packages, unpacked and never installed.
+
+Installed, RabbitMQ and Erlang would start services on the machine, now and at each boot. Unpacked
+into the project's cache folder they are programs like any other, and go when the folder goes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.cinder.paths import cache_dir
+
+PACKAGES = ("mariadb-client-core", "mariadb-server-core", "rabbitmq-server")
+_FAMILIES = ("erlang-", "mariadb-", "rabbitmq-")
+"""Unpacked even where the machine has them installed, so that what runs is of one piece."""
+_VERSIONS = "versions"
+
+
+class PackagesError(Exception):
+    """The packages could not be fetched or unpacked; says which command failed and why."""
+
+
+@dataclass(frozen=True)
+class Packages:
+    """`root` is where the packages are unpacked, as if it were `/`."""
+
+    root: Path
+
+    @property
+    def version(self) -> str:
+        """One text for the versions of all packages."""
+        return (self.root / _VERSIONS).read_text()
+
+    @property
+    def erlang(self) -> Path:
+        return self.root / "usr/lib/erlang"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Makes unpacked programs find their libraries and each other."""
+        libraries = [str(path) for path in sorted((self.root / "usr/lib").glob("*-linux-gnu*"))]
+        return {
+            "PATH": f"{self.erlang / 'bin'}:{self.root / 'usr/bin'}:{os.defpath}",
+            "LD_LIBRARY_PATH": ":".join(libraries),
+            "ERL_ROOTDIR": str(self.erlang),
+        }
+
+
+def unpacked_packages() -> Packages:
+    """The packages in the cache, fetched first where they are not. Raises `PackagesError`."""
+    folder = cache_dir() / "cloud"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        packages = Packages(folder / "packages")
+        if not packages.root.exists():
+            _fetch(packages.root)
+        return packages
+
+
+def _fetch(target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        try:
+            _download(scratch)
+        except PackagesError:  # package lists are missing, or older than the archive
+            _run(["apt-get", "update", "-q"])
+            _download(scratch)
+        archives = sorted(Path(scratch).glob("*.deb"))
+        root = Path(scratch) / "root"
+        for archive in archives:
+            _run(["dpkg", "-x", str(archive), str(root)])
+        (root / _VERSIONS).write_text("".join(f"{archive.stem}\n" for archive in archives))
+        for script in (root / "usr/lib/erlang").glob("**/bin/erl"):
+            text = script.read_text()
+            script.write_text(text.replace("ROOTDIR=/usr/lib/erlang\n", "ROOTDIR=$ERL_ROOTDIR\n"))
+        root.rename(target)
+
+
+def _download(folder: str) -> None:
+    """Fetch `PACKAGES` with what they need and this machine lacks."""
+    missing = _would_install()
+    of_family = [name for name in _would_install("/dev/null") if name.startswith(_FAMILIES)]
+    _run(["apt-get", "download", "-q", *sorted({*PACKAGES, *missing, *of_family})], cwd=folder)
+
+
+def _would_install(status_file: str | None = None) -> list[str]:
+    """What apt would install, given the machine's list of installed packages or another one."""
+    options = ["-o", f"Dir::State::status={status_file}"] if status_file else []
+    command = ["apt-get", "install", "-s", "--no-install-recommends", *options, *PACKAGES]
+    return re.findall(r"^Inst (\S+)", _run(command), re.MULTILINE)
+
+
+def _run(argv: list[str], cwd: str | None = None) -> str:
+    try:
+        return subprocess.run(argv, cwd=cwd, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise PackagesError(f"command {argv[0]} is missing: use Debian or Ubuntu") from None
+    except subprocess.CalledProcessError as error:
+        raise PackagesError(f"{' '.join(argv)} failed: {error.stderr.strip()}") from None
