@@ -41,6 +41,13 @@ class Caller:
     def is_cluster_admin(self) -> bool:
         return (SYSTEM, CLUSTER_ADMIN) in self.roles
 
+    @property
+    def readable_projects(self) -> frozenset[str] | None:
+        """The projects that it may read; None is all of them."""
+        if self.is_cluster_admin:
+            return None
+        return frozenset(project for project, _ in self.roles if self.may_read(project))
+
     def may_read(self, project: str) -> bool:
         return self.may_write(project) or (project, VIEWER) in self.roles
 

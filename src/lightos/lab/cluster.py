@@ -40,6 +40,7 @@ from lightos.lab.records import (
     ClusterRecord,
     NodeRecord,
     NodeState,
+    PolicyRecord,
     ProjectRecord,
     ProtectionState,
     Record,
@@ -50,8 +51,17 @@ from lightos.lab.records import (
 )
 from lightos.lab.schedule import Schedule
 from lightos.lab.tables import Object, Table
+from lightos.lab.tenants import NO_POLICY, Tenants
 from lightos.lab.validation import check_acl, check_ip_acl, check_labels, check_name, rounded_size
-from lightos.lab.view import AnaGroup, AnaState, BlockStore, ClusterChange, NamespaceView, NodeView
+from lightos.lab.view import (
+    AnaGroup,
+    AnaState,
+    BlockStore,
+    ClusterChange,
+    NamespaceView,
+    NodeView,
+    RateLimits,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -64,6 +74,8 @@ FAILED_KEPT_SECONDS = 60.0
 """A Failed object cannot be deleted; the cluster drops it by itself after this time."""
 
 RETRY_SECONDS = 1.0
+
+NO_LIMITS = RateLimits()
 
 R = TypeVar("R", bound=Record)
 
@@ -103,11 +115,16 @@ class Cluster:
         self._listeners: list[Callable[[ClusterChange], None]] = []
 
         (self.record,) = database.load(ClusterRecord)
-        self.projects = {project.name: project for project in database.load(ProjectRecord)}
         nodes = sorted(database.load(NodeRecord), key=lambda node: node.index)
         self.nodes = {node.uuid: node for node in nodes}
         self.volumes: Table[VolumeRecord] = Table()
         self.snapshots: Table[SnapshotRecord] = Table()
+        self.tenants = Tenants(
+            database.load(ProjectRecord), database.load(PolicyRecord), self.volumes, self.snapshots
+        )
+        self.projects = self.tenants.projects
+        self.check_project = self.tenants.check_project
+        self._rate_limits: dict[UUID, RateLimits] = {}
         self._access = AccessIndex()
         self._paths = Paths(tuple(self.nodes))
         self._nsids: set[int] = set()
@@ -125,6 +142,7 @@ class Cluster:
         self._follow_nodes()
         for volume in sorted(database.load(VolumeRecord), key=lambda v: v.created_at):
             self._put_volume(volume)
+            self._follow_limits(volume)
         for snapshot in sorted(database.load(SnapshotRecord), key=lambda s: s.created_at):
             self.snapshots.put(snapshot)
         self._last_nsid = max(self._nsids, default=0)
@@ -180,6 +198,9 @@ class Cluster:
     def ana_change_count(self) -> int:
         return self._paths.change_count
 
+    def rate_limits(self, volume_uuid: UUID) -> RateLimits:
+        return self._rate_limits.get(volume_uuid, NO_LIMITS)
+
     def subscribe(self, listener: Callable[[ClusterChange], None]) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
@@ -225,13 +246,15 @@ class Cluster:
         compression: bool,
         sector_size_bytes: int,
         source_snapshot: str | UUID | None = None,
+        qos_policy: str | UUID = NO_POLICY,
         labels: Sequence[tuple[str, str]] = (),
     ) -> Change[VolumeRecord]:
         """Make a volume, empty or from a snapshot (UUID or name), in Creating.
 
-        The size is rounded up to 4 KiB. Raises InvalidArgument, NotFound (project, snapshot),
-        AlreadyExists, FailedPrecondition (snapshot state), Unavailable (no node for it) and
-        Internal (disk).
+        The size is rounded up to 4 KiB. A QoS policy goes by UUID or name; without one that of
+        the project counts, not that of a snapshot's volume. Raises InvalidArgument, NotFound
+        (project, snapshot), AlreadyExists, FailedPrecondition (snapshot state), Unavailable (no
+        node for it) and Internal (disk).
         """
         self.check_project(project)
         check_name("volume name", name)
@@ -262,6 +285,7 @@ class Cluster:
             source_snapshot_name=snapshot.name if snapshot else "",
             labels=check_labels(labels) or (snapshot.labels if snapshot else ()),
             created_at=self._now(),
+            qos_policy_uuid=self.tenants.policy_for_volume(project, qos_policy),
         )
 
         @_blocks(f"volume {name}")
@@ -288,11 +312,13 @@ class Cluster:
         acl: Sequence[str] | None = None,
         ip_acl: Sequence[str] | None = None,
         compression: bool | None = None,
+        qos_policy: str | UUID | None = None,
         labels: Sequence[tuple[str, str]] | None = None,
         new_name: str | None = None,
     ) -> Change[VolumeRecord]:
         """Change what is given, leave the rest; the volume goes to Updating.
 
+        A QoS policy goes by UUID or name; an empty one is the project's default, or none.
         Raises NotFound, FailedPrecondition (ETag, state, shrink without force), Unavailable
         (busy), InvalidArgument, AlreadyExists (new name) and Internal (disk).
         """
@@ -318,6 +344,9 @@ class Cluster:
             compression=volume.compression if compression is None else compression,
             labels=volume.labels if labels is None else check_labels(labels),
             name=new_name or volume.name,
+            qos_policy_uuid=volume.qos_policy_uuid
+            if qos_policy is None
+            else self.tenants.policy_for_volume(volume.project, qos_policy),
         )
 
         @_blocks(f"volume {volume.name}")
@@ -655,23 +684,31 @@ class Cluster:
         change.when_taken()
         nsids: set[int] = set()
         nodes_before = self._serving
-        ana = False
+        ana = limits = False
         for record in change.drop:
+            limits = limits or record.uuid in self._rate_limits
             self._drop(record, nsids)
         for record in change.put:
             match record:
                 case VolumeRecord():
                     if self._put_volume(record):
                         nsids.add(record.nsid)
+                    limits = self._follow_limits(record) or limits
                 case SnapshotRecord():
                     self.snapshots.put(record)
+                case PolicyRecord():
+                    self.tenants.put(record)
+                    for volume in self.tenants.users(record):
+                        limits = self._follow_limits(volume) or limits
+                case ProjectRecord():
+                    self.tenants.put(record)
                 case NodeRecord():
                     self.nodes[record.uuid] = record
                     if record.state is not NodeState.ACTIVE:
                         self._settled.discard(record.uuid)
                     ana = self._follow_nodes() or ana
             self._schedule_record(record)
-        self._tell(ClusterChange(frozenset(nsids), ana, nodes_before != self._serving))
+        self._tell(ClusterChange(frozenset(nsids), ana, nodes_before != self._serving, limits))
 
     def carry_out(self, change: Change[R]) -> Change[R]:
         """Make and take a change at once, where nobody minds waiting for the disk."""
@@ -706,6 +743,16 @@ class Cluster:
             self._paths.remove(volume.group_id, volume.nsid)
         return self._access.put(volume)
 
+    def _follow_limits(self, volume: VolumeRecord) -> bool:
+        """Derive what a volume may do from its policy and size; True when it changed."""
+        before = self.rate_limits(volume.uuid)
+        after = self.tenants.rate_limits(volume)
+        if after == NO_LIMITS:
+            self._rate_limits.pop(volume.uuid, None)
+        else:
+            self._rate_limits[volume.uuid] = after
+        return after != before
+
     def _drop(self, record: Record, nsids: set[int]) -> None:
         self._held.pop(record.uuid, None)
         self._failing.discard(record.uuid)
@@ -714,6 +761,7 @@ class Cluster:
             self._schedule.cancel(record.uuid)
         elif isinstance(record, VolumeRecord):
             self.volumes.drop(record)
+            self._rate_limits.pop(record.uuid, None)
             self._schedule.cancel(record.uuid)
             self._nsids.discard(record.nsid)
             self._paths.remove(record.group_id, record.nsid)
@@ -721,6 +769,8 @@ class Cluster:
                 nsids.add(record.nsid)
             if record.source_snapshot_uuid is not None:
                 self._drop_clone(record.source_snapshot_uuid, record.uuid)
+        elif isinstance(record, PolicyRecord | ProjectRecord):
+            self.tenants.drop(record)
 
     def _drop_clone(self, snapshot_uuid: UUID, volume_uuid: UUID) -> None:
         clones = self._clones[snapshot_uuid]
@@ -781,11 +831,6 @@ class Cluster:
                 self._schedule_record(record)
 
     # Checks
-
-    def check_project(self, project: str) -> None:
-        """Raises NotFound for a project that does not exist."""
-        if project not in self.projects:
-            raise NotFound(f"project {project} does not exist")
 
     def _find(
         self,

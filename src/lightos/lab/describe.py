@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from lightos.api import models
 from lightos.lab.cluster import Cluster
 from lightos.lab.placement import MAX_REPLICAS
 from lightos.lab.records import (
+    LimitKind,
     NodeRecord,
     NodeState,
+    PolicyRecord,
+    ProjectRecord,
     ProtectionState,
     SnapshotRecord,
     SnapshotState,
@@ -111,6 +114,8 @@ class Description:
             sector_size_bytes=volume.sector_size_bytes,
             source_snapshot_uuid=str(volume.source_snapshot_uuid or ""),
             source_snapshot_name=volume.source_snapshot_name,
+            qos_policy_uuid=str(volume.qos_policy_uuid or ""),
+            qos_policy_name=self.cluster.tenants.policies.name(volume.qos_policy_uuid),
             labels=_labels(volume),
             creation_time=volume.created_at,
             statistics=self._volume_statistics(volume),
@@ -139,6 +144,34 @@ class Description:
             node_uuids=self._replicas(snapshot.group_id),
             sector_size_bytes=snapshot.sector_size_bytes,
             labels=_labels(snapshot),
+        )
+
+    def policy(self, policy: PolicyRecord, *, tell_projects: bool) -> models.Policy:
+        """A policy; who may use it is for administrators only."""
+        visibility = models.PolicyVisibility.UNAVAILABLE
+        if tell_projects:
+            scoped, everywhere = models.PolicyVisibility.SCOPED, models.PolicyVisibility.GLOBAL
+            visibility = scoped if policy.projects else everywhere
+        return models.Policy(
+            uuid=str(policy.uuid),
+            name=policy.name,
+            description=policy.description,
+            state=models.PolicyState.ACTIVE,
+            rate_limit=replace(
+                _limit(policy),
+                visibility=visibility,
+                projects=policy.projects if tell_projects else (),
+            ),
+        )
+
+    def project(self, project: ProjectRecord) -> models.Project:
+        default = project.default_policy_uuid
+        policies = () if default is None else (_default_policy(str(default)),)
+        return models.Project(
+            uuid=str(project.uuid),
+            name=project.name,
+            description=project.description,
+            default_policies=policies,
         )
 
     def _replicas(self, group_id: int) -> tuple[str, ...]:
@@ -192,6 +225,23 @@ class Description:
             inactive_nodes=inactive,
             healthy_volumes=states.count(ProtectionState.FULLY_PROTECTED),
         )
+
+
+def _limit(policy: PolicyRecord) -> models.RateLimit:
+    read, write = policy.read_limit, policy.write_limit
+    match policy.limit:
+        case LimitKind.IOPS:
+            return models.RateLimit(iops=models.IopsLimit(read_iops=read, write_iops=write))
+        case LimitKind.MB_PER_SECOND:
+            bandwidth = models.BandwidthLimit(read_mb_per_second=read, write_mb_per_second=write)
+            return models.RateLimit(bandwidth=bandwidth)
+        case LimitKind.IOPS_PER_GB:
+            per_gb = models.IopsPerGbLimit(read_iops_per_gb=read, write_iops_per_gb=write)
+            return models.RateLimit(iops_per_gb=per_gb)
+
+
+def _default_policy(uuid: str) -> models.DefaultPolicy:
+    return models.DefaultPolicy(policy_type=models.PolicyType.QOS_RATE_LIMIT, policy_uuid=uuid)
 
 
 def _labels(record: VolumeRecord | SnapshotRecord) -> tuple[models.Label, ...]:

@@ -4,60 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from lightos.api import models
 from lightos.api.routes import Route
 from lightos.api.wire import Model
+from lightos.lab.arguments import checked, optional_uuid, page_size, uuid_of, uuid_or_name
+from lightos.lab.auth import Caller
 from lightos.lab.changes import Changes
 from lightos.lab.cluster import Cluster
 from lightos.lab.describe import Description
 from lightos.lab.errors import InvalidArgument
 from lightos.lab.records import NodeRecord
-
-R = TypeVar("R", bound=Model)
+from lightos.lab.tenant_operations import TenantOperations
 
 DEFAULT_SECTOR_BYTES = 4096
 
 
-def _uuid(field: str, text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise InvalidArgument(f"{field} {text[:64]!r} is not a UUID") from None
-
-
-def _optional_uuid(field: str, text: str) -> UUID | None:
-    return _uuid(field, text) if text else None
-
-
-def _uuid_or_name(uuid: str, name: str, field: str = "UUID") -> UUID | str:
-    """What names an object: the UUID, or the name where that is empty."""
-    if uuid:
-        return _uuid(field, uuid)
-    if not name:
-        raise InvalidArgument(f"{field} and name are both empty")
-    return name
-
-
-def _checked(message: R) -> R:
-    """The message, if it keeps the limits of the contract."""
-    if violations := message.violations():
-        raise InvalidArgument("; ".join(violations))
-    return message
-
-
-def _page(limit: int) -> int:
-    if limit < 0:
-        raise InvalidArgument(f"limit {limit} is negative")
-    return min(limit or models.MAX_LIST_LIMIT, models.MAX_LIST_LIMIT)
-
-
-def _no_qos_policy(uuid: str | None, name: str | None) -> None:
-    # 404 would say that the volume does not exist.
-    if policy := uuid or name:
-        raise InvalidArgument(f"QoS policy {policy} does not exist: this lab has no QoS policies")
+def _qos_policy(uuid: str, name: str) -> UUID | str:
+    """The policy that a volume is to have; NO_POLICY where both are empty."""
+    return uuid_of("qosPolicyUUID", uuid) if uuid else name
 
 
 class Operations:
@@ -87,9 +54,30 @@ class Operations:
             "GetSnapshot": self._get_snapshot,
             "DeleteSnapshot": self._delete_snapshot,
         }
+        tenants = TenantOperations(description, changes)
+        self._run_for: dict[str, Callable[..., Awaitable[Model]]] = {
+            "CreatePolicy": tenants.create_policy,
+            "ListPolicies": tenants.list_policies,
+            "GetPolicy": tenants.get_policy,
+            "UpdatePolicy": tenants.update_policy,
+            "DeletePolicy": tenants.delete_policy,
+            "CreateProject": tenants.create_project,
+            "ListProjects": tenants.list_projects,
+            "GetProject": tenants.get_project,
+            "UpdateProject": tenants.update_project,
+            "DeleteProject": tenants.delete_project,
+        }
+        """What depends on who calls."""
 
-    async def run(self, route: Route[Any, Any], message: Model, if_match: str | None) -> Model:
-        """Do what a request asks; `if_match` is the ETag of that header."""
+    async def run(
+        self, route: Route[Any, Any], message: Model, if_match: str | None, caller: Caller | None
+    ) -> Model:
+        """Do what a request asks; `if_match` is the ETag of that header.
+
+        `caller` is None only for operations that need no token.
+        """
+        if route.operation in self._run_for:
+            return await self._run_for[route.operation](message, caller)
         operation = self._run[route.operation]
         return await (operation(message, if_match) if route.if_match else operation(message))
 
@@ -114,30 +102,29 @@ class Operations:
         return models.NodeList(nodes=tuple(map(self._describe.node, nodes)))
 
     async def _get_node(self, message: models.GetNode) -> Model:
-        return self._describe.node(self._cluster.find_node(_uuid("UUID", message.uuid)))
+        return self._describe.node(self._cluster.find_node(uuid_of("UUID", message.uuid)))
 
     async def _start_node(self, message: models.StartNode) -> Model:
-        uuid = _uuid("nodeUUID", message.node_uuid)
+        uuid = uuid_of("nodeUUID", message.node_uuid)
         await self._changes.carry_out(self._cluster.start_node, uuid)
         return models.NodeStarted()
 
     async def _stop_node(self, message: models.StopNode) -> Model:
-        uuid = _uuid("nodeUUID", message.node_uuid)
+        uuid = uuid_of("nodeUUID", message.node_uuid)
         await self._changes.carry_out(self._cluster.stop_node, uuid)
         return models.NodeStopped()
 
     async def _restart_node(self, message: models.RestartNode) -> Model:
-        uuid = _uuid("nodeUUID", message.node_uuid)
+        uuid = uuid_of("nodeUUID", message.node_uuid)
         await self._changes.carry_out(self._cluster.stop_node, uuid)
         await self._changes.carry_out(self._cluster.start_node, uuid)
         return models.NodeRestarted()
 
     async def _create_volume(self, message: models.CreateVolume) -> Model:
-        _checked(message)
-        _no_qos_policy(message.qos_policy_uuid, message.qos_policy_name)
+        checked(message)
         source: UUID | str | None = None
         if message.source_snapshot_uuid or message.source_snapshot_name:
-            source = _uuid_or_name(
+            source = uuid_or_name(
                 message.source_snapshot_uuid, message.source_snapshot_name, "sourceSnapshotUUID"
             )
         change = await self._changes.carry_out(
@@ -151,6 +138,7 @@ class Operations:
             compression=message.compression,
             sector_size_bytes=int(message.sector_size) or DEFAULT_SECTOR_BYTES,
             source_snapshot=source,
+            qos_policy=_qos_policy(message.qos_policy_uuid, message.qos_policy_name),
             labels=[(label.key, label.value) for label in message.labels],
         )
         return self._describe.volume(change.put[0])
@@ -158,25 +146,25 @@ class Operations:
     async def _list_volumes(self, message: models.ListVolumes) -> Model:
         volumes = self._cluster.list_volumes(
             message.project or None,
-            limit=_page(message.limit),
-            offset=_optional_uuid("offsetUUID", message.offset_uuid),
+            limit=page_size(message.limit),
+            offset=optional_uuid("offsetUUID", message.offset_uuid),
             show_all=message.show_all,
             name=message.name or None,
-            uuid=_optional_uuid("UUID", message.uuid),
-            source_snapshot_uuid=_optional_uuid("snapshotUUID", message.snapshot_uuid),
+            uuid=optional_uuid("UUID", message.uuid),
+            source_snapshot_uuid=optional_uuid("snapshotUUID", message.snapshot_uuid),
         )
         return models.VolumeList(volumes=tuple(map(self._describe.volume, volumes)))
 
     async def _get_volume(self, message: models.GetVolume) -> Model:
-        key = _uuid_or_name(message.uuid, message.name)
+        key = uuid_or_name(message.uuid, message.name)
         return self._describe.volume(self._cluster.find_volume(message.project or None, key))
 
     async def _update_volume(self, message: models.UpdateVolume, if_match: str | None) -> Model:
-        key = _uuid_or_name(message.uuid, message.name)
+        key = uuid_or_name(message.uuid, message.name)
         for violation in message.violations():
             if violation != "UUID is required":  # a name does as well
                 raise InvalidArgument(violation)
-        _no_qos_policy(message.qos_policy_uuid, message.qos_policy_name)
+        uuid, name = message.qos_policy_uuid, message.qos_policy_name
         await self._changes.carry_out(
             self._cluster.update_volume,
             message.project,
@@ -187,13 +175,16 @@ class Operations:
             acl=message.acl,
             ip_acl=message.ip_acl,
             compression=message.compression,
+            qos_policy=None
+            if uuid is None and name is None
+            else _qos_policy(uuid or "", name or ""),
             labels=[(label.key, label.value) for label in message.labels] or None,
             new_name=message.new_name or None,
         )
         return models.VolumeUpdated()
 
     async def _delete_volume(self, message: models.DeleteVolume, if_match: str | None) -> Model:
-        key = _uuid_or_name(message.uuid, message.name)
+        key = uuid_or_name(message.uuid, message.name)
         await self._changes.carry_out(
             self._cluster.delete_volume, message.project or None, key, if_match=if_match
         )
@@ -203,21 +194,21 @@ class Operations:
         await self._changes.carry_out(
             self._cluster.roll_back_volume,
             message.project,
-            _uuid_or_name(message.uuid, message.name),
-            snapshot=_uuid_or_name(
+            uuid_or_name(message.uuid, message.name),
+            snapshot=uuid_or_name(
                 message.source_snapshot_uuid, message.source_snapshot_name, "srcSnapshotUUID"
             ),
         )
         return models.VolumeRolledBack()
 
     async def _create_snapshot(self, message: models.CreateSnapshot) -> Model:
-        _checked(message)
+        checked(message)
         kept = message.retention_time
         change = await self._changes.carry_out(
             self._cluster.create_snapshot,
             message.project,
             name=message.name,
-            source_volume=_uuid_or_name(
+            source_volume=uuid_or_name(
                 message.source_volume_uuid, message.source_volume_name, "sourceVolumeUUID"
             ),
             description=message.description,
@@ -228,20 +219,20 @@ class Operations:
     async def _list_snapshots(self, message: models.ListSnapshots) -> Model:
         snapshots = self._cluster.list_snapshots(
             message.project,
-            limit=_page(message.limit),
-            offset=_optional_uuid("offsetUUID", message.offset_uuid),
+            limit=page_size(message.limit),
+            offset=optional_uuid("offsetUUID", message.offset_uuid),
             show_all=message.show_all,
             name=message.name or None,
-            uuid=_optional_uuid("UUID", message.uuid),
+            uuid=optional_uuid("UUID", message.uuid),
         )
         return models.SnapshotList(snapshots=tuple(map(self._describe.snapshot, snapshots)))
 
     async def _get_snapshot(self, message: models.GetSnapshot) -> Model:
-        key = _uuid_or_name(message.uuid, message.name)
+        key = uuid_or_name(message.uuid, message.name)
         return self._describe.snapshot(self._cluster.find_snapshot(message.project, key))
 
     async def _delete_snapshot(self, message: models.DeleteSnapshot, if_match: str | None) -> Model:
-        key = _uuid_or_name(message.uuid, message.name)
+        key = uuid_or_name(message.uuid, message.name)
         await self._changes.carry_out(
             self._cluster.delete_snapshot, message.project, key, if_match=if_match
         )

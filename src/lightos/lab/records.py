@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import types
 import typing
@@ -17,8 +18,10 @@ from lightos.api.models import NodeState, ProtectionState, SnapshotState, Volume
 
 __all__ = [
     "ClusterRecord",
+    "LimitKind",
     "NodeRecord",
     "NodeState",
+    "PolicyRecord",
     "ProjectRecord",
     "ProtectionState",
     "Record",
@@ -68,8 +71,11 @@ class Record:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
+        """Read a record; fields with a default may be missing, as earlier versions knew none."""
         decoders = _decoders(cls)  # type: ignore[arg-type]
-        return cls(**{name: read(document[name]) for name, read in decoders.items()})
+        optional = _optional_fields(cls)  # type: ignore[arg-type]
+        names = [name for name in decoders if name in document or name not in optional]
+        return cls(**{name: decoders[name](document[name]) for name in names})
 
 
 @functools.cache
@@ -79,6 +85,15 @@ def _decoders(record_type: type[Record]) -> dict[str, Callable[[Any], Any]]:
         field.name: _decoder(hints[field.name])
         for field in dataclasses.fields(record_type)  # type: ignore[arg-type]
     }
+
+
+@functools.cache
+def _optional_fields(record_type: type[Record]) -> frozenset[str]:
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(record_type)  # type: ignore[arg-type]
+        if field.default is not dataclasses.MISSING
+    )
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,32 @@ class ProjectRecord(Record):
     kind: ClassVar[str] = "project"
     uuid: UUID
     name: str
+    description: str = ""
+    default_policy_uuid: UUID | None = None
+    """The QoS policy of new volumes that name none."""
+
+
+class LimitKind(enum.StrEnum):
+    """What a QoS policy limits, each apart for reads and for writes."""
+
+    IOPS = "iops"
+    MB_PER_SECOND = "mb_per_second"
+    IOPS_PER_GB = "iops_per_gb"
+
+
+@dataclass(frozen=True)
+class PolicyRecord(Record):
+    """A QoS policy; `projects` may use it, every project where there are none."""
+
+    kind: ClassVar[str] = "policy"
+    uuid: UUID
+    name: str
+    description: str
+    projects: tuple[str, ...]
+    limit: LimitKind
+    read_limit: int
+    """0: no limit."""
+    write_limit: int
 
 
 @dataclass(frozen=True)
@@ -142,6 +183,7 @@ class VolumeRecord(Record):
     source_snapshot_name: str
     labels: tuple[tuple[str, ...], ...]
     created_at: datetime
+    qos_policy_uuid: UUID | None = None
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,31 @@ OPENAPI_PATH = "/api/v2/openapi.json"
 MAX_BODY_BYTES = 1 << 20
 
 FOR_EVERYONE = frozenset({"GetVersion"})
-FOR_ANY_TOKEN = frozenset({"GetClusterInfo", "ListNodes", "GetNode"})
+FOR_ANY_TOKEN = frozenset(
+    {
+        "GetClusterInfo",
+        "ListNodes",
+        "GetNode",
+        "ListPolicies",
+        "GetPolicy",
+        "ListProjects",
+        "GetProject",
+    }
+)
+"""Policies and projects show as much as the token's roles cover."""
 FOR_CLUSTER_ADMINS = frozenset(
-    {"GetCluster", "StartNodeInstance", "StopNodeInstance", "RestartNodeInstance"}
+    {
+        "GetCluster",
+        "StartNodeInstance",
+        "StopNodeInstance",
+        "RestartNodeInstance",
+        "CreatePolicy",
+        "UpdatePolicy",
+        "DeletePolicy",
+        "CreateProject",
+        "UpdateProject",
+        "DeleteProject",
+    }
 )
 """All other operations belong to a project: its viewers may read, its admins may write."""
 
@@ -94,11 +116,11 @@ class ManagementApi:
             _authorize(caller, found.route, message)
         if_match = request.headers.get("if-match")
         if self._faults is None or not self._faults.planned:
-            return message_reply(await self._operations.run(found.route, message, if_match))
+            return message_reply(await self._operations.run(found.route, message, if_match, caller))
 
         async def answer(changes: Changes) -> Response:
             operations = Operations(self._description, changes)
-            return message_reply(await operations.run(found.route, message, if_match))
+            return message_reply(await operations.run(found.route, message, if_match, caller))
 
         return await self._faults.answer(found.route, message, request, answer)
 

@@ -57,17 +57,42 @@ class AnaGroup:
     change_count: int
 
 
+class RateUnit(enum.Enum):
+    """What a rate limit counts: commands, or the bytes that they move."""
+
+    COMMANDS = enum.auto()
+    BYTES = enum.auto()
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """At most `per_second` of `unit`."""
+
+    per_second: int
+    unit: RateUnit
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """What a volume may do, over all nodes and hosts together; None is no limit."""
+
+    read: RateLimit | None = None
+    write: RateLimit | None = None
+
+
 @dataclass(frozen=True)
 class ClusterChange:
     """What a subscriber is told; it then asks the view again, so nothing can be stale.
 
     `nsids` are namespaces whose visibility, size or identity changed; `ana` says that at
-    least one group changed its state; `nodes` that the set of serving nodes changed.
+    least one group changed its state; `nodes` that the set of serving nodes changed; `limits`
+    that the rate limits of at least one volume did.
     """
 
     nsids: frozenset[int] = frozenset()
     ana: bool = False
     nodes: bool = False
+    limits: bool = False
 
 
 class ClusterView(Protocol):
@@ -111,6 +136,9 @@ class ClusterView(Protocol):
         """State of one group on one node; called for every I/O, so it must be cheap."""
 
     def ana_change_count(self) -> int: ...
+
+    def rate_limits(self, volume_uuid: UUID) -> RateLimits:
+        """What a volume may do now; called for every I/O, so it must be cheap."""
 
     def subscribe(self, listener: Callable[[ClusterChange], None]) -> Callable[[], None]:
         """Call `listener` on the event loop after each change; the result unsubscribes."""

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Projects and QoS policies: who shares the cluster, and how much each volume may do.
+
+Operations check what is asked and return the `Change` to carry out, as those of the cluster do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+from lightos.lab.changes import Change
+from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from lightos.lab.founding import DEFAULT_PROJECT
+from lightos.lab.policies import Policies, is_usable_by, kept_limit, rate_limits
+from lightos.lab.records import (
+    LimitKind,
+    PolicyRecord,
+    ProjectRecord,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+    VolumeState,
+)
+from lightos.lab.validation import check_name, valid_project_name
+from lightos.lab.view import RateLimits
+
+NAMED_IN_REFUSALS = 3
+NO_POLICY = ""
+"""Asks for no policy of a volume's own: its project's default counts, if there is one."""
+
+_ENDING = (VolumeState.DELETING, VolumeState.FAILED)
+
+
+class Tenants:
+    """The projects and policies of one cluster."""
+
+    def __init__(
+        self,
+        projects: Iterable[ProjectRecord],
+        policies: Iterable[PolicyRecord],
+        volumes: Mapping[UUID, VolumeRecord],
+        snapshots: Mapping[UUID, SnapshotRecord],
+    ) -> None:
+        """`volumes` and `snapshots` are the cluster's own tables, as they are now."""
+        self.projects = {project.name: project for project in projects}
+        self.policies = Policies(policies)
+        self._volumes = volumes
+        self._snapshots = snapshots
+
+    # Policies
+
+    def create_policy(
+        self,
+        *,
+        name: str,
+        description: str,
+        projects: Sequence[str],
+        limit: LimitKind,
+        read_limit: int,
+        write_limit: int,
+    ) -> Change[PolicyRecord]:
+        """Make a policy that `projects` may use, or every project where there are none.
+
+        Raises InvalidArgument (name), NotFound (project), AlreadyExists.
+        """
+        check_name("policy name", name)
+        for project in projects:
+            self.check_project(project)
+        if (namesake := self.policies.find(name)) is not None:
+            raise AlreadyExists(f"QoS policy {name} already exists, with UUID {namesake.uuid}")
+        policy = PolicyRecord(
+            uuid=uuid4(),
+            name=name,
+            description=description,
+            projects=tuple(sorted(set(projects))),
+            limit=limit,
+            read_limit=kept_limit(limit, read_limit),
+            write_limit=kept_limit(limit, write_limit),
+        )
+        return Change(put=[policy])
+
+    def find_policy(self, key: UUID | str, projects: Collection[str] | None = None) -> PolicyRecord:
+        """The policy of a UUID or a name, if one of `projects` may use it. Raises NotFound."""
+        policy = self.policies.find(key)
+        if policy is None or not is_usable_by(policy, projects):
+            raise NotFound(f"QoS policy {key} does not exist")
+        return policy
+
+    def list_policies(
+        self,
+        *,
+        name: str | None = None,
+        uuid: UUID | None = None,
+        projects: Collection[str] | None = None,
+    ) -> list[PolicyRecord]:
+        """Policies that one of `projects` may use, in ascending UUID."""
+        return [
+            self.policies[key]
+            for key in sorted(self.policies)
+            if uuid in (None, key)
+            and name in (None, self.policies[key].name)
+            and is_usable_by(self.policies[key], projects)
+        ]
+
+    def update_policy(
+        self,
+        key: UUID | str,
+        *,
+        description: str | None = None,
+        projects: Sequence[str] | None = None,
+        limit: tuple[LimitKind, int, int] | None = None,
+    ) -> Change[PolicyRecord]:
+        """Change what is given; `limit` is kind, read limit and write limit.
+
+        Volumes that have the policy are limited so at once. Raises NotFound (policy, project)
+        and FailedPrecondition (a project that uses it would lose it).
+        """
+        policy = self.find_policy(key)
+        if description is not None:
+            policy = replace(policy, description=description)
+        if projects is not None:
+            for project in projects:
+                self.check_project(project)
+            policy = replace(policy, projects=tuple(sorted(set(projects))))
+            self._check_not_used_elsewhere(policy)
+        if limit is not None:
+            kind, read_limit, write_limit = limit
+            policy = replace(
+                policy,
+                limit=kind,
+                read_limit=kept_limit(kind, read_limit),
+                write_limit=kept_limit(kind, write_limit),
+            )
+        return Change(put=[policy])
+
+    def delete_policy(self, key: UUID | str) -> Change[Record]:
+        """Forget a policy that nothing uses. Raises NotFound and FailedPrecondition (in use)."""
+        policy = self.find_policy(key)
+        users = [
+            *(f"project {name} as its default" for name in self._default_of(policy)),
+            *(f"volume {volume.name} of project {volume.project}" for volume in self.users(policy)),
+        ]
+        if users:
+            raise FailedPrecondition(f"QoS policy {policy.name} is in use by {_some(users)}")
+        return Change(drop=[policy])
+
+    def policy_for_volume(self, project: str, key: UUID | str) -> UUID | None:
+        """The policy that a volume gets which asks for `key`. Raises InvalidArgument for none.
+
+        404 would say that the volume does not exist.
+        """
+        if key == NO_POLICY:
+            return self.projects[project].default_policy_uuid
+        policy = self.policies.find(key)
+        if policy is None or not is_usable_by(policy, {project}):
+            raise InvalidArgument(f"QoS policy {key} does not exist for project {project}")
+        return policy.uuid
+
+    def rate_limits(self, volume: VolumeRecord) -> RateLimits:
+        """What a volume may do."""
+        if volume.qos_policy_uuid is None:
+            return RateLimits()
+        return rate_limits(self.policies.get(volume.qos_policy_uuid), volume.size_bytes)
+
+    def users(self, policy: PolicyRecord) -> Iterator[VolumeRecord]:
+        """The volumes that have a policy, but for those that are about to go."""
+        return (
+            volume
+            for volume in self._volumes.values()
+            if volume.qos_policy_uuid == policy.uuid and volume.state not in _ENDING
+        )
+
+    def _default_of(self, policy: PolicyRecord) -> Iterator[str]:
+        return (
+            project.name
+            for project in self.projects.values()
+            if project.default_policy_uuid == policy.uuid
+        )
+
+    def _check_not_used_elsewhere(self, policy: PolicyRecord) -> None:
+        using = {volume.project for volume in self.users(policy)} | set(self._default_of(policy))
+        losing = sorted(name for name in using if not is_usable_by(policy, {name}))
+        if losing:
+            raise FailedPrecondition(
+                f"QoS policy {policy.name} is in use in projects {_some(losing)}; "
+                "leave them in projectsNamesScope"
+            )
+
+    # Projects
+
+    def check_project(self, name: str) -> None:
+        """Raises NotFound for a project that does not exist."""
+        if name not in self.projects:
+            raise NotFound(f"project {name} does not exist")
+
+    def find_project(self, name: str) -> ProjectRecord:
+        """Raises NotFound."""
+        self.check_project(name)
+        return self.projects[name]
+
+    def create_project(
+        self, name: str, *, description: str, default_policy: UUID | None
+    ) -> Change[ProjectRecord]:
+        """Make a project. Raises InvalidArgument (name, policy) and AlreadyExists."""
+        if not valid_project_name(name):
+            raise InvalidArgument(
+                f"project name {name[:64]!r} is not valid: 1 to 63 lower-case letters, digits, "
+                "dots and dashes, a letter or digit first and last"
+            )
+        if name in self.projects:
+            raise AlreadyExists(f"project {name} already exists")
+        self._check_default_policy(name, default_policy)
+        return Change(put=[ProjectRecord(uuid4(), name, description, default_policy)])
+
+    def update_project(self, name: str, *, default_policy: UUID | None) -> Change[ProjectRecord]:
+        """Give new volumes of a project another default policy; existing ones keep theirs.
+
+        Raises NotFound and InvalidArgument (policy).
+        """
+        project = self.find_project(name)
+        self._check_default_policy(name, default_policy)
+        return Change(put=[replace(project, default_policy_uuid=default_policy)])
+
+    def delete_project(self, name: str) -> Change[Record]:
+        """Forget a project that holds nothing. Raises NotFound and FailedPrecondition."""
+        project = self.find_project(name)
+        if name == DEFAULT_PROJECT:
+            raise FailedPrecondition(f"project {name} is the cluster's own and stays")
+        objects: Iterator[VolumeRecord | SnapshotRecord] = itertools.chain(
+            self._volumes.values(), self._snapshots.values()
+        )
+        held = [
+            *(f"{each.kind} {each.name}" for each in objects if each.project == name),
+            *(f"QoS policy {p.name}" for p in self.policies.values() if name in p.projects),
+        ]
+        if held:
+            raise FailedPrecondition(f"project {name} is in use by {_some(held)}")
+        return Change(drop=[project])
+
+    def _check_default_policy(self, project: str, uuid: UUID | None) -> None:
+        if uuid is None:
+            return
+        policy = self.policies.get(uuid)
+        if policy is None or not is_usable_by(policy, {project}):
+            raise InvalidArgument(f"QoS policy {uuid} does not exist for project {project}")
+
+    # Changes
+
+    def put(self, record: PolicyRecord | ProjectRecord) -> None:
+        """Take what is durable now."""
+        if isinstance(record, PolicyRecord):
+            self.policies[record.uuid] = record
+        else:
+            self.projects[record.name] = record
+
+    def drop(self, record: PolicyRecord | ProjectRecord) -> None:
+        if isinstance(record, PolicyRecord):
+            del self.policies[record.uuid]
+        else:
+            del self.projects[record.name]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    more = len(names) - NAMED_IN_REFUSALS
+    shown = ", ".join(names[:NAMED_IN_REFUSALS])
+    return f"{shown} and {more} more" if more > 0 else shown
