@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -69,9 +70,7 @@ class Authority:
     def at(cls, path: Path) -> Authority:
         """Read the key, or make it on first use. LabError for a file that is no RSA key."""
         if not path.exists():
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            write_secret(path, _pem(key))
-            return cls(key)
+            return cls.make(path)
         try:
             loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as cause:
@@ -82,6 +81,13 @@ class Authority:
         if not isinstance(loaded, rsa.RSAPrivateKey):
             raise LabError(f"{path} is not an RSA key; remove it to have a new one made")
         return cls(loaded)
+
+    @classmethod
+    def make(cls, path: Path) -> Authority:
+        """Make a new key in place of whatever is there."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        write_secret(path, _pem(key))
+        return cls(key)
 
     @property
     def public_key(self) -> rsa.RSAPublicKey:
@@ -96,6 +102,7 @@ class Authority:
             "iss": "lightos-lab",
             "iat": now,
             "exp": now + valid,
+            "jti": str(uuid4()),  # two tokens of one second differ
             "roles": [f"{project}:{role}"],
         }
         headers = {"kid": f"{project}:{CREDENTIAL}"}
@@ -108,6 +115,15 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+@dataclass(frozen=True)
+class _KnownToken:
+    """What a token proved to be; `project` is that of its credential."""
+
+    caller: Caller
+    expires: datetime
+    project: str
 
 
 class Authenticator:
@@ -123,7 +139,12 @@ class Authenticator:
         self._key = public_key
         self._projects = projects
         self._now = now
-        self._known: dict[str, tuple[Caller, datetime]] = {}
+        self._known: dict[str, _KnownToken] = {}
+
+    def trust(self, public_key: rsa.RSAPublicKey) -> None:
+        """Accept tokens of this key only."""
+        self._key = public_key
+        self._known.clear()
 
     def authenticate(self, header: str | None) -> Caller:
         """Who calls. Raises Unauthenticated, whose text never holds the token."""
@@ -137,12 +158,14 @@ class Authenticator:
             if len(self._known) >= MAX_KEPT_TOKENS:
                 self._known.clear()
             self._known[token] = known
-        caller, expires = known
-        if expires <= self._now():
-            raise Unauthenticated(f"the token expired at {expires:%Y-%m-%dT%H:%M:%SZ}; renew it")
-        return caller
+        self._check_project(known.project)
+        if known.expires <= self._now():
+            raise Unauthenticated(
+                f"the token expired at {known.expires:%Y-%m-%dT%H:%M:%SZ}; renew it"
+            )
+        return known.caller
 
-    def _verify(self, token: str) -> tuple[Caller, datetime]:
+    def _verify(self, token: str) -> _KnownToken:
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             project = self._credential_project(kid)
@@ -168,15 +191,24 @@ class Authenticator:
         expires = _moment(claims, "exp")
         if "nbf" in claims and _moment(claims, "nbf") > self._now():
             raise Unauthenticated("the token is not valid yet (nbf lies in the future)")
-        return Caller(str(claims["sub"]), _roles(claims["roles"], project)), expires
+        caller = Caller(str(claims["sub"]), _roles(claims["roles"], project))
+        return _KnownToken(caller, expires, project)
 
     def _credential_project(self, kid: Any) -> str:
         project, _, credential = kid.partition(":") if isinstance(kid, str) else ("", "", "")
         if not project or not credential:
             raise Unauthenticated("the token's kid is not `<project>:<credential>`")
-        if credential != CREDENTIAL or (project != SYSTEM and project not in self._projects):
+        if credential != CREDENTIAL:
             raise Unauthenticated(f"credential {kid[:128]!r} is not known to this cluster")
+        self._check_project(project)
         return project
+
+    def _check_project(self, project: str) -> None:
+        """A project's credential ends with it, whatever is known of a token."""
+        if project != SYSTEM and project not in self._projects:
+            raise Unauthenticated(
+                f"credential '{project[:63]}:{CREDENTIAL}' is not known to this cluster"
+            )
 
 
 def _moment(claims: dict[str, Any], name: str) -> datetime:
