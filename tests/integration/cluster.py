@@ -37,15 +37,20 @@ def loopback_addresses(count: int) -> list[str]:
 
 
 @contextmanager
-def running_lab(state_dir: Path) -> Iterator[dict[str, Any]]:
-    """A three-node lab cluster; gives the content of its lab.json."""
-    options = {
-        "--state-dir": str(state_dir),
-        "--addresses": ",".join(loopback_addresses(3)),
-        "--api-port": str(free_port()),
-        "--transition-ms": "50",
+def running_lab(state_dir: Path, **options: object) -> Iterator[dict[str, Any]]:
+    """A three-node lab cluster; gives the content of its lab.json.
+
+    `options` of `lightos lab up` that differ: `transition_ms`, `projects`, `addresses` ...
+    """
+    settings = {
+        "state_dir": state_dir,
+        "addresses": ",".join(loopback_addresses(3)),
+        "api_port": free_port(),
+        "transition_ms": 50,
+        **options,
     }
-    subprocess.run([LIGHTOS, "lab", "up", "--detach", *chain(*options.items())], check=True)
+    words = ((f"--{name.replace('_', '-')}", str(value)) for name, value in settings.items())
+    subprocess.run([LIGHTOS, "lab", "up", "--detach", *chain(*words)], check=True)
     try:
         yield json.loads((state_dir / "lab.json").read_text())
     finally:

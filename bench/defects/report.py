@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shares the scenarios out to workers and puts the two drivers' answers side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.defects.catalogue import Defect, all_defects
+
+INCUMBENT_WORKERS = 4
+"""The incumbent mostly sleeps."""
+OUR_WORKERS = 2
+HIDE_HOST_NQN = """
+mount -t tmpfs -o ro,size=4k none /etc/nvme
+nvme=$(command -v nvme) && mount --bind /bin/false "$nvme"
+exec "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one driver showed in a scenario; `failed` says why it could not be run to its end."""
+
+    defect: bool = False
+    seen: str = ""
+    failed: str = ""
+
+    @property
+    def word(self) -> str:
+        return "failed" if self.failed else "defect" if self.defect else "ok"
+
+
+@dataclass(frozen=True)
+class Row:
+    defect: Defect
+    incumbent: Answer
+    ours: Answer
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "number": self.defect.number,
+            "what": self.defect.what,
+            "incumbent": {"defect": self.incumbent.defect, "seen": self.incumbent.seen},
+            "ours": {"defect": self.ours.defect, "seen": self.ours.seen},
+        }
+
+
+class Worker:
+    """A process with one of the drivers and a lab."""
+
+    def __init__(self, *, incumbent: bool, without_host_nqn: bool = False) -> None:
+        environment = {name: text for name, text in os.environ.items() if name != "LIGHTOS_OVERLAY"}
+        if incumbent:
+            environment["LIGHTOS_OVERLAY"] = "0"
+        command = [sys.executable, "-W", "ignore", "-m", "bench.defects.worker"]
+        if without_host_nqn:
+            user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+            command = ["unshare", *user, "--mount", "sh", "-c", HIDE_HOST_NQN, "sh", *command]
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
+        )
+
+    def run(self, defect: Defect) -> Answer:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(defect.number, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            return Answer(failed="the worker ended")
+        reply = json.loads(line)
+        reply.pop("number")
+        return Answer(**reply)
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def run(
+    defects: Iterable[Defect], note: Callable[[Defect, bool, Answer], None] = lambda *_: None
+) -> list[Row]:
+    """Run every scenario on both drivers; `note` hears of each answer as it comes."""
+    defects = list(defects)
+    answers: dict[tuple[str, bool], Answer] = {}
+
+    def drain(jobs: queue.SimpleQueue[Defect], incumbent: bool, without_host_nqn: bool) -> None:
+        worker: Worker | None = None
+        try:
+            while True:
+                try:
+                    defect = jobs.get_nowait()
+                except queue.Empty:
+                    return
+                worker = worker or Worker(incumbent=incumbent, without_host_nqn=without_host_nqn)
+                answer = worker.run(defect)
+                answers[defect.number, incumbent] = answer
+                note(defect, incumbent, answer)
+        finally:
+            if worker:
+                worker.end()
+
+    lanes: list[tuple[queue.SimpleQueue[Defect], bool, bool]] = []
+    for incumbent, workers in ((True, INCUMBENT_WORKERS), (False, OUR_WORKERS)):
+        usual: queue.SimpleQueue[Defect] = queue.SimpleQueue()
+        special: queue.SimpleQueue[Defect] = queue.SimpleQueue()
+        for defect in defects:
+            (special if defect.without_host_nqn else usual).put(defect)
+        lanes += [(usual, incumbent, False)] * workers + [(special, incumbent, True)]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        list(pool.map(lambda lane: drain(*lane), lanes))
+    return [Row(each, answers[each.number, True], answers[each.number, False]) for each in defects]
+
+
+def table(rows: Iterable[Row]) -> Table:
+    found = Table(
+        "No.",
+        "Defect",
+        f"cinder {version('cinder')}",
+        "ours",
+        title="Known defects of cinder's own driver",
+        show_lines=True,
+    )
+    colours = {"defect": "red", "ok": "green", "failed": "yellow"}
+    for row in rows:
+        cells = [
+            f"[{colours[answer.word]}]{answer.word}[/] {answer.seen or answer.failed}"
+            for answer in (row.incumbent, row.ours)
+        ]
+        found.add_row(row.defect.number, row.defect.what, *cells)
+    return found
+
+
+def write(rows: Iterable[Row], path: Path) -> None:
+    document = {
+        "incumbent": f"cinder {version('cinder')}",
+        "ours": f"lightos-openstack {version('lightos-openstack')}",
+        "defects": [row.to_json() for row in rows],
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def main(arguments: list[str], results: Path) -> int:
+    """Run all defects, or those whose numbers are given; 1 when ours shows one."""
+    console = Console()
+    chosen = [each for each in all_defects() if not arguments or each.number in arguments]
+    with console.status("") as status:
+
+        def note(defect: Defect, incumbent: bool, answer: Answer) -> None:
+            who = "incumbent" if incumbent else "ours"
+            status.update(f"{defect.number} {who}: {answer.word}")
+
+        rows = run(chosen, note)
+    console.print(table(rows))
+    shown = [
+        sum(answer.defect for answer in answers)
+        for answers in ([row.incumbent for row in rows], [row.ours for row in rows])
+    ]
+    failed = sum(bool(answer.failed) for row in rows for answer in (row.incumbent, row.ours))
+    console.print(
+        f"{len(rows)} scenarios: the incumbent shows {shown[0]}, ours {shown[1]}; {failed} failed"
+    )
+    if not arguments and not failed:
+        write(rows, results)
+    return 1 if shown[1] or failed else 0
