@@ -114,16 +114,36 @@ def driver(
     return driver
 
 
+def new_type(
+    type_id: str, extra_specs: dict[str, str], qos_specs: dict[str, str] | None = None
+) -> objects.VolumeType:
+    """A volume type; `qos_specs` are QoS specs for the back end that it is associated with."""
+    admin = context.get_admin_context()
+    qos_id = str(uuid.uuid4())
+    specs = objects.QualityOfServiceSpecs(
+        admin, id=qos_id, name="qos", consumer="back-end", specs=dict(qos_specs or {})
+    )
+    return objects.VolumeType(
+        admin,
+        id=type_id,
+        name="type",
+        extra_specs=extra_specs,
+        qos_specs_id=qos_id if qos_specs is not None else None,
+        qos_specs=specs if qos_specs is not None else None,
+    )
+
+
 def new_volume(size: int = 1, **fields: Any) -> objects.Volume:
     """A volume as the scheduler hands it to cinder-volume."""
     specs = fields.pop("extra_specs", None)
     type_id = None
     if specs is not None:
         type_id = str(uuid.uuid4())
-        fields["volume_type"] = objects.VolumeType(id=type_id, name="type", extra_specs=specs)
+        fields["volume_type"] = new_type(type_id, specs, fields.pop("qos_specs", None))
     volume = objects.Volume(
         id=str(uuid.uuid4()),
         size=size,
+        status="creating",
         _name_id=None,
         provider_id=None,
         volume_type_id=type_id,

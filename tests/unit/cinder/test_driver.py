@@ -377,7 +377,7 @@ def test_statistics_in_one_call(driver, proxy):
     assert stats["compression"] == [True, False]
     for capability in ("multiattach", "thin_provisioning_support", "online_extend_support"):
         assert stats[capability] is True
-    assert stats["QoS_support"] is False
+    assert stats["QoS_support"] is True
     proxy.forget()
     assert driver.get_volume_stats() == stats
     assert proxy.calls == []

@@ -271,15 +271,29 @@ def test_14_an_edited_type_does_not_move_a_volume(driver, created, cluster):
     assert not exists(cluster, volume)
 
 
-def test_14_a_clone_looks_for_its_source_where_the_source_is(driver, created, proxy):
-    """The clone's own project does not exist here; its source was found and given back."""
-    clone = new_volume(extra_specs={"lightos:project_name": "elsewhere"})
+def test_14_a_clone_looks_for_its_source_where_the_source_is(driver, created, cluster):
+    """Its type was edited after the source was made, but the source is where it was."""
+    source = created(extra_specs={})
+    source.volume_type.extra_specs = {"lightos:project_name": "elsewhere"}
+    clone = new_volume()
+    driver.create_cloned_volume(clone, source)
+    assert exists(cluster, clone)
+
+
+def test_14_a_clone_of_another_project_is_refused_with_both_names(driver, created, proxy):
     source = created()
+    snapshot = new_snapshot(source)
+    snapshot.update(driver.create_snapshot(snapshot))
+    elsewhere = {"lightos:project_name": "elsewhere"}
     proxy.forget()
-    with pytest.raises(BACKEND_ERROR, match="elsewhere"):
-        driver.create_cloned_volume(clone, source)
-    assert proxy.count("POST", "projects/default/snapshots") == 1
-    assert proxy.count("DELETE", "projects/default/snapshots") == 1
+    for make in (
+        lambda volume: driver.create_cloned_volume(volume, source),
+        lambda volume: driver.create_volume_from_snapshot(volume, snapshot),
+    ):
+        with pytest.raises(exception.InvalidVolumeType, match="'elsewhere'; legal: 'default'"):
+            make(new_volume(extra_specs=elsewhere))
+    assert proxy.calls == []
+    driver.delete_snapshot(snapshot)
 
 
 def test_15_capacity_of_a_cluster_that_a_token_may_not_see(make_driver, lab):

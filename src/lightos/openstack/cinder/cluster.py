@@ -31,8 +31,11 @@ from lightos.api.errors import (
     WrongState,
 )
 from lightos.api.models import (
+    CreatePolicy,
     CreateSnapshot,
     CreateVolume,
+    Policy,
+    PolicyState,
     Snapshot,
     SnapshotState,
     UpdateVolume,
@@ -54,6 +57,7 @@ VOLUME_IN_TRANSIT = frozenset(
     {VolumeState.UNKNOWN, VolumeState.CREATING, VolumeState.UPDATING, VolumeState.ROLLBACK}
 )
 SNAPSHOT_IN_TRANSIT = frozenset({SnapshotState.UNKNOWN, SnapshotState.CREATING})
+POLICY_IN_TRANSIT = frozenset({PolicyState.UNKNOWN, PolicyState.CREATING, PolicyState.UPDATING})
 
 NO_EVIDENCE = (Busy, ServerFault, TimedOut, Unreachable)
 """Failed reads that say nothing about the object."""
@@ -61,7 +65,7 @@ NO_EVIDENCE = (Busy, ServerFault, TimedOut, Unreachable)
 SNAPSHOT_REFUSALS = (Busy, ServerFault, WrongState)
 """How clusters answer a snapshot that comes at a bad moment: 503, 500 and 400."""
 
-Seen = TypeVar("Seen", Volume, Snapshot, Volume | None, Snapshot | None)
+Seen = TypeVar("Seen", Volume, Snapshot, Policy, Volume | None, Snapshot | None)
 
 
 class ClusterOperations:
@@ -123,22 +127,13 @@ class ClusterOperations:
         def read() -> Volume:
             return self.client.get_volume(project, uuid, deadline)
 
-        def settled() -> Volume:
-            volume = read()
-            if _volume_is_ready(volume):
-                return volume
-            # Someone else's change is under way, since when is not known.
-            return self._confirm(
-                "UpdateVolume", target, read, _volume_is_ready, deadline, kind="Settle"
-            )
-
-        volume = settled()
+        volume = self._settled("UpdateVolume", target, read, deadline)
         while (request := compute(volume)) is not None:
             before = volume.etag
             try:
                 self.client.update_volume(project, uuid, request, deadline, etag=before)
             except StaleEtag:
-                volume = settled()
+                volume = self._settled("UpdateVolume", target, read, deadline)
                 if volume.etag == before:
                     # The ETag was right: it is the volume that does not allow this change.
                     raise
@@ -150,6 +145,46 @@ class ClusterOperations:
 
             volume = self._confirm("UpdateVolume", target, read, shows_a_write, deadline)
         return volume
+
+    def roll_back_volume(
+        self,
+        project: str,
+        uuid: str,
+        snapshot_uuid: str,
+        check: Callable[[Volume], None],
+        deadline: Deadline,
+    ) -> Volume:
+        """Set a volume's content back to a snapshot of it; returns the volume, at rest again.
+
+        `check` gets the volume before anything is done; what it raises ends the operation. That
+        it was done shows in state Rollback or in a new ETag, and in the rest after it. A request
+        whose reply was lost may be made twice, which is the same as once: nobody writes between.
+        """
+        target = f"volume {uuid} of project {project}"
+
+        def read() -> Volume:
+            return self.client.get_volume(project, uuid, deadline)
+
+        before = self._settled("RollbackVolume", target, read, deadline)
+        check(before)
+        self.client.rollback_volume(project, uuid, snapshot_uuid, deadline)
+        has_begun = False
+
+        def is_rolled_back(seen: Volume) -> bool:
+            nonlocal has_begun
+            has_begun |= seen.state is VolumeState.ROLLBACK or seen.etag != before.etag
+            return _volume_is_ready(seen) and has_begun
+
+        return self._confirm("RollbackVolume", target, read, is_rolled_back, deadline)
+
+    def _settled(
+        self, operation: str, target: str, read: Callable[[], Volume], deadline: Deadline
+    ) -> Volume:
+        """The volume at rest. Someone else's change may be under way, since when is not known."""
+        volume = read()
+        if _volume_is_ready(volume):
+            return volume
+        return self._confirm(operation, target, read, _volume_is_ready, deadline, kind="Settle")
 
     def delete_volume(self, project: str, uuid: str, deadline: Deadline) -> None:
         """Delete a volume; returns when the cluster says that it does not exist."""
@@ -255,6 +290,21 @@ class ClusterOperations:
         kind = "DeleteClonedSnapshot" if cloned else "DeleteSnapshot"
         self._confirm("DeleteSnapshot", target, read, is_over, deadline, kind=kind)
 
+    # --- QoS policies --------------------------------------------------------------------------
+
+    def create_policy(self, request: CreatePolicy, deadline: Deadline) -> Policy:
+        """Make a QoS policy; returns it Active."""
+        policy = self.client.create_policy(request, deadline)
+        if _policy_is_ready(policy):
+            return policy
+        return self._confirm(
+            "CreatePolicy",
+            f"QoS policy {request.name}",
+            lambda: self.client.get_policy(policy.uuid, deadline),
+            _policy_is_ready,
+            deadline,
+        )
+
     # --- waiting -------------------------------------------------------------------------------
 
     def _confirm(
@@ -331,6 +381,16 @@ def _snapshot_is_ready(snapshot: Snapshot) -> bool:
     raise WrongState("GetSnapshot", target, f"the snapshot is {snapshot.state.wire_name}")
 
 
+def _policy_is_ready(policy: Policy) -> bool:
+    """As `_volume_is_ready`."""
+    if policy.state is PolicyState.ACTIVE:
+        return True
+    if policy.state in POLICY_IN_TRANSIT:
+        return False
+    reason = f"the policy is {policy.state.wire_name}"
+    raise WrongState("GetPolicy", f"QoS policy {policy.name}", reason)
+
+
 def _is_final_failure(state: VolumeState | SnapshotState, target: str) -> bool:
     """Whether a refused delete is all there is to do.
 
@@ -350,6 +410,8 @@ def _could_be_made_by(volume: Volume, request: CreateVolume) -> bool:
         and volume.replica_count == request.replica_count
         and volume.compression == request.compression
         and volume.acl == request.acl
+        and request.qos_policy_uuid in ("", volume.qos_policy_uuid)
+        and request.qos_policy_name in ("", volume.qos_policy_name)
     )
 
 

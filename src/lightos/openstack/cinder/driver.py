@@ -15,26 +15,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cinder import coordination, interface
+from cinder import coordination, exception, interface
 from cinder.common import constants
 from cinder.i18n import _
 from cinder.volume import driver, volume_utils
 from oslo_log import log as logging
 
 from lightos.api.client import LightOSClient
-from lightos.api.errors import Forbidden, LightOSError, NotFound, Unauthorized
+from lightos.api.errors import (
+    AlreadyExists,
+    Forbidden,
+    LightOSError,
+    NotFound,
+    Unauthorized,
+    WrongState,
+)
 from lightos.api.models import Cluster, CreateSnapshot, CreateVolume, Snapshot, UpdateVolume, Volume
-from lightos.openstack.cinder import acl, options, volume_types
+from lightos.openstack.cinder import (
+    acl,
+    images,
+    manage,
+    options,
+    qos,
+    records,
+    retype,
+    volume_types,
+)
 from lightos.openstack.cinder.capacity import GIB, capacity
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, NO_EVIDENCE, ClusterOperations
 from lightos.openstack.cinder.connection import Connector, Fabric, attaching_host, host_of
 from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured, unusable_option
 from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, clone_snapshot_name
+from lightos.openstack.cinder.policies import QosPolicies
 from lightos.waiting import Deadline
 
 LOG = logging.getLogger(__name__)
 
 SNAPSHOT_LOCK = "lightos-snapshot-{volume_id}"
+ERROR_MANAGING_DELETING = "error_managing_deleting"
+"""Cinder's status of a record that is deleted because its volume could not be taken over."""
 
 options.register()
 lightos_opts = options.lightos_opts
@@ -63,6 +82,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         )
         self._stats: dict[str, Any] = {}
         self._cluster: ClusterOperations
+        self._policies: QosPolicies
         self._fabric: Fabric
 
     @classmethod
@@ -102,6 +122,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         self._cluster = ClusterOperations(
             client, snapshot_attempts=conf.lightos_api_service_snapshots_max_calls
         )
+        self._policies = QosPolicies(self._cluster)
 
     def check_for_setup_error(self):
         """Ask the cluster where its services are; an error names the option to check."""
@@ -162,12 +183,21 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             "thick_provisioning_support": False,
             "online_extend_support": True,
             "multiattach": True,
-            "QoS_support": False,
+            "QoS_support": True,
             "compression": [True, False],
+            "sparse_copy_volume": True,  # a new volume reads as zeros
+            "location_info": self._location,
+            "filter_function": self.get_filter_function(),
+            "goodness_function": self.get_goodness_function(),
         }
         if space.provisioned_gib is not None:
             stats["provisioned_capacity_gb"] = space.provisioned_gib
         return stats
+
+    @property
+    def _location(self) -> str:
+        """The same for all back ends of one cluster, and only for them."""
+        return f"{LightOSVolumeDriver.__name__}:{self._fabric.subsystem_nqn}"
 
     def _read_cluster(self) -> Cluster | None:
         """The cluster with its statistics; None when this token may not see them."""
@@ -240,8 +270,12 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         return updates, []
 
     def _specs(self, volume) -> volume_types.VolumeSpecs:
+        return self._specs_of_type(_type_of(volume))
+
+    def _specs_of_type(self, volume_type) -> volume_types.VolumeSpecs:
         return volume_types.parse(
-            _extra_specs(volume),
+            volume_type.extra_specs if volume_type else None,
+            _qos_limit(volume_type),
             default_replica_count=self.configuration.lightos_default_num_replicas,
             default_compression=self.configuration.lightos_default_compression_enabled,
         )
@@ -282,6 +316,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         specs = self._specs(volume)
         deadline = self._deadline()
         source = self._locate_snapshot(snapshot, deadline)
+        volume_types.check_source_project(specs, source.project)
         return self._create(volume, specs, source, deadline)
 
     @in_cinder_terms
@@ -290,6 +325,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         specs = self._specs(volume)
         deadline = self._deadline()
         origin = self._locate(src_vref, deadline)
+        volume_types.check_source_project(specs, origin.project)
         name = clone_snapshot_name(volume.id)
         try:
             snapshot = self._take_snapshot(src_vref.id, origin, name, deadline)
@@ -316,18 +352,25 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         volume that a migration makes.
         """
         closed = acl.closed(filter_addresses=self._filter_addresses)
-        request = CreateVolume(
-            name=volume.name,
-            size_bytes=volume.size * GIB,
-            replica_count=specs.replica_count,
-            compression=specs.compression,
-            acl=closed.hosts,
-            ip_acl=closed.addresses,
-            source_snapshot_uuid=source.uuid if source else "",
-            qos_policy_uuid=specs.qos_policy_uuid,
-            qos_policy_name=specs.qos_policy_name,
-        )
-        created = self._cluster.create_volume(specs.project, request, deadline)
+
+        def create(policy_uuid: str) -> Volume:
+            request = CreateVolume(
+                name=volume.name,
+                size_bytes=volume.size * GIB,
+                replica_count=specs.replica_count,
+                compression=specs.compression,
+                acl=closed.hosts,
+                ip_acl=closed.addresses,
+                source_snapshot_uuid=source.uuid if source else "",
+                qos_policy_uuid=policy_uuid,
+                qos_policy_name=specs.qos_policy_name,
+            )
+            return self._cluster.create_volume(specs.project, request, deadline)
+
+        if specs.qos_limit:
+            created = self._policies.with_policy_of(specs.qos_limit, deadline, create)
+        else:
+            created = create(specs.qos_policy_uuid)
         return {"provider_id": str(ProviderId(specs.project, created.uuid))}
 
     def _drop_clone_snapshot(self, project: str, name: str, uuid: str = "") -> None:
@@ -353,6 +396,11 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     @in_cinder_terms
     def delete_volume(self, volume):
+        if volume.status == ERROR_MANAGING_DELETING:
+            # Cinder deletes its record of a volume that it failed to take over. The volume may
+            # have got its new name all the same, but it is not Cinder's to delete.
+            LOG.info("Volume %s was not taken over; whatever has that name stays", volume.name)
+            return
         deadline = self._deadline()
         try:
             where = self._locate(volume, deadline)
@@ -360,19 +408,277 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             # No project can have an invalid name, so a volume of such a type was never made.
             LOG.info("Volume %s does not exist on the cluster: %s", volume.name, error)
             return
+        policy = self._policy_made_for(volume, where, deadline)
         self._cluster.delete_volume(where.project, where.uuid, deadline)
+        if policy:
+            self._policies.drop_if_unused(policy)
+
+    def _policy_made_for(self, volume, where: ProviderId, deadline: Deadline) -> str:
+        """UUID of the policy that goes when its last volume goes; empty when there is none."""
+        volume_type = _type_of(volume)
+        if not (volume_type and volume_type.qos_specs_id):
+            return ""
+        try:
+            return self._client.get_volume(where.project, where.uuid, deadline).qos_policy_uuid
+        except NotFound:
+            return ""
 
     @in_cinder_terms
     def extend_volume(self, volume, new_size):
         """Grow to `new_size` GiB, attached or not; returns when the cluster shows the size."""
         deadline = self._deadline()
         where = self._locate(volume, deadline)
-        size_bytes = new_size * GIB
+        self._grow(where, new_size * GIB, deadline)
 
+    def _grow(self, where: ProviderId, size_bytes: int, deadline: Deadline) -> None:
         def grow(current: Volume) -> UpdateVolume | None:
             return UpdateVolume(size_bytes=size_bytes) if current.size_bytes < size_bytes else None
 
         self._cluster.update_volume(where.project, where.uuid, grow, deadline)
+
+    # --- images --------------------------------------------------------------------------------
+
+    def clone_image(self, context, volume, image_location, image_meta, image_service):
+        """Clone the image's own volume, when Glance keeps it on this cluster.
+
+        Cinder does so itself for an image volume of the same back end. This also finds those of
+        the other back ends of the cluster.
+        """
+        source = images.image_volume(context, volume, image_location, image_meta)
+        if source is None:
+            return None, False
+        try:
+            return self.create_cloned_volume(volume, source), True
+        except exception.CinderException as error:
+            LOG.info("Image volume %s is not cloned, so copied: %s", source.id, error)
+            return None, False
+
+    # --- retype, migration ---------------------------------------------------------------------
+
+    @in_cinder_terms
+    def retype(self, context, volume, new_type, diff, host):
+        """Change compression and QoS policy in place; all else takes a migration.
+
+        Returns (whether it is done, None). The volume is compared with what the new type asks
+        for, so a type whose volumes would be made the same needs no change at all.
+        """
+        wanted = self._specs_of_type(new_type)
+        old_type = _type_of(volume)
+        old = (old_type.extra_specs or {}) if old_type else {}
+        new = new_type.extra_specs or {}
+        deadline = self._deadline()
+        where = self._locate(volume, deadline)
+        before = self._client.get_volume(where.project, where.uuid, deadline)
+        if reason := retype.obstacle(before, old, new, wanted):
+            LOG.info("Volume %s is not retyped in place: %s", volume.name, reason)
+            return False, None
+
+        def change_to(policy: qos.PolicyRef | None) -> Volume:
+            return self._cluster.update_volume(
+                where.project,
+                where.uuid,
+                lambda current: retype.change(current, old, new, wanted, policy),
+                deadline,
+            )
+
+        if wanted.qos_limit:
+            after = self._policies.with_policy_of(
+                wanted.qos_limit, deadline, lambda uuid: change_to(qos.PolicyRef(uuid=uuid))
+            )
+        elif wanted.has_qos:
+            policy = qos.PolicyRef(uuid=wanted.qos_policy_uuid, name=wanted.qos_policy_name)
+            after = change_to(policy)
+        elif volume_types.QOS_POLICY_SPEC in old or (old_type and old_type.qos_specs_id):
+            default = self._policies.default_of(where.project, deadline)
+            after = change_to(qos.PolicyRef(uuid=default))
+        else:
+            after = change_to(None)
+        if before.qos_policy_uuid not in ("", after.qos_policy_uuid):
+            self._policies.drop_if_unused(before.qos_policy_uuid)
+        return True, None
+
+    def migrate_volume(self, context, volume, host):
+        """Hand the volume over to another back end of this cluster: it stays where it is.
+
+        Returns (whether it is done, None); Cinder copies the volume when it is not.
+        """
+        return host["capabilities"].get("location_info") == self._location, None
+
+    def update_migrated_volume(self, ctxt, volume, new_volume, original_volume_status):
+        """Give the volume that the data was copied to the original's name.
+
+        While the source exists in the same project it has that name. The new volume then keeps
+        its own, and Cinder remembers that by `_name_id`. Its `provider_id` is left alone: Cinder
+        exchanges those of the two records itself.
+        """
+        name_id = None
+        try:
+            deadline = self._deadline()
+            where = self._locate(new_volume, deadline)
+            original_name = volume_utils.CONF.volume_name_template % volume.id
+            self._rename(where, original_name, deadline)
+        except AlreadyExists:
+            name_id = new_volume.name_id
+        except LightOSError as error:
+            LOG.warning("Volume %s keeps its name after the migration: %s", new_volume.name, error)
+            name_id = new_volume.name_id
+        return {"_name_id": name_id, "provider_location": new_volume.provider_location}
+
+    def _rename(self, where: ProviderId, name: str, deadline: Deadline) -> None:
+        def rename(current: Volume) -> UpdateVolume | None:
+            return UpdateVolume(new_name=name) if current.name != name else None
+
+        self._cluster.update_volume(where.project, where.uuid, rename, deadline)
+
+    # --- volumes that Cinder takes over --------------------------------------------------------
+
+    @in_cinder_terms
+    def manage_existing(self, volume, existing_ref):
+        """Take a volume of the cluster over; it gets the name that Cinder has for it."""
+        deadline = self._deadline()
+        specs = self._specs(volume)
+        found = self._manageable(volume, specs, existing_ref, deadline)
+        where = ProviderId(found.project, found.uuid)
+
+        def take_over(policy: qos.PolicyRef | None) -> None:
+            def compute(current: Volume) -> UpdateVolume | None:
+                _check(manage.obstacle(current), existing_ref)
+                return manage.take_over(current, volume.name, policy)
+
+            self._cluster.update_volume(where.project, where.uuid, compute, deadline)
+
+        if specs.qos_limit:
+            self._policies.with_policy_of(
+                specs.qos_limit, deadline, lambda uuid: take_over(qos.PolicyRef(uuid=uuid))
+            )
+        elif specs.has_qos:
+            take_over(qos.PolicyRef(uuid=specs.qos_policy_uuid, name=specs.qos_policy_name))
+        else:
+            take_over(None)
+        return {"provider_id": str(where)}
+
+    @in_cinder_terms
+    def manage_existing_get_size(self, volume, existing_ref):
+        found = self._manageable(volume, self._specs(volume), existing_ref, self._deadline())
+        return manage.rounded_gib(found.size_bytes)
+
+    def _manageable(
+        self, volume, specs: volume_types.VolumeSpecs, existing_ref, deadline: Deadline
+    ) -> Volume:
+        """The volume that a reference names, if it may be taken over as this Cinder volume."""
+        reference = _reference(existing_ref, specs.project)
+        try:
+            if reference.uuid:
+                found = self._client.get_volume(reference.project, reference.uuid, deadline)
+            else:
+                found = self._client.get_volume_by_name(reference.project, reference.name, deadline)
+        except NotFound as error:
+            raise _invalid_reference(existing_ref, str(error)) from error
+        identity = manage.Identity.of(found)
+        if records.managed_volumes([identity]).id_of(identity):
+            raise exception.ManageExistingAlreadyManaged(volume_ref=found.name)
+        _check(manage.obstacle(found), existing_ref)
+        try:
+            manage.check_type(found, _extra_specs(volume), specs)
+        except manage.TypeMismatch as error:
+            raise exception.ManageExistingVolumeTypeMismatch(reason=str(error)) from error
+        return found
+
+    @in_cinder_terms
+    def get_manageable_volumes(  # noqa: PLR0917 - Cinder's signature
+        self, cinder_volumes, marker, limit, offset, sort_keys, sort_dirs
+    ):
+        """One page of the cluster's volumes, in all projects that the token may see."""
+        deadline = self._deadline()
+        found = {
+            volume.uuid: volume
+            for project in self._projects(deadline)
+            for volume in self._client.list_volumes(project, deadline)
+        }
+        listed = [manage.sortable(volume) for volume in found.values()]
+        page = volume_utils.paginate_entries_list(
+            listed, marker, limit, offset, sort_keys, sort_dirs
+        )
+        shown = [found[entry["reference"][manage.SOURCE_ID]] for entry in page]
+        # Only a page is looked up in the database, where other back ends of the cluster count too.
+        managed = records.managed_volumes([manage.Identity.of(volume) for volume in shown])
+        return [manage.volume_entry(volume, managed) for volume in shown]
+
+    def _projects(self, deadline: Deadline) -> set[str]:
+        """The projects of the cluster.
+
+        When the token may not list them: those that volumes of this back end are in, and the
+        default one.
+        """
+        try:
+            return {project.name for project in self._client.list_projects(deadline)}
+        except Forbidden:
+            known = records.projects(host=self.host, cluster_name=self.cluster_name)
+            return {DEFAULT_PROJECT, *known}
+
+    def unmanage(self, volume):
+        """Nothing to do: the volume stays as it is, under the name that Cinder gave it."""
+
+    @in_cinder_terms
+    def manage_existing_snapshot(self, snapshot, existing_ref):
+        """Take a snapshot of a managed volume over.
+
+        The cluster does not rename snapshots, so it keeps its name and is known by its UUID.
+        """
+        found = self._manageable_snapshot(snapshot, existing_ref)
+        return {"provider_id": str(ProviderId(found.project, found.uuid))}
+
+    @in_cinder_terms
+    def manage_existing_snapshot_get_size(self, snapshot, existing_ref):
+        return manage.rounded_gib(self._manageable_snapshot(snapshot, existing_ref).size_bytes)
+
+    def _manageable_snapshot(self, snapshot, existing_ref) -> Snapshot:
+        deadline = self._deadline()
+        volume = self._locate(snapshot.volume, deadline)
+        reference = _reference(existing_ref, volume.project)
+        try:
+            if reference.uuid:
+                found = self._client.get_snapshot(reference.project, reference.uuid, deadline)
+            else:
+                found = self._client.get_snapshot_by_name(
+                    reference.project, reference.name, deadline
+                )
+        except NotFound as error:
+            raise _invalid_reference(existing_ref, str(error)) from error
+        if found.source_volume_uuid != volume.uuid:
+            reason = (
+                f"it is a snapshot of volume {found.source_volume_name} "
+                f"({found.source_volume_uuid}), not of {snapshot.volume.name} ({volume.uuid})"
+            )
+            raise _invalid_reference(existing_ref, reason)
+        identity = manage.Identity.of(found)
+        if records.managed_snapshot(identity).id_of(identity):
+            raise _invalid_reference(existing_ref, "Cinder manages it already")
+        _check(manage.snapshot_obstacle(found), existing_ref)
+        return found
+
+    @in_cinder_terms
+    def get_manageable_snapshots(  # noqa: PLR0917 - Cinder's signature
+        self, cinder_snapshots, marker, limit, offset, sort_keys, sort_dirs
+    ):
+        """One page of the cluster's snapshots, in all projects that the token may see."""
+        deadline = self._deadline()
+        found = {
+            snapshot.uuid: snapshot
+            for project in self._projects(deadline)
+            for snapshot in self._client.list_snapshots(project, deadline)
+        }
+        listed = [manage.sortable(snapshot) for snapshot in found.values()]
+        page = volume_utils.paginate_entries_list(
+            listed, marker, limit, offset, sort_keys, sort_dirs
+        )
+        shown = [found[entry["reference"][manage.SOURCE_ID]] for entry in page]
+        managed = records.known_snapshots(cinder_snapshots)
+        volumes = records.managed_volumes([manage.Identity.of_source(each) for each in shown])
+        return [manage.snapshot_entry(each, managed, volumes) for each in shown]
+
+    def unmanage_snapshot(self, snapshot):
+        """Nothing to do: the snapshot stays as it is."""
 
     # --- snapshots -----------------------------------------------------------------------------
 
@@ -405,6 +711,30 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             LOG.info("Snapshot %s does not exist on the cluster", snapshot.name)
             return
         self._cluster.delete_snapshot(where.project, where.uuid, deadline)
+
+    @in_cinder_terms
+    def revert_to_snapshot(self, context, volume, snapshot):
+        """Set the volume's content back to its snapshot; its size stays as Cinder knows it."""
+        deadline = self._deadline()
+        where = self._locate(volume, deadline)
+        source = self._locate_snapshot(snapshot, deadline)
+
+        def check(current: Volume) -> None:
+            if hosts := manage.hosts_with_access(current):
+                reason = f"hosts have access to it: {', '.join(hosts)}; detach them first"
+                target = f"volume {volume.name} of project {where.project}"
+                raise WrongState("RollbackVolume", target, reason)
+
+        self._cluster.roll_back_volume(where.project, where.uuid, source.uuid, check, deadline)
+        self._grow(where, volume.size * GIB, deadline)
+
+    def snapshot_revert_use_temp_snapshot(self):
+        """A rollback is done by the cluster or not done, so nothing is to be saved before it."""
+        return False
+
+    def backup_use_temp_snapshot(self):
+        """Hosts cannot attach snapshots: a volume in use is backed up by way of a clone."""
+        return False
 
     # --- attachments ---------------------------------------------------------------------------
 
@@ -547,6 +877,36 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         return len(recorded) > (1 if connector in recorded else 0)
 
 
+def _type_of(volume):
+    return volume.volume_type if volume.volume_type_id else None
+
+
 def _extra_specs(volume) -> dict[str, str]:
     """Extra specs of the volume's type; none for a volume without type."""
-    return (volume.volume_type.extra_specs or {}) if volume.volume_type_id else {}
+    volume_type = _type_of(volume)
+    return (volume_type.extra_specs or {}) if volume_type else {}
+
+
+def _qos_limit(volume_type) -> qos.Limit | None:
+    """What the QoS specs of a volume type ask of the back end."""
+    if not (volume_type and volume_type.qos_specs_id):
+        return None
+    with volume_type.obj_as_admin():
+        specs = volume_type.qos_specs
+    return qos.limit_of(specs.consumer, specs.specs or {})
+
+
+def _reference(existing_ref, default_project: str) -> manage.Reference:
+    try:
+        return manage.Reference.parse(existing_ref, default_project)
+    except manage.InvalidReference as error:
+        raise _invalid_reference(existing_ref, str(error)) from error
+
+
+def _invalid_reference(existing_ref, reason: str) -> exception.ManageExistingInvalidReference:
+    return exception.ManageExistingInvalidReference(existing_ref=existing_ref, reason=reason)
+
+
+def _check(obstacle: str, existing_ref) -> None:
+    if obstacle:
+        raise _invalid_reference(existing_ref, obstacle)

@@ -11,6 +11,7 @@ from cinder import exception
 
 from lightos.api import errors
 from lightos.openstack.cinder.acl import NoRoom
+from lightos.openstack.cinder.qos import InvalidQosSpecs
 from lightos.openstack.cinder.volume_types import InvalidSpec
 
 P = ParamSpec("P")
@@ -33,6 +34,8 @@ def in_cinder_terms(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except InvalidSpec as error:
             raise exception.InvalidVolumeType(reason=str(error)) from error
+        except InvalidQosSpecs as error:
+            raise exception.InvalidQoSSpecs(reason=str(error)) from error
         except (errors.LightOSError, NoRoom) as error:
             raise exception.VolumeBackendAPIException(data=str(error)) from error
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the extra specs of a volume type ask of the cluster. Pure: a dict in, a request out."""
+"""What a volume type asks of the cluster. Pure: extra specs and QoS specs in, a request out."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lightos.openstack.cinder.naming import DEFAULT_PROJECT
+from lightos.openstack.cinder.naming import DEFAULT_PROJECT, UUID_PATTERN
+from lightos.openstack.cinder.qos import InvalidQosSpecs, Limit
 
 COMPRESSION_SPEC = "compression"
 REPLICAS_SPEC = "lightos:num_replicas"
 QOS_POLICY_SPEC = "lightos:qos_policy"
 PROJECT_SPEC = "lightos:project_name"
 
+VENDOR_PREFIX = "lightos:"
+VENDOR_SPECS = (REPLICAS_SPEC, QOS_POLICY_SPEC, PROJECT_SPEC)
+
 MIN_REPLICAS, MAX_REPLICAS = 1, 3
 
 _BOOLEAN = re.compile(r"\s*(?:<is>)?\s*(true|false)\s*", re.IGNORECASE)
 # Project names as the vendor's CSI driver checks them.
 _PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # Names of objects in the management API.
 _POLICY_NAME = re.compile(r"[a-zA-Z0-9._-]{1,253}")
 
 
 class InvalidSpec(ValueError):
-    """An extra spec has a value that the cluster could not honour."""
+    """An extra spec has a value that the cluster could not honour, or is none at all."""
 
     def __init__(self, spec: str, value: object, legal: str) -> None:
         super().__init__(f"extra spec {spec!r} is {value!r}; legal: {legal}")
@@ -34,36 +37,63 @@ class InvalidSpec(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeSpecs:
-    """How a volume shall be made. At most one of the two QoS fields is set."""
+    """How a volume shall be made. At most one of the three QoS fields is set."""
 
     replica_count: int
     compression: bool
     project: str = DEFAULT_PROJECT
     qos_policy_uuid: str = ""
     qos_policy_name: str = ""
+    qos_limit: Limit | None = None
+    """To be held by a policy that the driver makes."""
+
+    @property
+    def has_qos(self) -> bool:
+        return bool(self.qos_policy_uuid or self.qos_policy_name or self.qos_limit)
 
 
 def parse(
     extra_specs: Mapping[str, str] | None,
+    qos_limit: Limit | None = None,
     *,
     default_replica_count: int,
     default_compression: bool,
 ) -> VolumeSpecs:
-    """Read a volume type's extra specs; None or an empty mapping gives the defaults.
+    """Read a volume type: extra specs (None: no type), and the limit of its QoS specs.
 
     Specs of others (`volume_backend_name`, `multiattach`...) are left alone.
 
     :raises InvalidSpec: naming the spec, its value and the legal values.
+    :raises InvalidQosSpecs: when the type names a policy and has a limit.
     """
     specs = extra_specs or {}
+    for spec, value in specs.items():
+        if spec.startswith(VENDOR_PREFIX) and spec not in VENDOR_SPECS:
+            raise InvalidSpec(spec, value, f"no such spec, only {', '.join(VENDOR_SPECS)}")
     qos_policy_uuid, qos_policy_name = _qos_policy(specs.get(QOS_POLICY_SPEC))
+    if qos_limit and QOS_POLICY_SPEC in specs:
+        raise InvalidQosSpecs(
+            f"the type has both extra spec {QOS_POLICY_SPEC!r} and QoS spec "
+            f"{qos_limit.kind.key!r}; a volume has one policy: remove one of the two"
+        )
     return VolumeSpecs(
         replica_count=_replica_count(specs.get(REPLICAS_SPEC), default_replica_count),
         compression=_compression(specs.get(COMPRESSION_SPEC), default_compression),
         project=project(specs),
         qos_policy_uuid=qos_policy_uuid,
         qos_policy_name=qos_policy_name,
+        qos_limit=qos_limit,
     )
+
+
+def check_source_project(specs: VolumeSpecs, source_project: str) -> None:
+    """The cluster makes a volume only of a snapshot in the same project.
+
+    :raises InvalidSpec: naming both projects.
+    """
+    if specs.project != source_project:
+        legal = f"{source_project!r}, the project that the source is in"
+        raise InvalidSpec(PROJECT_SPEC, specs.project, legal)
 
 
 def project(extra_specs: Mapping[str, str] | None) -> str:
@@ -103,7 +133,7 @@ def _qos_policy(value: str | None) -> tuple[str, str]:
     if value is None:
         return "", ""
     text = str(value)
-    if _UUID.fullmatch(text):
+    if UUID_PATTERN.fullmatch(text):
         return text, ""
     if not _POLICY_NAME.fullmatch(text):
         legal = "the UUID or the name of a QoS policy of the cluster"
