@@ -50,6 +50,10 @@ class Lab:
             f"--addresses={','.join(self.network.node_addresses)}",
             f"--transition-ms={self.transition_ms}",
         )
+        self.attach()
+
+    def attach(self) -> None:
+        """Use the lab that runs in the folder, whoever started it."""
         self.info = json.loads((self.state_dir / "lab.json").read_text())
 
     def stop(self) -> None:

@@ -87,15 +87,10 @@ def only_one() -> Iterator[bool]:
 
 
 def answers() -> bool:
-    """Whether the cloud that is described in the folder runs."""
-    if not (NETWORK.exists and OPENRC.exists()):
-        return False
-    exported = dict(
-        word.split("=", 1) for word in shlex.split(OPENRC.read_text()) if word != "export"
-    )
+    """Whether the cloud in the folder runs."""
     try:
-        return requests.get(exported["OS_AUTH_URL"], timeout=ANSWER_SECONDS).ok
-    except requests.RequestException:
+        return requests.get(Cloud.attach(FOLDER).keystone_url, timeout=ANSWER_SECONDS).ok
+    except (FileNotFoundError, requests.RequestException):
         return False
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small OpenStack cloud on one machine, with the lab cluster as its storage.
 
-    with Cloud(folder, Network.for_this_process("cloud")) as cloud:
+    with Cloud(folder) as cloud:
         cloud.admin.block_storage.create_volume(size=1)      # openstacksdk
         cloud.openrc                                         # for the openstack command
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, Self
@@ -93,16 +93,17 @@ class Part(Protocol):
 
 
 class Cloud:
-    """A cloud in `folder`, which must not exist yet; its logs are in `folder`/logs.
+    """A cloud in `folder`, which is new or empty; its logs are in `folder`/logs.
 
-    `transition_ms`: how long the lab takes for a change. `lightos`: options of both back ends
-    that differ from the driver guide's. `coordination_url`: see `cinder.Cinder`.
+    `network`: by default one that carries this process's pid. `transition_ms`: how long the lab
+    takes for a change. `lightos`: options of both back ends that differ from the driver guide's.
+    `coordination_url`: see `cinder.Cinder`.
     """
 
     def __init__(
         self,
         folder: Path,
-        network: Network,
+        network: Network | None = None,
         *,
         parts: Sequence[Part] = (),
         progress: Progress | None = None,
@@ -110,6 +111,7 @@ class Cloud:
         lightos: Section | None = None,
         coordination_url: str | None = None,
     ) -> None:
+        network = network or Network.for_this_process("cloud")
         self.deployment = Deployment(network, folder.absolute())
         self.parts = tuple(parts)
         self.lab = Lab(network, self.deployment.folder / "lab", transition_ms=transition_ms)
@@ -130,6 +132,16 @@ class Cloud:
         self.cinder = cinder.Cinder(self.deployment, self._coordination_url)
         run_all(self._tasks(), self._progress, self.deployment.give_up)
         write_file(self.openrc, openrc.render(openrc.variables(self.deployment)))
+        self.deployment.save()
+
+    @classmethod
+    def attach(cls, folder: Path) -> Self:
+        """A cloud that another process started, to be used. Raises `FileNotFoundError`."""
+        deployment = Deployment.load(folder)
+        found = cls(folder, deployment.network)
+        found.deployment = deployment
+        found.lab.attach()
+        return found
 
     def stop(self) -> None:
         """End every process and the namespace. Logs and configuration stay."""
@@ -148,6 +160,10 @@ class Cloud:
         self.stop()
 
     # ------------------------------------------------------------------ use
+
+    @property
+    def network(self) -> Network:
+        return self.deployment.network
 
     @property
     def openrc(self) -> Path:
@@ -272,7 +288,7 @@ class Cloud:
         pools = sorted(pool.name for pool in self.admin.block_storage.backend_pools())
         return pools if len(pools) >= len(cinder.BACKENDS) else []
 
-    def _starter(self, part: Part):
+    def _starter(self, part: Part) -> Callable[[], None]:
         return lambda: part.start(self.deployment)
 
 

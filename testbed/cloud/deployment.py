@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from testbed.cinder.configuration import Section, render
 from testbed.network import GATEWAY_ADDRESS, Network
@@ -19,6 +21,7 @@ ADMIN = "admin"
 SERVICE_PROJECT = "service"
 DATABASE_PORT = 3306
 MESSAGE_BUS_PORT = 5672
+_FACTS = "cloud.json"
 
 
 class NotWanted(Exception):
@@ -57,6 +60,23 @@ class Deployment:
         """The namespace's bridge: every service listens there, guests reach it too."""
         return GATEWAY_ADDRESS
 
+    def save(self) -> None:
+        """Write what `load` needs."""
+        facts = {
+            "network": self.network.name,
+            "public_ports": dict(self.public_ports),
+            "passwords": self._passwords,
+        }
+        write_file(self.folder / _FACTS, json.dumps(facts, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """A deployment that another process has made. Raises `FileNotFoundError`."""
+        facts = json.loads((folder / _FACTS).read_text())
+        found = cls(Network(facts["network"]), folder.absolute(), facts["public_ports"])
+        found._passwords.update(facts["passwords"])
+        return found
+
     @property
     def programs(self) -> Path:
         """First folder of the services' PATH."""
@@ -67,7 +87,9 @@ class Deployment:
         return self.folder / "openrc"
 
     def make_folders(self) -> None:
-        self.folder.mkdir(parents=True, mode=0o700)
+        """Make the folder, for its owner only; one that is there must be empty."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         (self.folder / "logs").mkdir()
         self.programs.mkdir()
         # Cinder and Nova put `sudo` before every privileged command. The cloud runs as root, and

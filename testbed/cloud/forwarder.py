@@ -3,7 +3,8 @@
 
 A socket belongs to the network namespace it was made in. The listening sockets are made outside
 and handed down to this process, which runs inside: what it accepts comes from the machine, what
-it connects to is in the cloud. `python -P forwarder.py DESCRIPTOR:ADDRESS:PORT ...`.
+it connects to is in the cloud. The same ports are opened inside too, so that a URL means the
+same API on both sides. `python -P forwarder.py DESCRIPTOR:ADDRESS:PORT ...`.
 """
 
 from __future__ import annotations
@@ -48,13 +49,16 @@ async def serve(rules: list[str]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     for rule in rules:
         descriptor, address, port = rule.split(":")
-        await asyncio.start_server(
-            lambda reader, writer, address=address, port=int(port): forward(
-                reader, writer, address, port
-            ),
-            sock=socket.socket(fileno=int(descriptor)),
-            limit=BLOCK_BYTES,
-        )
+        outside = socket.socket(fileno=int(descriptor))
+        inside = socket.create_server(outside.getsockname())
+        for listening in (outside, inside):
+            await asyncio.start_server(
+                lambda reader, writer, address=address, port=int(port): forward(
+                    reader, writer, address, port
+                ),
+                sock=listening,
+                limit=BLOCK_BYTES,
+            )
     await stop.wait()
 
 

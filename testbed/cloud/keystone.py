@@ -59,7 +59,8 @@ class Keystone:
                 "fernet_receipts": {"key_repository": tokens},
                 "credential": {"key_repository": credentials},
                 # Passwords are random and live as long as the cloud: slow hashes protect nothing.
-                "identity": {"password_hash_rounds": 4},
+                # 72 characters are all that bcrypt looks at.
+                "identity": {"password_hash_rounds": 4, "max_password_length": 72},
                 "cache": {"enabled": False},
             },
         )
