@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install demo demo-down test lint unit contract integration kernel bench-lab docs clean
+.PHONY: help install install-cloud demo demo-down cloud cloud-down test lint unit contract integration kernel bench-lab docs clean
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,6 +16,15 @@ demo: install  ## From nothing to a LightOS volume in use on a real kernel (KEEP
 
 demo-down: install  ## End what `make demo KEEP=1` left running
 	@$(VENV)/python -m demo --down
+
+install-cloud: install
+	@tools/install cloud
+
+cloud: install-cloud  ## Keystone, Glance and Cinder with the lab behind them, left running, and an openrc
+	@$(VENV)/python -m testbed.cloud
+
+cloud-down: install-cloud  ## End what `make cloud` left running
+	@$(VENV)/python -m testbed.cloud --down
 
 test: lint  ## Every check and test
 	@$(VENV)/python -m tests.run unit contract integration kernel
