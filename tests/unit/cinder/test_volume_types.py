@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.openstack.cinder.volume_types import InvalidSpec, VolumeSpecs, parse
+from lightos.openstack.cinder.qos import InvalidQosSpecs, Limit, LimitKind
+from lightos.openstack.cinder.volume_types import (
+    InvalidSpec,
+    VolumeSpecs,
+    check_source_project,
+    parse,
+)
 
 POLICY = "7D1F0F2F-1c1c-4d57-9a83-0d2c3d1a8a52"
 
@@ -58,6 +64,7 @@ def test_parse(extra_specs, expected):
         ("lightos:project_name", "a" * 64, "1 to 63 of"),
         ("lightos:qos_policy", "", "UUID or the name"),
         ("lightos:qos_policy", "a b", "UUID or the name"),
+        ("lightos:qos", "gold", "only lightos:num_replicas, lightos:qos_policy"),
     ],
 )
 def test_the_error_names_spec_value_and_legal_values(spec, value, legal):
@@ -66,6 +73,27 @@ def test_the_error_names_spec_value_and_legal_values(spec, value, legal):
     assert repr(spec) in str(raised.value)
     assert repr(value) in str(raised.value)
     assert legal in str(raised.value)
+
+
+def test_a_policy_and_a_limit_exclude_each_other():
+    limit = Limit(LimitKind.IOPS, 256)
+    found = parse({}, limit, default_replica_count=3, default_compression=False)
+    assert found.qos_limit == limit
+    assert found.has_qos
+    with pytest.raises(InvalidQosSpecs, match=r"'lightos:qos_policy' and QoS spec 'total_iops_sec"):
+        parse(
+            {"lightos:qos_policy": "gold"},
+            limit,
+            default_replica_count=3,
+            default_compression=False,
+        )
+
+
+def test_a_source_in_another_project_is_refused_with_both_names():
+    found = specs({"lightos:project_name": "tenant"})
+    check_source_project(found, "tenant")
+    with pytest.raises(InvalidSpec, match="'tenant'; legal: 'default'"):
+        check_source_project(found, "default")
 
 
 NAMES = ["compression", "lightos:num_replicas", "lightos:project_name", "lightos:qos_policy"]
