@@ -17,7 +17,7 @@ demo: install  ## From nothing to a LightOS volume in use on a real kernel (KEEP
 demo-down: install  ## End what `make demo KEEP=1` left running
 	@$(VENV)/python -m demo --down
 
-install-cloud: install
+install-cloud:  ## What `make cloud` needs beside
 	@tools/install cloud
 
 cloud: install-cloud  ## Keystone, Glance and Cinder with the lab behind them, left running, and an openrc

@@ -7,6 +7,7 @@ import argparse
 import fcntl
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,6 +157,8 @@ def main() -> int:
     if os.geteuid() != 0:
         print("make cloud needs root: it makes a network namespace for itself", file=sys.stderr)
         return 2
+    # What ends a job from outside cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with only_one() as alone:
         if not alone:
             print("another make cloud or cloud-down is at work: wait for it", file=sys.stderr)
