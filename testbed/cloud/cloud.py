@@ -273,6 +273,7 @@ class Cloud:
     def _provide_volume_types(self) -> str:
         storage = self.admin.block_storage
         for name, extra_specs in VOLUME_TYPES.items():
+            self.deployment.check_wanted()
             volume_type = storage.create_type(name=name, extra_specs=extra_specs)
             if name == ENCRYPTED_TYPE:
                 storage.create_type_encryption(volume_type, **LUKS)

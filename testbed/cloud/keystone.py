@@ -75,6 +75,7 @@ class Keystone:
         project = identity.create_project(name=SERVICE_PROJECT, domain_id="default")
         roles = [identity.find_role(name) for name in ("admin", "service")]
         for name in users:
+            self._deployment.check_wanted()
             user = identity.create_user(
                 name=name,
                 password=self._deployment.password(name),
@@ -85,6 +86,7 @@ class Keystone:
                 identity.assign_project_role_to_user(project, user, role)
         for endpoint in endpoints:
             for service_type in endpoint.service_types:
+                self._deployment.check_wanted()
                 service = identity.create_service(name=endpoint.name, type=service_type)
                 for interface, url in (
                     ("public", self._deployment.public_url(endpoint)),
