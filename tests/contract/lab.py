@@ -111,6 +111,7 @@ class Api:
         path: str,
         body: object = None,
         headers: Mapping[str, str | None] | None = None,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> requests.Response:
         data = body if isinstance(body, str | None) else json.dumps(body)
         sent = {"Authorization": f"Bearer {self.token}", **(headers or {})}
@@ -119,7 +120,7 @@ class Api:
             self._base + path,
             data=data,
             headers={name: value for name, value in sent.items() if value is not None},
-            timeout=TIMEOUT_SECONDS,
+            timeout=timeout,
         )
 
     def call(

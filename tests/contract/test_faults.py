@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.contract.lab import PROJECT, TIMEOUT_SECONDS, Api, Lab
+from tests.contract.lab import PROJECT, TIMEOUT_SECONDS, Api, Lab, lightos
 
 BODY = {"size": "4096", "replicaCount": 1, "acl": {"values": ["ALLOW_NONE"]}}
 
@@ -260,3 +260,174 @@ def test_paths_and_methods_that_do_not_exist(api: Api) -> None:
     refused = api.raw("PATCH", "/lab/v1/faults")
     assert (refused.status_code, refused.headers["Allow"]) == (405, "DELETE, GET, POST, PUT")
     assert not [path for path in api.document["paths"] if path.startswith("/lab")]
+
+
+def test_snapshots_are_refused_while_another_is_made(own_lab: Lab) -> None:
+    """In a lab where making a snapshot takes a moment."""
+    api = Api(own_lab)
+    faults = Faults(api)
+    volume = api.create_volume("v")
+    body = {"sourceVolumeUUID": volume["UUID"]}
+    for status, code in ((400, 9), (500, 13), (503, 14)):
+        rule = faults.add(snapshots="refuse_concurrent", status=status)
+        first = api.call("POST", f"{PROJECT}/snapshots", {**body, "name": f"a{status}"})
+        again = {**body, "name": f"b{status}"}
+        assert api.call("POST", f"{PROJECT}/snapshots", again, status=status)["code"] == code
+        api.settled("snapshots", first["UUID"])
+        second = api.call("POST", f"{PROJECT}/snapshots", again)
+        faults.clear(rule["id"])
+        api.settled("snapshots", second["UUID"])
+
+
+def test_of_snapshots_asked_for_at_once_one_is_made(api: Api, faults: Faults, lab: Lab) -> None:
+    volume = api.create_volume("v")
+    faults.add(snapshots="refuse_concurrent", status=503)
+
+    def create(number: int) -> int:
+        body = {"name": f"s{number}", "sourceVolumeUUID": volume["UUID"]}
+        return Api(lab).raw("POST", f"{PROJECT}/snapshots", body).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(create, range(8)))
+    made = api.call("GET", f"{PROJECT}/snapshots")["snapshots"]
+    assert set(statuses) == {200, 503}
+    assert len(made) == statuses.count(200)
+
+
+def test_a_replaced_token(own_lab: Lab) -> None:
+    old = Api(own_lab)
+    faults = Faults(old)
+    tenant = Api(own_lab, token=own_lab.token("default"))
+    assert faults.add(token="replace")["hits"] == 1
+    for api in (old, tenant):
+        assert api.call("GET", f"{PROJECT}/volumes", status=401)["code"] == 16
+    new = Api(own_lab)
+    assert new.token != old.token
+    new.call("GET", f"{PROJECT}/volumes")
+    project = (own_lab.state_dir / "tokens" / "blue.jwt").read_text().strip()
+    Api(own_lab, token=project).call("GET", "/api/v2/projects/blue/volumes")
+    Api(own_lab, token=own_lab.token()).call("GET", "/api/v2/cluster")
+    own_lab.stop()
+    own_lab.start()
+    old.call("GET", "/api/v2/cluster", status=401)
+    new.call("GET", "/api/v2/cluster")
+
+
+def test_a_token_replaced_as_a_call_comes_in(own_lab: Lab) -> None:
+    api = Api(own_lab)
+    faults = Faults(api)
+    made = api.create_volume("v")
+    faults.add(operation="UpdateVolume", token="replace", first=2)
+    path = volume_path(made)
+    api.call("PUT", path, {"size": "2 gib"})
+    api.settled("volumes", made["UUID"])
+    api.call("PUT", path, {"size": "3 gib"}, status=401)
+    new = Api(own_lab)
+    assert new.call("GET", path)["size"] == str(2 << 30)
+    new.call("PUT", path, {"size": "3 gib"})
+
+
+def exchange(lab: Lab, node: int, port: str, timeout: float) -> None:
+    """Connect to a port of a node; for the API also ask something."""
+    address = lab.info["api_addresses"][node], lab.info[port]
+    with socket.create_connection(address, timeout) as connection:
+        if port == "api_port":
+            context = ssl.create_default_context(cafile=lab.info["ca_file"])
+            with context.wrap_socket(connection, server_hostname=address[0]) as tls:
+                tls.sendall(b"GET /api/v2/version HTTP/1.1\r\nHost: lab\r\n\r\n")
+                assert tls.recv(12) == b"HTTP/1.1 200"
+
+
+PORTS = ("api_port", "discovery_port", "nvme_port")
+
+
+def test_an_address_that_swallows_packets(lab: Lab, api: Api, faults: Faults) -> None:
+    connected = Api(lab, node=1)
+    made = connected.create_volume("v")
+    hosts = [
+        socket.create_connection((lab.info["api_addresses"][1], lab.info[port]), TIMEOUT_SECONDS)
+        for port in PORTS[1:]
+    ]
+    faults.add(address=lab.info["api_addresses"][1], swallow=True)
+    for port in PORTS:
+        with pytest.raises(TimeoutError):
+            exchange(lab, 1, port, timeout=0.3)
+        exchange(lab, 0, port, timeout=TIMEOUT_SECONDS)
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        connected.raw("DELETE", volume_path(made), timeout=0.3)
+    states = {node["state"] for node in api.call("GET", "/api/v2/nodes")["nodes"]}
+    assert states == {"Active"}
+    for host in hosts:
+        host.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            host.recv(1)
+    faults.clear()
+    for host in hosts:
+        with pytest.raises(ConnectionResetError):
+            host.recv(1)
+        host.close()
+    for port in PORTS:
+        exchange(lab, 1, port, timeout=TIMEOUT_SECONDS)
+    assert connected.call("GET", volume_path(made))["state"] == "Available"
+
+
+def test_an_address_that_swallows_the_reply_to_what_it_was_asked(
+    lab: Lab, api: Api, faults: Faults
+) -> None:
+    """A call in hand when the network goes: it is made, and nobody hears of it."""
+    faults.add(operation="CreateVolume", delay_seconds=0.5)
+    other = Api(lab, node=1)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(other.raw, "POST", f"{PROJECT}/volumes", {**BODY, "name": "v"})
+        while not faults.list()[0]["hits"]:
+            pass
+        rule = faults.add(address=lab.info["api_addresses"][1], swallow=True)
+        while not api.call("GET", f"{PROJECT}/volumes"):
+            time.sleep(0.01)
+        assert not asked.done()
+        faults.clear(rule["id"])
+        with pytest.raises(requests.exceptions.ConnectionError):
+            asked.result()
+
+
+def test_an_address_that_refuses_connections(lab: Lab, api: Api, faults: Faults) -> None:
+    connected = Api(lab, node=1)
+    connected.call("GET", "/api/v2/nodes")
+    faults.add(address=lab.info["api_addresses"][1], refuse=True)
+    for port in PORTS:
+        with pytest.raises(ConnectionRefusedError):
+            exchange(lab, 1, port, timeout=TIMEOUT_SECONDS)
+    with pytest.raises(requests.exceptions.ConnectionError):
+        connected.raw("GET", "/api/v2/nodes")
+    states = {node["state"] for node in api.call("GET", "/api/v2/nodes")["nodes"]}
+    assert states == {"Active"}
+    faults.clear()
+    for port in PORTS:
+        exchange(lab, 1, port, timeout=TIMEOUT_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("expired", "certificate has expired"),
+        ("other_name", "IP address mismatch"),
+        ("untrusted", "unable to get local issuer|self-signed"),
+    ],
+)
+def test_a_bad_certificate(lab: Lab, api: Api, faults: Faults, fault: str, said: str) -> None:
+    connected = Api(lab, node=1)
+    connected.call("GET", "/api/v2/nodes")
+    faults.add(address=lab.info["api_addresses"][1], tls=fault)
+    with pytest.raises(ssl.SSLCertVerificationError, match=said):
+        exchange(lab, 1, "api_port", timeout=TIMEOUT_SECONDS)
+    with pytest.raises(requests.exceptions.ConnectionError):
+        connected.raw("GET", "/api/v2/nodes")  # the connection of before is gone as well
+    exchange(lab, 0, "api_port", timeout=TIMEOUT_SECONDS)
+    faults.clear()
+    exchange(lab, 1, "api_port", timeout=TIMEOUT_SECONDS)
+    assert not list((lab.state_dir / "tls").glob("*fault*"))
+
+
+def test_the_control_socket_meets_no_faults(lab: Lab, api: Api, faults: Faults) -> None:
+    faults.add(status=503, count=0)
+    lightos("lab", "status", f"--state-dir={lab.state_dir}")

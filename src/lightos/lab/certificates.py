@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lightos.lab.errors import LabError
+from lightos.lab.faults.rules import CertificateFault
 from lightos.lab.files import write_file, write_secret
 
 CA_LIFETIME = timedelta(days=3650)
@@ -22,6 +23,8 @@ SERVER_LIFETIME = timedelta(days=365)
 RENEW_BEFORE = timedelta(days=30)
 BACKDATED = timedelta(hours=1)
 """Clients whose clock is a little behind accept a new certificate, too."""
+ELSEWHERE = "192.0.2.1"
+"""An address for documentation (RFC 5737): no node has it."""
 
 
 @dataclass(frozen=True)
@@ -129,29 +132,73 @@ def _make_ca(files: CertificateFiles, now: datetime) -> None:
 
 
 def _make_server(files: CertificateFiles, addresses: Sequence[str], now: datetime) -> None:
+    issuer = _read_ca(files)
+    expires = min(now + SERVER_LIFETIME, issuer.certificate.not_valid_after_utc)
+    _issue(files, issuer, addresses, now, expires)
+
+
+@dataclass(frozen=True)
+class _Issuer:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def _read_ca(files: CertificateFiles) -> _Issuer:
     try:
-        ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
-        ca_key = serialization.load_pem_private_key(files.ca_key.read_bytes(), password=None)
+        certificate = x509.load_pem_x509_certificate(files.ca.read_bytes())
+        key = serialization.load_pem_private_key(files.ca_key.read_bytes(), password=None)
     except (ValueError, TypeError) as cause:
         raise LabError(
             f"{files.ca} or {files.ca_key} cannot be read; remove both to have a new authority made"
         ) from cause
-    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise LabError(f"{files.ca_key} is not the lab's key; remove it to have a new one made")
+    return _Issuer(certificate, key)
+
+
+def _issue(
+    files: CertificateFiles,
+    issuer: _Issuer,
+    addresses: Sequence[str],
+    now: datetime,
+    expires: datetime,
+) -> None:
+    """Write a server certificate and its key; one that expires before `now` began before that."""
     key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
     certificate = (
-        _builder(_name("LightOS lab API"), ca.subject, key.public_key(), now)
-        .not_valid_after(min(now + SERVER_LIFETIME, ca.not_valid_after_utc))
+        _builder(
+            _name("LightOS lab API"),
+            issuer.certificate.subject,
+            key.public_key(),
+            min(now, expires),
+        )
+        .not_valid_after(expires)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()),
             critical=False,
         )
-        .sign(ca_key, hashes.SHA256())
+        .sign(issuer.key, hashes.SHA256())
     )
     write_secret(files.server_key, _key_pem(key))
     write_file(files.server, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def bad_certificate(
+    files: CertificateFiles, fault: CertificateFault, address: str, directory: Path, now: datetime
+) -> CertificateFiles:
+    """Make, in `directory`, a server certificate that clients of this lab must refuse."""
+    bad = CertificateFiles.in_directory(directory)
+    if fault is CertificateFault.UNTRUSTED:
+        _make_ca(bad, now)
+        _issue(bad, _read_ca(bad), [address], now, now + SERVER_LIFETIME)
+    else:
+        expired = fault is CertificateFault.EXPIRED
+        names = [address] if expired else [ELSEWHERE]
+        expires = now - BACKDATED if expired else now + BACKDATED
+        _issue(bad, _read_ca(files), names, now, expires)
+    return bad

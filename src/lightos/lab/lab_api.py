@@ -16,7 +16,7 @@ from typing import Any
 from starlette.responses import PlainTextResponse, Response
 
 from lightos.lab.errors import InvalidArgument
-from lightos.lab.faults.calls import CallFaults
+from lightos.lab.faults.calls import Faults
 from lightos.lab.faults.rules import BadRule, parse_plan, parse_rule
 from lightos.lab.replies import json_reply
 
@@ -29,7 +29,7 @@ Handler = Callable[[str, bytes], Awaitable[Any]]
 class LabApi:
     """The operations below `/lab/v1`."""
 
-    def __init__(self, faults: CallFaults, node_addresses: Callable[[], Collection[str]]) -> None:
+    def __init__(self, faults: Faults, node_addresses: Callable[[], Collection[str]]) -> None:
         self._faults = faults
         self._node_addresses = node_addresses
         self._handlers: dict[str, dict[str, Handler]] = {
@@ -61,7 +61,7 @@ class LabApi:
             rule = parse_rule(_document(body), self._node_addresses())
         except BadRule as cause:
             raise InvalidArgument(str(cause)) from None
-        return self._faults.add(rule).to_json()
+        return (await self._faults.add(rule)).to_json()
 
     async def _load_faults(self, _name: str, body: bytes) -> Any:
         try:

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lightos.lab.certificates import CertificateFiles
 from lightos.lab.errors import LabError
+from lightos.lab.silence import SilentConnections, answer_packets, swallow_packets
 from lightos.lab.state_folder import StateFolder
 
 BACKLOG = 256
@@ -79,13 +80,19 @@ def control_listener(folder: StateFolder) -> socket.socket:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's, and applications find its transport as `scope["state"]["transport"]`."""
+    """uvicorn's; applications find its transport as `scope["state"]["transport"]`."""
 
     def connection_made(  # type: ignore[override] # as uvicorn has it
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
         self.app_state = {"transport": transport}
+
+    def leave(self) -> asyncio.Transport:
+        """End as if the peer were gone, and leave the transport open, for nobody."""
+        self._unset_keepalive_if_required()
+        self.connection_lost(ConnectionAbortedError())
+        return self.transport
 
 
 class _Server(uvicorn.Server):
@@ -123,9 +130,11 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """An ASGI application behind one listening socket."""
 
-    def __init__(self, server: _Server, task: asyncio.Task[None]) -> None:
+    def __init__(self, server: _Server, task: asyncio.Task[None], listener: socket.socket) -> None:
         self._server = server
         self._task = task
+        self._listener = listener
+        self._silent = SilentConnections()
 
     @classmethod
     async def start(
@@ -148,9 +157,22 @@ class HttpServer:
         server = _Server(config)
         task = asyncio.create_task(server.serve([listener]))
         await server.serving.wait()
-        return cls(server, task)
+        return cls(server, task, listener)
+
+    def swallow(self) -> None:
+        """Neither accept nor hear nor say anything, as if the network had lost the address."""
+        swallow_packets(self._listener)
+        for connection in tuple(self._server.server_state.connections):
+            if isinstance(connection, _Connection):
+                self._silent.add(connection.leave())
+
+    def answer(self) -> None:
+        """Undo `swallow`; the connections of before are reset."""
+        answer_packets(self._listener)
+        self._silent.drop()
 
     async def close(self) -> None:
         """Close the listener, answer what is in hand, then drop every connection."""
+        self._silent.drop()
         self._server.should_exit = True
         await self._task

@@ -7,61 +7,122 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from lightos.lab.changes import ChangeQueue
 from lightos.lab.cluster import Cluster
 from lightos.lab.errors import LabError
+from lightos.lab.faults.plan import AddressFaults
+from lightos.lab.faults.rules import CertificateFault
 from lightos.lab.view import ClusterChange, NodeView
 
 LOG = logging.getLogger(__name__)
 
-StartNode = Callable[[NodeView, contextlib.AsyncExitStack], Awaitable[None]]
-"""Starts a node's services and leaves how to close them on the stack."""
+
+class Service(Protocol):
+    """What listens on a node's address."""
+
+    def swallow(self) -> None:
+        """Let the network lose the address."""
+
+    def answer(self) -> None:
+        """Undo `swallow`."""
+
+    async def close(self) -> None: ...
+
+
+StartNode = Callable[
+    [NodeView, CertificateFault | None, contextlib.AsyncExitStack], Awaitable[list[Service]]
+]
+"""Starts a node's services, perhaps with a bad certificate, and leaves how to close them on the
+stack."""
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What a node's services have to be started anew for."""
+
+    node: NodeView
+    certificate: CertificateFault | None
+
+
+@dataclass
+class _Running:
+    setting: _Setting
+    services: list[Service]
+    stack: contextlib.AsyncExitStack
+    swallows: bool = False
+
+    def swallow(self, swallows: bool) -> None:
+        if swallows != self.swallows:
+            for service in self.services:
+                (service.swallow if swallows else service.answer)()
+            self.swallows = swallows
 
 
 class NodeServices:
-    """Starts and ends the services of nodes as they come and go."""
+    """Starts and ends the services of nodes as they come, move and go."""
 
-    def __init__(self, cluster: Cluster, changes: ChangeQueue, start: StartNode) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        changes: ChangeQueue,
+        start: StartNode,
+        faults_at: Callable[[str], AddressFaults],
+    ) -> None:
         self._cluster = cluster
         self._changes = changes
         self._start = start
-        self._running: dict[UUID, contextlib.AsyncExitStack] = {}
+        self._faults_at = faults_at
+        self._running: dict[UUID, _Running] = {}
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Start every serving node. Raises LabError when one of them cannot listen."""
-        for node in self._cluster.serving_nodes():
-            await self._open(node)
+        for setting in self._wanted().values():
+            await self._open(setting)
         self._unsubscribe = self._cluster.subscribe(self._changed)
 
     def _changed(self, change: ClusterChange) -> None:
         if change.nodes:
-            task = asyncio.get_running_loop().create_task(self._follow())
+            task = asyncio.get_running_loop().create_task(self.follow())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
+        """Make what runs agree with the cluster and with the faults of addresses."""
         async with self._turn:
-            serving = {node.uuid: node for node in self._cluster.serving_nodes()}
-            for uuid in self._running.keys() - serving.keys():
-                await self._running.pop(uuid).aclose()
-            for uuid in serving.keys() - self._running.keys():
+            wanted = self._wanted()
+            for uuid, running in tuple(self._running.items()):
+                if wanted.get(uuid) != running.setting:
+                    await self._running.pop(uuid).stack.aclose()
+            for uuid in wanted.keys() - self._running.keys():
                 try:
-                    await self._open(serving[uuid])
+                    await self._open(wanted[uuid])
                 except (LabError, OSError) as cause:
-                    LOG.error("%s cannot serve and is stopped: %s", serving[uuid].name, cause)
+                    LOG.error("%s cannot serve and is stopped: %s", wanted[uuid].node.name, cause)
                     await self._changes.carry_out(self._cluster.stop_node, uuid)
+            for running in self._running.values():
+                running.swallow(self._faults_at(running.setting.node.address).swallow)
 
-    async def _open(self, node: NodeView) -> None:
+    def _wanted(self) -> dict[UUID, _Setting]:
+        nodes = [(node, self._faults_at(node.address)) for node in self._cluster.serving_nodes()]
+        return {
+            node.uuid: _Setting(node, faults.certificate)
+            for node, faults in nodes
+            if not faults.refuse
+        }
+
+    async def _open(self, setting: _Setting) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            await self._start(node, stack)
-            self._running[node.uuid] = stack.pop_all()
+            services = await self._start(setting.node, setting.certificate, stack)
+            self._running[setting.node.uuid] = _Running(setting, services, stack.pop_all())
 
     async def close(self) -> None:
         self._unsubscribe()
         await asyncio.gather(*self._tasks)
-        await asyncio.gather(*(stack.aclose() for stack in self._running.values()))
+        await asyncio.gather(*(running.stack.aclose() for running in self._running.values()))

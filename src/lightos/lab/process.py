@@ -10,42 +10,37 @@ import os
 import shutil
 import signal
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from lightos.lab.auth import (
-    ADMIN,
-    CLUSTER_ADMIN,
-    LOCAL_ADMINISTRATOR,
-    SYSTEM,
-    Authenticator,
-    Authority,
-)
-from lightos.lab.certificates import CertificateFiles, ensure_certificates
+from lightos.lab.auth import LOCAL_ADMINISTRATOR, SYSTEM
+from lightos.lab.certificates import CertificateFiles, bad_certificate, ensure_certificates
 from lightos.lab.changes import ChangeQueue
 from lightos.lab.cluster import Cluster
 from lightos.lab.database import Database
 from lightos.lab.describe import Description
 from lightos.lab.errors import LabError
-from lightos.lab.faults.calls import CallFaults
-from lightos.lab.files import write_secret
+from lightos.lab.faults.calls import Faults
+from lightos.lab.faults.rules import CertificateFault
 from lightos.lab.founding import found_cluster
 from lightos.lab.lab_api import LabApi
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
-from lightos.lab.nodes import NodeServices
+from lightos.lab.nodes import NodeServices, Service
 from lightos.lab.records import ClusterRecord
 from lightos.lab.rest import ManagementApi
 from lightos.lab.state_folder import StateFolder
 from lightos.lab.store import ThinStore
 from lightos.lab.target import serve_node
+from lightos.lab.throttle import Throttles
+from lightos.lab.tokens import Tokens, token_file
 from lightos.lab.view import NodeView
 
 LOG = logging.getLogger(__name__)
-
-TOKEN_LIFETIME = timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -84,26 +79,37 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         addresses = [node.address for node in cluster.nodes.values()]
         folder.tls.mkdir(mode=0o755, exist_ok=True)
         tls = ensure_certificates(folder.tls, addresses, now())
-        authority = _issue_tokens(folder, cluster)
+        tokens = Tokens(folder.tokens, cluster.projects, now)
         changes = ChangeQueue(cluster)
         stack.push_async_callback(changes.close)
         description = Description(
             cluster, store, options.api_port, lambda: shutil.disk_usage(folder.path).free
         )
-        authenticator = Authenticator(authority.public_key, cluster.projects, now)
-        faults = CallFaults(cluster, changes)
+        faults = Faults(cluster, changes, tokens)
         lab_api = LabApi(faults, lambda: [node.address for node in cluster.nodes.values()])
-        api = ManagementApi(description, changes, authenticator.authenticate, lab_api, faults)
+        authenticate = tokens.authenticator.authenticate
+        api = ManagementApi(description, changes, authenticate, lab_api, faults)
 
-        async def start_node(node: NodeView, opened: contextlib.AsyncExitStack) -> None:
+        throttles = Throttles(cluster)
+
+        async def start_node(
+            node: NodeView, fault: CertificateFault | None, opened: contextlib.AsyncExitStack
+        ) -> list[Service]:
             _check_nvme_ports(node.address, options)
             listener = tcp_listener(node.address, options.api_port, "--api-port")
-            server = await HttpServer.start(api, listener, tls)
+            with tempfile.TemporaryDirectory() as folder_of_fault:
+                files = tls
+                if fault is not None:
+                    folder = Path(folder_of_fault)
+                    files = bad_certificate(tls, fault, node.address, folder, now())
+                server = await HttpServer.start(api, listener, files)
             opened.push_async_callback(server.close)
-            services = await serve_node(cluster, store, node)
+            services = await serve_node(cluster, store, node, throttles)
             opened.push_async_callback(services.close)
+            return [server, services]
 
-        nodes = NodeServices(cluster, changes, start_node)
+        nodes = NodeServices(cluster, changes, start_node, faults.at_address)
+        faults.addresses_changed = nodes.follow
         stack.push_async_callback(nodes.close)
         await nodes.start()
         control = ManagementApi(description, changes, lambda _header: LOCAL_ADMINISTRATOR, lab_api)
@@ -164,17 +170,6 @@ def _check_nvme_ports(address: str, options: LabOptions) -> None:
     check_tcp_port(address, options.nvme_port, "--nvme-port")
 
 
-def _issue_tokens(folder: StateFolder, cluster: Cluster) -> Authority:
-    """Write a token for the cluster's administrator and one for each project's."""
-    folder.tokens.mkdir(mode=0o700, exist_ok=True)
-    authority = Authority.at(folder.tokens / "key.pem")
-    roles = {SYSTEM: CLUSTER_ADMIN} | dict.fromkeys(cluster.projects, ADMIN)
-    for project, role in roles.items():
-        token = authority.issue(project, role, now=now(), valid=TOKEN_LIFETIME)
-        write_secret(folder.tokens / f"{project}.jwt", token.encode() + b"\n")
-    return authority
-
-
 def _lab_json(options: LabOptions, cluster: Cluster, tls: CertificateFiles) -> dict[str, Any]:
     nodes = [
         {"uuid": str(node.uuid), "name": node.name, "address": node.address}
@@ -183,7 +178,7 @@ def _lab_json(options: LabOptions, cluster: Cluster, tls: CertificateFiles) -> d
     return {
         "api_addresses": [node["address"] for node in nodes],
         "api_port": options.api_port,
-        "jwt_file": str(options.folder.tokens / f"{SYSTEM}.jwt"),
+        "jwt_file": str(token_file(options.folder.tokens, SYSTEM)),
         "ca_file": str(tls.ca),
         "subsystem_nqn": cluster.subsystem_nqn,
         "discovery_port": options.discovery_port,

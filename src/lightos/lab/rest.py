@@ -24,7 +24,7 @@ from lightos.lab.auth import Caller
 from lightos.lab.changes import ChangeQueue, Changes
 from lightos.lab.describe import Description
 from lightos.lab.errors import ClusterError, InvalidArgument, PermissionDenied
-from lightos.lab.faults.calls import CallFaults
+from lightos.lab.faults.calls import Faults
 from lightos.lab.lab_api import PREFIX as LAB_PREFIX
 from lightos.lab.lab_api import LabApi
 from lightos.lab.operations import Operations
@@ -75,7 +75,7 @@ class ManagementApi:
         changes: ChangeQueue,
         authenticate: Authenticate,
         lab_api: LabApi,
-        faults: CallFaults | None = None,
+        faults: Faults | None = None,
     ) -> None:
         """`faults` happen to the calls that come in here; None for a way in without faults."""
         self._description = description

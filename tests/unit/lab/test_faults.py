@@ -9,20 +9,25 @@ from typing import Any
 import pytest
 
 from lightos.api.errors import GrpcCode
-from lightos.lab.faults.plan import FaultPlan
+from lightos.lab.faults.plan import AddressFaults, FaultPlan
 from lightos.lab.faults.rules import (
     EFFECTS,
+    AddressEffect,
     BadRule,
     Call,
+    CertificateFault,
     Delay,
     End,
     LoseReply,
     PlanDocument,
+    RefuseConcurrentSnapshots,
+    ReplaceToken,
     Reset,
     Rule,
     StaleEtag,
     Status,
     Stay,
+    Swallow,
     parse_plan,
     parse_rule,
 )
@@ -32,6 +37,7 @@ from tests.unit.lab.harness import Harness
 ADDRESSES = ("10.0.0.1", "10.0.0.2")
 UPDATE = Call("UpdateVolume", "PUT", "10.0.0.1", frozenset({"volume-1", "1111"}))
 CREATE = Call("CreateVolume", "POST", "10.0.0.2", frozenset({"volume-2"}))
+SNAPSHOT = Call("CreateSnapshot", "POST", "10.0.0.1", frozenset({"snapshot-1"}))
 GET = Call("GetVolume", "GET", "10.0.0.1", frozenset({"volume-1"}))
 
 
@@ -50,6 +56,19 @@ GET = Call("GetVolume", "GET", "10.0.0.1", frozenset({"volume-1"}))
         ({"stay": "Migrating", "object": "v*"}, Rule(effect=Stay("Migrating"), object_glob="v*")),
         ({"end": "Failed", "probability": 0.5}, Rule(effect=End(), probability=0.5)),
         ({"reset": True, "address": "10.0.0.2"}, Rule(effect=Reset(), address="10.0.0.2")),
+        ({"swallow": True, "address": "10.0.0.2"}, Rule(effect=Swallow(), address="10.0.0.2")),
+        (
+            {"snapshots": "refuse_concurrent", "status": 500, "count": 2},
+            Rule(
+                effect=RefuseConcurrentSnapshots(
+                    Status(500, "another snapshot is being made; try again")
+                ),
+                operation="CreateSnapshot",
+                count=2,
+            ),
+        ),
+        ({"token": "replace"}, Rule(effect=ReplaceToken(), at_once=True)),
+        ({"token": "replace", "first": 2}, Rule(effect=ReplaceToken(), first=2)),
     ],
 )
 def test_a_rule_is_read_and_written(document: dict[str, Any], rule: Rule) -> None:
@@ -59,8 +78,10 @@ def test_a_rule_is_read_and_written(document: dict[str, Any], rule: Rule) -> Non
 
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_the_example_of_each_effect_is_legal(effect: Any) -> None:
-    rule = parse_rule({effect.key: effect.example}, ADDRESSES)
+    where = {"address": "10.0.0.1"} if issubclass(effect, AddressEffect) else {}
+    rule = parse_rule({effect.key: effect.example, **where}, ADDRESSES)
     assert type(rule.effect) is effect
+    assert parse_rule(rule.to_json(), ADDRESSES) == rule
     assert rule.effect.to_json()[effect.key] == effect.example
 
 
@@ -91,6 +112,14 @@ def test_the_example_of_each_effect_is_legal(effect: Any) -> None:
         ),
         ({"stale_etag": True, "operation": "GetVolume"}, "does not go with stale_etag"),
         ({"reset": True, "method": "PATCH"}, "method 'PATCH' is not known; legal are DELETE, GET"),
+        ({"swallow": True}, "a rule with swallow needs the address of a node"),
+        ({"swallow": True, "address": "10.0.0.9"}, "legal are 10.0.0.1, 10.0.0.2"),
+        ({"refuse": True, "address": "10.0.0.1", "count": 1}, "'count' is no field of a rule with"),
+        ({"tls": "old", "address": "10.0.0.1"}, "legal are expired, other_name, untrusted"),
+        ({"snapshots": "refuse", "status": 503}, "legal are refuse_concurrent"),
+        ({"snapshots": "refuse_concurrent", "operation": "GetVolume"}, "use CreateSnapshot"),
+        ({"token": "renew"}, "token 'renew' is not known; legal are replace"),
+        ({"status": 503, "code": 17}, "code must be a whole number from 1 to 16"),
         ({"reset": True, "address": "10.0.0.9"}, "legal are 10.0.0.1, 10.0.0.2"),
         ({"reset": True, "object": ""}, "object must be a text that is not empty"),
         ({"reset": True, "first": 0}, "first must be a whole number from 1"),
@@ -141,6 +170,15 @@ def test_a_bad_plan_is_refused(document: object, said: str) -> None:
         (Rule(effect=Stay("Creating")), UPDATE, False),
         (Rule(effect=Stay("Migrating")), UPDATE, True),
         (Rule(effect=End()), GET, False),
+        (parse_rule({"snapshots": "refuse_concurrent"}, ()), SNAPSHOT, False),
+        (
+            parse_rule({"snapshots": "refuse_concurrent"}, ()),
+            replace(SNAPSHOT, snapshots_under_way=True),
+            True,
+        ),
+        (parse_rule({"token": "replace"}, ()), GET, False),
+        (parse_rule({"token": "replace", "operation": "*"}, ()), GET, True),
+        (Rule(effect=Swallow(), address="10.0.0.1"), GET, False),
     ],
 )
 def test_which_calls_a_rule_matches(rule: Rule, call: Call, matches: bool) -> None:
@@ -169,6 +207,30 @@ def test_a_call_meets_the_first_rule_that_wants_it_and_the_others_see_it() -> No
     assert [plan.decide(UPDATE) for _ in range(3)] == [first, second, second]
     assert (first.seen, first.hits) == (3, 1)
     assert (second.seen, second.hits) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("rules", "address", "faults"),
+    [
+        ([], "10.0.0.1", AddressFaults()),
+        ([{"swallow": True}], "10.0.0.1", AddressFaults(swallow=True)),
+        ([{"swallow": True}], "10.0.0.2", AddressFaults()),
+        ([{"refuse": True}], "10.0.0.1", AddressFaults(refuse=True)),
+        (
+            [{"tls": "untrusted"}, {"tls": "expired"}, {"swallow": True}],
+            "10.0.0.1",
+            AddressFaults(swallow=True, certificate=CertificateFault.UNTRUSTED),
+        ),
+        ([{"status": 503}], "10.0.0.1", AddressFaults()),
+    ],
+)
+def test_what_happens_to_an_address(
+    rules: list[dict[str, Any]], address: str, faults: AddressFaults
+) -> None:
+    plan = FaultPlan()
+    for rule in rules:
+        plan.add(parse_rule({"address": "10.0.0.1", **rule}, ADDRESSES))
+    assert plan.at_address(address) == faults
 
 
 def test_one_seed_gives_one_course_of_events() -> None:

@@ -133,6 +133,11 @@ class Queue(asyncio.Protocol):
         self._terminated = True
         self._transport.abort()
 
+    def leave(self) -> asyncio.Transport:
+        """End as if the host were gone, and leave the transport open, for nobody."""
+        self.connection_lost(None)
+        return self._transport
+
     def close_after_responses(self) -> None:
         """Close once the output of the command being executed is written."""
         self._closing = True

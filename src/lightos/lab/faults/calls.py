@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from uuid import UUID
@@ -19,14 +17,16 @@ from lightos.api.routes import Route
 from lightos.api.wire import Model
 from lightos.lab.changes import Change, ChangeQueue, Changes
 from lightos.lab.cluster import Cluster
-from lightos.lab.errors import ClusterError, NotFound
-from lightos.lab.faults.plan import FaultPlan, PlannedRule
+from lightos.lab.errors import ClusterError, NotFound, Unauthenticated
+from lightos.lab.faults.plan import AddressFaults, FaultPlan, PlannedRule
 from lightos.lab.faults.rules import (
     Call,
     Delay,
     End,
     LoseReply,
     PlanDocument,
+    RefuseConcurrentSnapshots,
+    ReplaceToken,
     Reset,
     Rule,
     StaleEtag,
@@ -36,9 +36,13 @@ from lightos.lab.faults.rules import (
 from lightos.lab.faults.states import DisturbedChanges
 from lightos.lab.records import SnapshotRecord, SnapshotState, VolumeRecord
 from lightos.lab.replies import error_reply
+from lightos.lab.silence import reset
+from lightos.lab.tokens import Tokens
 
-_LINGER_NOT = struct.pack("ii", 1, 0)
-"""SO_LINGER with no time: closing sends RST, not FIN (socket(7))."""
+
+async def _nothing() -> None:
+    pass
+
 
 Answer = Callable[[Changes], Awaitable[Response]]
 """Does what a call asks, by the changes it is given."""
@@ -54,23 +58,26 @@ class Disconnection(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         transport: asyncio.Transport = scope["state"]["transport"]
         if self._reset:
-            connection = transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        transport.abort()
+            reset(transport)
+        else:
+            transport.abort()
         while (await receive())["type"] != "http.disconnect":
             pass
 
 
-class CallFaults:
+class Faults:
     """Holds the plan and lets its rules happen.
 
-    `planned` is all that a call costs while there is no rule.
+    `planned` is all that a call costs while there is no rule. `addresses_changed` is awaited
+    when the faults of some node address may be others than before.
     """
 
-    def __init__(self, cluster: Cluster, changes: ChangeQueue) -> None:
+    def __init__(self, cluster: Cluster, changes: ChangeQueue, tokens: Tokens) -> None:
         self.planned = False
+        self.addresses_changed: Callable[[], Awaitable[None]] = _nothing
         self._cluster = cluster
         self._changes = changes
+        self._tokens = tokens
         self._plan = FaultPlan()
         self._held: dict[int, set[UUID]] = {}
         self._snapshots_in_hand = 0
@@ -80,16 +87,27 @@ class CallFaults:
     def to_json(self) -> dict[str, Any]:
         return self._plan.to_json()
 
-    def add(self, rule: Rule) -> PlannedRule:
+    def at_address(self, address: str) -> AddressFaults:
+        return self._plan.at_address(address)
+
+    async def add(self, rule: Rule) -> PlannedRule:
+        """Have one more rule. Raises Internal (disk) for a token that cannot be replaced."""
+        if rule.at_once:
+            await self._tokens.replace()
+        planned = self._plan.add(rule)
         self.planned = True
-        return self._plan.add(rule)
+        await self.addresses_changed()
+        return planned
 
     async def load(self, document: PlanDocument) -> None:
-        """Have this plan in place of the present one."""
+        """Have this plan in place of the present one. Raises Internal as `add` does."""
+        if any(rule.at_once for rule in document.rules):
+            await self._tokens.replace()
         held, self._held = self._held, {}
         self._plan = FaultPlan(document)
         self.planned = bool(document.rules)
         await self._release(uuid for uuids in held.values() for uuid in uuids)
+        await self.addresses_changed()
 
     async def clear(self) -> None:
         """Have no rule."""
@@ -103,6 +121,7 @@ class CallFaults:
             )
         self.planned = bool(self._plan.rules)
         await self._release(self._held.pop(number, ()))
+        await self.addresses_changed()
 
     async def _release(self, uuids: Iterable[UUID]) -> None:
         released = list(uuids)
@@ -133,27 +152,27 @@ class CallFaults:
     ) -> Response:
         found = self._object(message)
         met = self._plan.decide(self._call(route, message, request, found))
-        if met is None:
-            return await answer(self._changes)
-        match met.rule.effect:
-            case Status() as effect:
-                text = effect.message or f"fault {met.number} of the lab's plan"
-                return error_reply(effect.http_status, effect.code, text)
-            case Delay(seconds):
-                await asyncio.sleep(seconds)
+        changes: Changes = self._changes
+        match met and met.rule.effect:
+            case (Status() as refusal) | RefuseConcurrentSnapshots(refusal):
+                return error_reply(refusal.http_status, refusal.code, refusal.message)
+            case ReplaceToken():
+                await self._tokens.replace()
+                raise Unauthenticated("the token's signature is not of this cluster's key any more")
             case Reset():
                 return Disconnection(reset=True)
             case LoseReply():
                 with contextlib.suppress(ClusterError):  # a refusal is a reply, too
-                    await answer(self._changes)
+                    await answer(changes)
                 return Disconnection(reset=False)
-            case StaleEtag():
-                if found is not None:
-                    await self._changes.carry_out(self._cluster.touch, found.uuid)
-            case Stay() | End() as effect:
+            case Delay(seconds):
+                await asyncio.sleep(seconds)
+            case StaleEtag() if found is not None:
+                await changes.carry_out(self._cluster.touch, found.uuid)
+            case (Stay() | End()) as effect if met is not None:
                 touched = self._held.setdefault(met.number, set())
-                return await answer(DisturbedChanges(self._changes, self._cluster, effect, touched))
-        return await answer(self._changes)
+                changes = DisturbedChanges(changes, self._cluster, effect, touched)
+        return await answer(changes)
 
     def _call(
         self,

@@ -4,9 +4,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
-from lightos.lab.faults.rules import Call, PlanDocument, Rule
+from lightos.lab.faults.rules import (
+    AddressEffect,
+    BadCertificate,
+    Call,
+    CertificateFault,
+    PlanDocument,
+    RefuseConnections,
+    Rule,
+    Swallow,
+)
 
 
 class PlannedRule:
@@ -15,8 +25,7 @@ class PlannedRule:
     def __init__(self, number: int, rule: Rule, seed: int) -> None:
         self.number = number
         self.rule = rule
-        self.seen = 0
-        self.hits = 0
+        self.seen = self.hits = int(rule.at_once)
         # Its own generator: what other rules draw does not change what this one does.
         self._random = random.Random(f"{seed}:{number}")  # noqa: S311 - faults, not secrets
 
@@ -34,8 +43,19 @@ class PlannedRule:
         return True
 
     def to_json(self) -> dict[str, Any]:
-        counts = {"seen": self.seen, "hits": self.hits}
-        return {"id": self.number, **self.rule.to_json(), **counts}
+        document = {"id": self.number, **self.rule.to_json()}
+        if isinstance(self.rule.effect, AddressEffect):
+            return document
+        return {**document, "seen": self.seen, "hits": self.hits}
+
+
+@dataclass(frozen=True)
+class AddressFaults:
+    """What happens to one address as a whole."""
+
+    swallow: bool = False
+    refuse: bool = False
+    certificate: CertificateFault | None = None
 
 
 class FaultPlan:
@@ -64,6 +84,16 @@ class FaultPlan:
             elif planned.rule.matches(call):
                 planned.seen += 1
         return met
+
+    def at_address(self, address: str) -> AddressFaults:
+        """The rules for a whole address together; of two certificates the first counts."""
+        effects = [p.rule.effect for p in self.rules.values() if p.rule.address == address]
+        certificates = [e.fault for e in effects if isinstance(e, BadCertificate)]
+        return AddressFaults(
+            swallow=Swallow() in effects,
+            refuse=RefuseConnections() in effects,
+            certificate=next(iter(certificates), None),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"seed": self.seed, "rules": [rule.to_json() for rule in self.rules.values()]}

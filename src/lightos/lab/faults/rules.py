@@ -8,6 +8,7 @@ whole node address. The first paragraph of an effect's docstring is its line in 
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,14 @@ _CODES: Mapping[int, GrpcCode] = {
 """The gRPC code that a gateway would have made a status of; 412 is the older gateways'."""
 
 
+class CertificateFault(enum.StrEnum):
+    """What can be wrong with the certificate that a node shows."""
+
+    EXPIRED = "expired"
+    OTHER_NAME = "other_name"
+    UNTRUSTED = "untrusted"
+
+
 class BadRule(ValueError):
     """A rule that cannot be used; the text names the field and what is legal there."""
 
@@ -67,7 +76,8 @@ class Effect:
 
     key: ClassVar[str]
     example: ClassVar[Any]
-    on_address: ClassVar[bool] = False
+    count: ClassVar[int] = 1
+    """How many calls it meets where the rule does not say."""
     parameters: ClassVar[tuple[str, ...]] = ()
     operations: ClassVar[frozenset[str]] = frozenset(OPERATIONS)
 
@@ -92,25 +102,28 @@ class Status(Effect):
 
     key = "status"
     example = 503
-    parameters = ("message",)
+    parameters = ("message", "code")
     http_status: int
-    message: str = ""
+    message: str = "the lab's fault plan has it so"
+    grpc_code: GrpcCode | None = None
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         status = _whole(document, "status", 400, 599)
-        message = document.get("message", "")
+        message = document.get("message", cls.message)
         if not isinstance(message, str) or len(message) > LONGEST_MESSAGE:
             raise BadRule(f"message must be a text of at most {LONGEST_MESSAGE} characters")
-        return cls(status, message)
+        given = "code" in document
+        return cls(status, message, GrpcCode(_whole(document, "code", 1, 16)) if given else None)
 
     def to_json(self) -> dict[str, Any]:
-        return {"status": self.http_status} | ({"message": self.message} if self.message else {})
+        code = {} if self.grpc_code is None else {"code": int(self.grpc_code)}
+        return {"status": self.http_status, "message": self.message, **code}
 
     @property
     def code(self) -> GrpcCode:
-        """The gRPC code that a gateway would have made this status of."""
-        return _CODES.get(self.http_status, GrpcCode.UNKNOWN)
+        """The gRPC code in the body: as given, or what a gateway would make this status of."""
+        return self.grpc_code or _CODES.get(self.http_status, GrpcCode.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -197,7 +210,108 @@ class End(Effect):
         return {self.key: "Failed"}
 
 
-EFFECTS: tuple[type[Effect], ...] = (Status, Delay, LoseReply, Reset, StaleEtag, Stay, End)
+@dataclass(frozen=True)
+class RefuseConcurrentSnapshots(Effect):
+    """CreateSnapshot gets `status` (default 503) while another snapshot is being made.
+
+    Holds until it is cleared, unless `count` says otherwise.
+    """
+
+    key = "snapshots"
+    example = "refuse_concurrent"
+    count = 0
+    parameters = ("status", *Status.parameters)
+    operations = frozenset({"CreateSnapshot"})
+    refusal: Status
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        _word(document, cls.key, (cls.example,))
+        said = {"status": 503, "message": "another snapshot is being made; try again"}
+        if document.get("status") == 400:  # which stands for other codes as well
+            said["code"] = GrpcCode.FAILED_PRECONDITION
+        return cls(Status.read({**said, **document}))
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key: self.example, **self.refusal.to_json()}
+
+    def happens_to(self, call: Call) -> bool:
+        return super().happens_to(call) and call.snapshots_under_way
+
+
+@dataclass(frozen=True)
+class ReplaceToken(Effect):
+    """The cluster has a new key: tokens issued before get 401, token files get new ones.
+
+    At once, or, in a rule that picks calls, as such a call comes in, which then gets 401.
+    """
+
+    key = "token"
+    example = "replace"
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        _word(document, cls.key, (cls.example,))
+        return cls()
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key: self.example}
+
+
+class AddressEffect(Effect):
+    """Base of what happens to a node's address as a whole; other fields do not go with it."""
+
+    operations = frozenset()
+
+
+@dataclass(frozen=True)
+class Swallow(AddressEffect):
+    """Packets to any port of the address are lost: connects hang, and so do connections.
+
+    What was sent meanwhile never arrives; connections of before are reset when it is cleared.
+    """
+
+    key = "swallow"
+    example = True
+
+
+@dataclass(frozen=True)
+class RefuseConnections(AddressEffect):
+    """The address refuses connections on every port and drops those that it had."""
+
+    key = "refuse"
+    example = True
+
+
+@dataclass(frozen=True)
+class BadCertificate(AddressEffect):
+    """The API's certificate at the address is `expired`, of `other_name`, or `untrusted`."""
+
+    key = "tls"
+    example = "expired"
+    fault: CertificateFault
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        return cls(CertificateFault(_word(document, cls.key, list(CertificateFault))))
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key: self.fault.value}
+
+
+CALL_EFFECTS: tuple[type[Effect], ...] = (
+    Status,
+    Delay,
+    LoseReply,
+    Reset,
+    StaleEtag,
+    Stay,
+    End,
+    RefuseConcurrentSnapshots,
+    ReplaceToken,
+)
+ADDRESS_EFFECTS: tuple[type[AddressEffect], ...] = (Swallow, RefuseConnections, BadCertificate)
+EFFECTS = (*CALL_EFFECTS, *ADDRESS_EFFECTS)
 
 _FIELDS = ("operation", "method", "address", "object", "first", "count", "probability")
 
@@ -207,7 +321,8 @@ class Rule:
     """Which calls it picks, and what happens to those.
 
     Of the calls that match, it begins with the `first`-th and meets `count` of them (0: all
-    from then on), each with the given probability.
+    from then on), each with the given probability. One `at_once` picks no call and one with an
+    AddressEffect only an address.
     """
 
     effect: Effect
@@ -218,10 +333,12 @@ class Rule:
     first: int = 1
     count: int = 1
     probability: float = 1.0
+    at_once: bool = False
 
     def matches(self, call: Call) -> bool:
         return (
-            self.operation in (ANY_OPERATION, call.operation)
+            not self.at_once
+            and self.operation in (ANY_OPERATION, call.operation)
             and self.method in (None, call.method)
             and self.address in (None, call.address)
             and self.effect.happens_to(call)
@@ -232,23 +349,23 @@ class Rule:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The rule as `parse_rule` reads it; what has its default is left out."""
-        picked = {
-            "operation": self.operation,
-            "method": self.method,
-            "address": self.address,
-            "object": self.object_glob,
-            "first": self.first,
-            "count": self.count,
-            "probability": self.probability,
-        }
-        unset = {"method": None, "address": None, "object": None, "probability": 1.0}
-        return {
-            name: value for name, value in picked.items() if value != unset.get(name, _NEVER)
-        } | self.effect.to_json()
-
-
-_NEVER = object()
+        """The rule as `parse_rule` reads it."""
+        picked: dict[str, Any] = {}
+        if isinstance(self.effect, AddressEffect):
+            picked["address"] = self.address
+        elif not self.at_once:
+            picked["operation"] = self.operation
+            for name, value in (
+                ("method", self.method),
+                ("address", self.address),
+                ("object", self.object_glob),
+            ):
+                if value is not None:
+                    picked[name] = value
+            picked |= {"first": self.first, "count": self.count}
+            if self.probability < 1:
+                picked["probability"] = self.probability
+        return picked | self.effect.to_json()
 
 
 @dataclass(frozen=True)
@@ -264,9 +381,15 @@ def parse_rule(document: object, node_addresses: Collection[str]) -> Rule:
     if not isinstance(document, dict):
         raise BadRule("a rule must be a JSON object")
     effect_type = _effect_of(document)
-    legal = {*_FIELDS, effect_type.key, *effect_type.parameters}
+    on_address = issubclass(effect_type, AddressEffect)
+    fields = ("address",) if on_address else _FIELDS
+    legal = {*fields, effect_type.key, *effect_type.parameters}
     _refuse_unknown(document, legal, f"a rule with {effect_type.key}")
     effect = effect_type.read(document)
+    if on_address:
+        if "address" not in document:
+            raise BadRule(f"a rule with {effect.key} needs the address of a node")
+        return Rule(effect=effect, address=_word(document, "address", node_addresses))
     return Rule(
         effect=effect,
         operation=_operation(document, effect),
@@ -274,8 +397,9 @@ def parse_rule(document: object, node_addresses: Collection[str]) -> Rule:
         address=_word(document, "address", node_addresses) if "address" in document else None,
         object_glob=_text(document, "object") if "object" in document else None,
         first=_whole(document, "first", 1) if "first" in document else 1,
-        count=_whole(document, "count", 0) if "count" in document else 1,
+        count=_whole(document, "count", 0) if "count" in document else effect.count,
         probability=_number(document, "probability", 1.0) if "probability" in document else 1.0,
+        at_once=isinstance(effect, ReplaceToken) and not document.keys() & set(_FIELDS),
     )
 
 
@@ -306,7 +430,7 @@ def _effect_of(document: Mapping[str, Any]) -> type[Effect]:
     keys = ", ".join(effect.key for effect in EFFECTS)
     if not named:
         for name in document:
-            if name not in (*_FIELDS, "message"):
+            if name not in (*_FIELDS, *Status.parameters):
                 raise BadRule(f"{name!r} is no field of a rule; effects are {keys}")
         raise BadRule(f"a rule needs one effect: {keys}")
     two = " and ".join(effect.key for effect in named)
@@ -314,6 +438,8 @@ def _effect_of(document: Mapping[str, Any]) -> type[Effect]:
 
 
 def _operation(document: Mapping[str, Any], effect: Effect) -> str:
+    if len(effect.operations) == 1 and "operation" not in document:
+        return next(iter(effect.operations))
     operation = _word({"operation": ANY_OPERATION, **document}, "operation", _OPERATION_WORDS)
     if operation != ANY_OPERATION and operation not in effect.operations:
         shown = ", ".join(f"{key} {value}" for key, value in effect.to_json().items())

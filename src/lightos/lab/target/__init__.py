@@ -26,6 +26,16 @@ class NodeServer:
         self.io = io
         self.discovery = discovery
 
+    def swallow(self) -> None:
+        """Let the network lose the node's address; see `Port.swallow`."""
+        self.discovery.swallow()
+        self.io.swallow()
+
+    def answer(self) -> None:
+        """Undo `swallow`."""
+        self.discovery.answer()
+        self.io.answer()
+
     async def close(self) -> None:
         """Stop the node: hosts see every connection drop at once, and no new one is taken."""
         await self.discovery.close()
