@@ -278,7 +278,7 @@ class ClusterOperations:
             return snapshot.state is SnapshotState.DELETING and has_clones()
 
         try:
-            self.client.delete_snapshot(project, uuid, deadline)
+            self._ask_to_delete_snapshot(project, uuid, deadline)
         except NotFound:
             return
         except Refused:
@@ -289,6 +289,18 @@ class ClusterOperations:
                 raise
         kind = "DeleteClonedSnapshot" if cloned else "DeleteSnapshot"
         self._confirm("DeleteSnapshot", target, read, is_over, deadline, kind=kind)
+
+    def _ask_to_delete_snapshot(self, project: str, uuid: str, deadline: Deadline) -> None:
+        """Clusters that are busy with snapshots fail with 500; to ask again does no harm."""
+        pauses = backoff(0.5, ceiling=8.0)
+        while True:
+            try:
+                return self.client.delete_snapshot(project, uuid, deadline)
+            except ServerFault as fault:
+                if deadline.expired:
+                    raise
+                LOG.info("Asking again for the deletion of a snapshot: %s", fault)
+                deadline.sleep(next(pauses))
 
     # --- QoS policies --------------------------------------------------------------------------
 
