@@ -19,6 +19,7 @@ from cinder.volume import driver as cinder_driver
 from oslo_config import cfg, fixture
 
 from lightos.openstack.cinder.driver import LightOSVolumeDriver
+from testbed.cinder.database import connection_url, provision
 from tests.integration.cluster import Cluster, running_lab
 from tests.unit.cinder.api_proxy import ApiProxy
 
@@ -55,11 +56,13 @@ def proxy(_proxy: ApiProxy) -> Iterator[ApiProxy]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cinder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What cinder-volume sets up before it loads a driver."""
+    """What cinder-volume sets up before it loads a driver; an empty database of Cinder's."""
     folder = tmp_path_factory.mktemp("cinder")
+    provision(folder / "cinder.sqlite")
     cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[])
     cfg.CONF.set_override("state_path", str(folder))
     cfg.CONF.set_override("backend_url", f"file://{folder}", "coordination")
+    cfg.CONF.set_override("connection", connection_url(folder / "cinder.sqlite"), "database")
     coordination.COORDINATOR.start()
     yield
     coordination.COORDINATOR.stop()
