@@ -15,6 +15,7 @@ import pytest
 from lightos.discovery.desired import Endpoint
 from lightos.lab.store import ThinStore
 from lightos.lab.target import NodeServer, serve_node
+from lightos.lab.throttle import Throttles
 from lightos.lab.view import NodeView
 from tests.unit.target.cluster import LiteralCluster
 
@@ -27,13 +28,14 @@ class ServedCluster:
         self._servers: dict[str, NodeServer] = {}
         ports = _free_ports(2)
         self.view = LiteralCluster([], nvme_port=ports[0], discovery_port=ports[1])
+        self._throttles = Throttles(self.view)
 
     def service(self, number: int) -> Endpoint:
         return Endpoint(f"127.0.0.{10 + number}", self.view.discovery_port)
 
     async def start(self, number: int) -> None:
         node = NodeView(UUID(int=number), f"node{number}", f"127.0.0.{10 + number}", number * 4096)
-        self._servers[node.name] = await serve_node(self.view, self._store, node)
+        self._servers[node.name] = await serve_node(self.view, self._store, node, self._throttles)
         self.view.nodes = [*self.view.nodes, node]
         self.view.changed(nodes=True)
 

@@ -12,12 +12,14 @@ from uuid import UUID
 
 from lightos.lab.store import ThinStore
 from lightos.lab.target import NodeServer, serve_node
+from lightos.lab.throttle import Throttles
 from lightos.lab.view import (
     AnaGroup,
     AnaState,
     ClusterChange,
     NamespaceView,
     NodeView,
+    RateLimits,
 )
 
 SUBSYSTEM_NQN = "nqn.2016-01.com.lightbitslabs:uuid:5c0b9f9e-3f3e-4ad1-b8d0-4d1c1b1f9a01"
@@ -41,6 +43,7 @@ class LiteralCluster:
     volumes: dict[int, NamespaceView] = field(default_factory=dict)
     acls: dict[int, set[str]] = field(default_factory=dict)
     states: dict[tuple[UUID, int], AnaState] = field(default_factory=dict)
+    limits: dict[UUID, RateLimits] = field(default_factory=dict)
     barred: set[str] = field(default_factory=set)
     changes: int = 1
     listeners: list[Callable[[ClusterChange], None]] = field(default_factory=list)
@@ -71,6 +74,14 @@ class LiteralCluster:
     def ana_change_count(self) -> int:
         return self.changes
 
+    def rate_limits(self, volume_uuid: UUID) -> RateLimits:
+        return self.limits.get(volume_uuid, RateLimits())
+
+    def limit(self, volume_uuid: UUID, limits: RateLimits) -> None:
+        self.limits[volume_uuid] = limits
+        for listener in list(self.listeners):
+            listener(ClusterChange(limits=True))
+
     def subscribe(self, listener: Callable[[ClusterChange], None]) -> Callable[[], None]:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
@@ -88,6 +99,7 @@ class Lab:
     def __init__(self, store: ThinStore, cluster: LiteralCluster) -> None:
         self.store = store
         self.cluster = cluster
+        self.throttles = Throttles(cluster)
         self.servers: list[NodeServer] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -120,7 +132,8 @@ class Lab:
 
     def serve(self) -> NodeServer:
         async def serve() -> NodeServer:
-            return await serve_node(self.cluster, self.store, self.cluster.nodes[len(self.servers)])
+            node = self.cluster.nodes[len(self.servers)]
+            return await serve_node(self.cluster, self.store, node, self.throttles)
 
         self.servers.append(self.run(serve()))
         return self.servers[-1]

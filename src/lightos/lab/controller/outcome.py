@@ -7,6 +7,7 @@ A handler raises CommandFailed, or returns
 * bytes: it succeeded, and these go to the host (as many as the host has room for);
 * a Sink: it waits for the host's data, and ends as the sink's `finish` says;
 * a coroutine: it succeeds once that returns;
+* Throttled: its volume has a rate limit, and it is not its turn yet;
 * HELD: somebody will complete it later (Asynchronous Event Request).
 """
 
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Final, Protocol
 
+from lightos.lab.throttle import Lane
 from lightos.nvme_tcp.commands import Command
 from lightos.nvme_tcp.constants import Status
 from lightos.nvme_tcp.errors import CommandFailed
@@ -39,7 +42,16 @@ class Sink(Protocol):
         """All data was written."""
 
 
-Outcome = int | bytes | Sink | Later | Held
+@dataclass(frozen=True)
+class Throttled:
+    """`run` has to wait its turn in `lane`; then it ends as `run` does."""
+
+    lane: Lane
+    length_bytes: int
+    run: Callable[[], Outcome]
+
+
+Outcome = int | bytes | Sink | Later | Held | Throttled
 
 
 class GatherSink:

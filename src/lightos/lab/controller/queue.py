@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, cast
 
-from lightos.lab.controller.outcome import HELD, GatherSink, Outcome, Sink
+from lightos.lab.controller.outcome import HELD, GatherSink, Outcome, Sink, Throttled
+from lightos.lab.throttle import Lane
 from lightos.nvme_tcp.commands import (
     CONNECT_DISABLE_SQ_FLOW,
     Command,
@@ -74,6 +77,8 @@ class Queue(asyncio.Protocol):
         self._outstanding: set[int] = set()
         self._receiving: dict[int, _Transfer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes: set[Lane] = set()
+        self._admitted: deque[tuple[Command, Throttled, bytes]] = deque()
         self._output: list[bytes] = []
         self._output_bytes = 0
         self._paused = False
@@ -112,6 +117,8 @@ class Queue(asyncio.Protocol):
         self._disarm()
         for task in self._tasks:
             task.cancel()
+        for lane in self._lanes:
+            lane.leave(self)
         self._receiving.clear()
         self._port.closed(self)
         if self.controller is not None:
@@ -158,10 +165,11 @@ class Queue(asyncio.Protocol):
         connection = self._connection
         try:
             while not (self._paused or self._terminated or self._closing):
-                event = connection.next_event()
-                if event is NEED_DATA:
+                if self._admitted:
+                    self._run_admitted(*self._admitted.popleft())
+                elif (event := connection.next_event()) is NEED_DATA:
                     break
-                if isinstance(event, CapsuleCmd):
+                elif isinstance(event, CapsuleCmd):
                     self._command(event)
                 elif isinstance(event, H2CData):
                     self._data(event)
@@ -233,8 +241,23 @@ class Queue(asyncio.Protocol):
             task = asyncio.get_running_loop().create_task(self._later(cid, outcome))
             self._tasks.add(task)
             task.add_done_callback(self._task_done)
+        elif isinstance(outcome, Throttled):
+            self._lanes.add(outcome.lane)
+            admit = functools.partial(self._admit, command, outcome, in_capsule)
+            outcome.lane.wait(self, outcome.length_bytes, admit)
         elif outcome is not HELD:
             self._receive(command, outcome, in_capsule)
+
+    def _admit(self, command: Command, throttled: Throttled, in_capsule: bytes) -> None:
+        """It is the turn of a command, which runs as soon as the host takes its output."""
+        self._admitted.append((command, throttled, in_capsule))
+        self._run()
+
+    def _run_admitted(self, command: Command, throttled: Throttled, in_capsule: bytes) -> None:
+        try:
+            self._settle(command, throttled.run(), in_capsule)
+        except CommandFailed as failed:
+            self._fail(command.cid, failed)
 
     def _receive(self, command: Command, sink: Sink, in_capsule: bytes) -> None:
         if not command.sends_data:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One node of the lab as hosts reach it over NVMe/TCP: I/O controllers and discovery.
 
-server = await serve_node(view, store, node)
+throttles = Throttles(view)  # one for all nodes
+server = await serve_node(view, store, node, throttles)
 ...
 await server.close()
 """
@@ -13,6 +14,7 @@ from functools import partial
 from lightos.lab.controller.port import Port
 from lightos.lab.discovery_service import DiscoveryController
 from lightos.lab.target.io_controller import IoController
+from lightos.lab.throttle import Throttles
 from lightos.lab.view import BlockStore, ClusterView, NodeView
 from lightos.nvme_tcp.constants import DISCOVERY_NQN
 
@@ -42,8 +44,12 @@ class NodeServer:
         await self.io.close()
 
 
-async def serve_node(view: ClusterView, store: BlockStore, node: NodeView) -> NodeServer:
+async def serve_node(
+    view: ClusterView, store: BlockStore, node: NodeView, throttles: Throttles
+) -> NodeServer:
     """Serve `node` on its own address, at the view's ports, until `close`.
+
+    `throttles` are those of the cluster: volumes keep their limits whatever node serves them.
 
     Raises OSError, naming address, port and cause, if a port cannot be had; then neither
     is served.
@@ -52,7 +58,7 @@ async def serve_node(view: ClusterView, store: BlockStore, node: NodeView) -> No
         subsystem_nqn=view.subsystem_nqn,
         first_controller_id=node.controller_id_base,
         host_may_connect=view.host_may_connect,
-        make_controller=partial(IoController, view, store, node),
+        make_controller=partial(IoController, view, store, node, throttles),
     )
     discovery = Port(
         subsystem_nqn=DISCOVERY_NQN,

@@ -8,13 +8,15 @@ only to tell the host what changed (asynchronous events, changed namespace list)
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from lightos.lab.controller.base import Controller, Handler, LogHandler
-from lightos.lab.controller.outcome import Outcome
+from lightos.lab.controller.base import MAX_TRANSFER_BYTES, Controller, Handler, LogHandler
+from lightos.lab.controller.outcome import Outcome, Throttled
 from lightos.lab.controller.queue import Queue
 from lightos.lab.target.blocks import Blocks
+from lightos.lab.throttle import Direction, Throttles
 from lightos.lab.view import BlockStore, ClusterChange, ClusterView, NamespaceView, NodeView
 from lightos.nvme_tcp.commands import Command
 from lightos.nvme_tcp.constants import (
@@ -74,6 +76,7 @@ class IoController(Controller):
         view: ClusterView,
         store: BlockStore,
         node: NodeView,
+        throttles: Throttles,
         *,
         controller_id: int,
         connect: ConnectData,
@@ -90,6 +93,7 @@ class IoController(Controller):
         )
         self.view = view
         self.node = node
+        self._throttles = throttles
         self.blocks = Blocks(view, store, node.uuid)
         self._store = store
         self._changed_nsids: set[int] = set()
@@ -281,20 +285,35 @@ class IoController(Controller):
 
     # ---- I/O commands
 
+    def _in_turn(
+        self,
+        direction: Direction,
+        command: Command,
+        run: Callable[[Command], Outcome],
+        length_bytes: int,
+    ) -> Outcome:
+        """Run a command when its volume's rate limit allows. It is checked as it runs."""
+        namespace = self.blocks.namespaces.get(command.nsid)
+        lane = namespace and self._throttles.lane(namespace.uuid, direction)
+        if not lane or lane.admit(length_bytes):
+            return run(command)
+        return Throttled(lane, length_bytes, functools.partial(run, command))
+
     def _read(self, _queue: Queue, command: Command) -> Outcome:
-        return self.blocks.read(command)
+        return self._in_turn(Direction.READ, command, self.blocks.read, _transferred(command))
 
     def _write(self, _queue: Queue, command: Command) -> Outcome:
-        return self.blocks.write(command)
+        return self._in_turn(Direction.WRITE, command, self.blocks.write, _transferred(command))
 
     def _compare(self, _queue: Queue, command: Command) -> Outcome:
-        return self.blocks.compare(command)
+        """Counts as a write: it moves data from the host to the cluster."""
+        return self._in_turn(Direction.WRITE, command, self.blocks.compare, _transferred(command))
 
     def _write_zeroes(self, _queue: Queue, command: Command) -> Outcome:
-        return self.blocks.write_zeroes(command)
+        return self._in_turn(Direction.WRITE, command, self.blocks.write_zeroes, 0)
 
     def _dataset_management(self, _queue: Queue, command: Command) -> Outcome:
-        return self.blocks.dataset_management(command)
+        return self._in_turn(Direction.WRITE, command, self.blocks.dataset_management, 0)
 
     def _flush(self, _queue: Queue, command: Command) -> Outcome:
         return self.blocks.flush(command)
@@ -325,6 +344,11 @@ class IoController(Controller):
         LogPage.CHANGED_NAMESPACES: _changed_namespaces_log,
         LogPage.ANA: _ana_log,
     }
+
+
+def _transferred(command: Command) -> int:
+    """Bytes that a command moves; one that asks for more than it may is refused later."""
+    return min(command.data_length, MAX_TRANSFER_BYTES)
 
 
 def _require_nvm(command: Command) -> None:
