@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A persistent session with one discovery controller over NVMe/TCP.
 
-`AdminQueue` drives the sans-IO host role of `lightos.nvme_tcp` over an asyncio stream and
-matches completions to commands; `DiscoverySession` speaks what a discovery controller
-understands (NVM Express Base 2.0, section 3.1.2.3 "Discovery Controller"; NVMe-oF 1.1,
-section 5). Everything that ends a session is one exception, `SessionError`.
+`AdminQueue` drives the sans-IO `HostQueue` of `lightos.nvme_tcp` over an asyncio stream;
+`DiscoverySession` speaks what a discovery controller understands (NVM Express Base 2.0, section
+3.1.2.3 "Discovery Controller"; NVMe-oF 1.1, section 5). Everything that ends a session is one
+exception, `SessionError`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -25,9 +25,8 @@ from lightos.discovery.entries import (
     validated_nqn,
     validated_port,
 )
-from lightos.nvme_tcp import commands
-from lightos.nvme_tcp.commands import Command, Completion
-from lightos.nvme_tcp.connection import NEED_DATA, Connection, ConnectionClosed
+from lightos.nvme_tcp import HostQueue, Reply, commands
+from lightos.nvme_tcp.commands import Command
 from lightos.nvme_tcp.constants import (
     AEC_BIT,
     DISCOVERY_NQN,
@@ -36,12 +35,10 @@ from lightos.nvme_tcp.constants import (
     Feature,
     LogPage,
     Property,
-    Role,
     SubsystemType,
     TransportType,
 )
 from lightos.nvme_tcp.errors import CommandFailed, ProtocolError, RemoteProtocolError
-from lightos.nvme_tcp.pdu import C2HData, CapsuleCmd, CapsuleResp, ICResp, TermReq
 from lightos.nvme_tcp.structures import DiscoveryEntry, DiscoveryLog, IdentifyController
 
 LOG = logging.getLogger(__name__)
@@ -62,20 +59,6 @@ class SessionError(Exception):
     """This session is over: no connection, no answer in time, or an answer that makes no sense."""
 
 
-@dataclass
-class _Pending:
-    """A command that is not completed, and the data that arrived for it so far."""
-
-    done: asyncio.Future[_Reply]
-    data: bytearray = field(default_factory=bytearray)
-
-
-@dataclass(frozen=True)
-class _Reply:
-    result: int
-    data: bytes
-
-
 class AdminQueue:
     """The admin queue of one controller: any number of commands under way at once."""
 
@@ -90,19 +73,18 @@ class AdminQueue:
         self._writer = writer
         self._timeout_seconds = command_timeout_seconds
         self._wake = wake
-        self._connection = Connection(Role.HOST)
-        self._pending: dict[int, _Pending] = {}
-        self._next_cid = 0
-        self._initialized = asyncio.get_running_loop().create_future()
+        self._queue = HostQueue()
+        self._replies: dict[int, asyncio.Future[Reply]] = {}
+        self._ready = asyncio.get_running_loop().create_future()
         self._ended: str | None = None
         self._receiver: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._receiver = asyncio.create_task(self._receive())
         try:
-            self._writer.write(self._connection.initiate())
+            self._writer.write(self._queue.initiate())
             async with asyncio.timeout(self._timeout_seconds):
-                await self._initialized
+                await self._ready
         except TimeoutError:
             await self._close()
             raise SessionError("no ICResp in time") from None
@@ -125,8 +107,8 @@ class AdminQueue:
             await asyncio.gather(self._receiver, return_exceptions=True)
         self.end("closed")
 
-    async def execute(self, command: Command, data: bytes = b"", *, timed: bool = True) -> _Reply:
-        """Run one command and return its result and data.
+    async def execute(self, command: Command, data: bytes = b"", *, timed: bool = True) -> Reply:
+        """Run one command and return its reply.
 
         `timed` False waits without limit, as Asynchronous Event Request must.
 
@@ -136,72 +118,47 @@ class AdminQueue:
         """
         if self._ended is not None:
             raise SessionError(self._ended)
-        command = command._replace(cid=self._free_cid())
-        pending = _Pending(asyncio.get_running_loop().create_future())
-        self._pending[command.cid] = pending
-        self._writer.write(self._connection.send(CapsuleCmd(command, data)))
+        cid, written = self._queue.submit(command, data)
+        self._replies[cid] = asyncio.get_running_loop().create_future()
+        self._writer.write(written)
         try:
             async with asyncio.timeout(self._timeout_seconds if timed else None):
-                return await pending.done
+                reply = await self._replies[cid]
         except TimeoutError:
             # The command id cannot be used again, so neither can the connection.
             self.end(f"no answer to command {command.opcode:#04x} in time")
             raise SessionError(self._ended) from None
-
-    def _free_cid(self) -> int:
-        while self._next_cid in self._pending:
-            self._next_cid = (self._next_cid + 1) & 0xFFFF
-        return self._next_cid
+        return reply.check(f"command {command.opcode:#04x}")
 
     async def _receive(self) -> None:
         try:
             while not self._ended:
-                data = await self._reader.read(_READ_BYTES)
-                self._connection.receive_data(data)
-                self._dispatch()
+                self._dispatch(await self._reader.read(_READ_BYTES))
         except RemoteProtocolError as error:
-            self._writer.write(self._connection.terminate(error))
+            self._writer.write(self._queue.data_to_send())
             self.end(f"the controller broke the protocol: {error}")
         except OSError as error:
             self.end(error.strerror or str(error))
         except ProtocolError as error:
             self.end(str(error))
 
-    def _dispatch(self) -> None:
-        while (event := self._connection.next_event()) is not NEED_DATA:
-            match event:
-                case ConnectionClosed():
-                    self.end("the controller closed the connection")
-                    return
-                case TermReq():
-                    self.end(f"the controller ended the connection ({event.fatal_error})")
-                    return
-                case ICResp():
-                    self._initialized.set_result(None)
-                case C2HData():
-                    pending = self._pending[event.cid]
-                    pending.data += event.data
-                    if event.success:
-                        self._complete(Completion(event.cid))
-                case CapsuleResp():
-                    self._complete(event.completion)
-
-    def _complete(self, completion: Completion) -> None:
-        pending = self._pending.pop(completion.cid)
-        if pending.done.done():
-            return
-        if completion.status:
-            pending.done.set_exception(CommandFailed(completion.status, result=completion.result))
-        else:
-            pending.done.set_result(_Reply(completion.result, bytes(pending.data)))
+    def _dispatch(self, data: bytes) -> None:
+        for reply in self._queue.receive(data):
+            future = self._replies.pop(reply.cid)
+            if not future.done():
+                future.set_result(reply)
+        self._writer.write(self._queue.data_to_send())
+        if self._queue.ready and not self._ready.done():
+            self._ready.set_result(None)
+        if self._queue.closed:
+            self.end(self._queue.closed_because)
 
     def end(self, reason: str) -> None:
         """End the session: every command under way fails with `reason`. Twice changes nothing."""
         if self._ended is not None:
             return
         self._ended = reason
-        futures = [self._initialized, *(pending.done for pending in self._pending.values())]
-        for future in futures:
+        for future in (self._ready, *self._replies.values()):
             if not future.done():
                 future.set_exception(SessionError(reason))
                 future.exception()  # nobody may be waiting any more; that is no news to log
@@ -245,7 +202,7 @@ class DiscoverySession:
         )
         await execute(commands.property_set(Property.CC, _CC_ENABLE))
         async with asyncio.timeout(settings.command_timeout_seconds):
-            while not (await execute(commands.property_get(Property.CSTS))).result & _CSTS_READY:
+            while not await self._property(Property.CSTS) & _CSTS_READY:
                 await asyncio.sleep(_READY_POLL_SECONDS)
         reply = await execute(commands.identify(Cns.CONTROLLER))
         events = IdentifyController.decode(reply.data).async_events
@@ -253,6 +210,9 @@ class DiscoverySession:
         if events & bit:
             await execute(commands.set_features(Feature.ASYNC_EVENT_CONFIGURATION, bit))
             self.sends_events = True
+
+    async def _property(self, name: Property) -> int:
+        return (await self._queue.execute(commands.property_get(name))).completion.result
 
     async def keep_alive(self, interval_seconds: float) -> None:
         """Send Keep Alive until the session ends."""
@@ -269,7 +229,7 @@ class DiscoverySession:
         try:
             while True:
                 reply = await self._queue.execute(request, timed=False)
-                if reply.result & 0xFFFFFF == AsyncEvent.DISCOVERY_LOG_CHANGE:
+                if reply.completion.result & 0xFFFFFF == AsyncEvent.DISCOVERY_LOG_CHANGE:
                     wake.set()
         except (SessionError, CommandFailed) as error:
             self._queue.end(f"asynchronous event request failed: {error}")
