@@ -22,7 +22,8 @@ from testbed import nvme
 from testbed.cinder.client import Attachment, CinderClient, openstack_command
 from testbed.cinder.errors import CinderFailed, CinderTimeout, ResourceFailed
 from testbed.cinder.service import CinderService
-from testbed.kernel_host import GuestError, GuestProcess, KernelHost
+from testbed.guest import GuestError, GuestProcess
+from testbed.kernel_host import KernelHost
 from testbed.kernel_image import CHECKOUT, KernelImageError, kernel_image
 from testbed.lab import Lab, LabError
 from testbed.network import HOST_ADDRESSES, Network, NetworkError

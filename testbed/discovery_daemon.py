@@ -9,19 +9,19 @@ from typing import Self
 
 from lightos.discovery.entries import DiscoveryEntry, format_file
 from testbed import nvme
-from testbed.kernel_host import GuestProcess, KernelHost
+from testbed.guest import Guest, GuestProcess
 from testbed.lab import LIGHTOS
 
 FOLDER = "/etc/discovery-client/discovery.d"
 START_SECONDS = 90
-"""Python and its imports under emulation."""
+"""Python and its imports, under emulation at worst."""
 
 
 @dataclass
 class DiscoveryDaemon:
     """The daemon on `host`; files that are published here are removed at the end."""
 
-    host: KernelHost
+    host: Guest
     _process: GuestProcess | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -67,19 +67,3 @@ class DiscoveryDaemon:
 
     def files(self) -> list[str]:
         return self.host.shell(f"ls {FOLDER}").split()
-
-
-def controllers(host: KernelHost, subsystem_nqn: str) -> dict[str, str]:
-    """Live controllers of a subsystem: address -> name."""
-    found = host.call("tests.kernel.guest_sysfs.controllers", subsystem_nqn)
-    return {
-        dict(pair.split("=", 1) for pair in each["address"].split(","))["traddr"]: name
-        for name, each in found.items()
-        if each["state"] == "live"
-    }
-
-
-def identities(host: KernelHost, subsystem_nqn: str) -> set[tuple[str, str]]:
-    """Host NQN and host id of every controller of a subsystem."""
-    found = host.call("tests.kernel.guest_sysfs.controllers", subsystem_nqn)
-    return {(each["hostnqn"], each["hostid"]) for each in found.values()}

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one long-lived Python process inside a test guest; `kernel_host.KernelHost` talks to it.
+"""The one long-lived Python process inside a test guest; `guest.Guest` talks to it.
 
-Requests and events are JSON objects, one per line, over a virtio-serial port; bytes travel as
-base64. A request has `id`, `op` and the op's arguments; its events carry the same `id`:
-`output` any number of times (op `run`), then one `result` or `error`.
+Requests and events are JSON objects, one per line, over a virtio-serial port or, with
+`--listen ADDRESS`, over TCP; bytes travel as base64. A request has `id`, `op` and the op's
+arguments; its events carry the same `id`: `output` any number of times (op `run`), then one
+`result` or `error`.
 
 Starting Python and importing os-brick take half a minute under emulation, so functions are
 called by name in this process instead. It is root, so os-brick's privileged code runs in
@@ -12,6 +13,7 @@ place: no sudo, no privsep daemon.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import contextlib
 import functools
@@ -19,16 +21,17 @@ import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 PORT_NAME = "lightos.agent"
+TCP_PORT = 7500
 _OUTPUT_GRACE_SECONDS = 2.0
 
 _processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -43,8 +46,18 @@ def warm_up(*modules: str) -> None:
         privileged.default.set_client_mode(False)
 
 
-class Port:
-    """The guest's end of the virtio-serial port. Writers may be many threads."""
+class Port(Protocol):
+    """Our end of the line to whoever uses the guest."""
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Send one event; any thread may."""
+
+    def lines(self) -> Iterator[bytes]:
+        """Requests as they come."""
+
+
+class VirtioPort:
+    """A virtio-serial port, which is there for the guest's whole life."""
 
     def __init__(self, device: Path) -> None:
         self._fd = os.open(device, os.O_RDWR)
@@ -56,8 +69,8 @@ class Port:
             while data:
                 data = data[os.write(self._fd, data) :]
 
-    def lines(self) -> Any:
-        """Requests as they come, for ever: while nobody is connected, reads give nothing."""
+    def lines(self) -> Iterator[bytes]:
+        """For ever: while nobody is connected, reads give nothing."""
         pending = b""
         while True:
             data = os.read(self._fd, 65536)
@@ -67,6 +80,22 @@ class Port:
                 continue
             *complete, pending = (pending + data).split(b"\n")
             yield from complete
+
+
+class Connection:
+    """One TCP connection; what is sent after its end is lost."""
+
+    def __init__(self, accepted: socket.socket) -> None:
+        self._socket = accepted
+        self._lock = threading.Lock()
+
+    def send(self, event: dict[str, Any]) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            self._socket.sendall(json.dumps(event).encode() + b"\n")
+
+    def lines(self) -> Iterator[bytes]:
+        with self._socket, self._socket.makefile("rb") as stream, contextlib.suppress(OSError):
+            yield from stream
 
 
 def serve(port: Port) -> None:
@@ -179,8 +208,19 @@ def _find_port() -> Path:
     raise SystemExit(f"guest_agent: no virtio-serial port named {PORT_NAME}")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m testbed.guest_agent")
+    parser.add_argument("--listen", metavar="ADDRESS", help="serve TCP connections here")
+    address = parser.parse_args().listen
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    agent_port = _find_port()
-    print("guest_agent: ready", file=sys.stderr)
-    serve(Port(agent_port))
+    if address is None:
+        serve(VirtioPort(_find_port()))
+        return
+    with socket.create_server((address, TCP_PORT)) as listening:
+        while True:
+            connection = Connection(listening.accept()[0])
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -72,7 +72,7 @@ def _kernel_image(folder: Path) -> KernelImage:
     base = unpacked / "usr" if merged else unpacked
     modules = base / "lib/modules" / release
     if not (modules / "modules.dep").exists():
-        _run(["depmod", "-b", str(base), release])
+        run_command(["depmod", "-b", str(base), release])
     initramfs = folder / f"initramfs-{release}.cpio"
     newest_source = max(Path(__file__).stat().st_mtime, _INIT.stat().st_mtime)
     if not initramfs.exists() or initramfs.stat().st_mtime < newest_source:
@@ -90,27 +90,35 @@ def _fetch(target: Path) -> None:
     if distribution not in _KERNEL_METAPACKAGE:
         raise KernelImageError(f"no kernel package known for {distribution}: use Debian or Ubuntu")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        try:
-            _download(_KERNEL_METAPACKAGE[distribution], scratch)
-        except KernelImageError:  # package lists are missing, or older than the archive
-            _run(["apt-get", "update", "-q"])
-            _download(_KERNEL_METAPACKAGE[distribution], scratch)
         unpacked = Path(scratch) / "unpacked"
-        for package in sorted(Path(scratch).glob("*.deb")):
-            _run(["dpkg", "-x", str(package), str(unpacked)])
+        unpack_package(_KERNEL_METAPACKAGE[distribution], _KERNEL_PACKAGE, unpacked)
         unpacked.rename(target)
 
 
-def _download(metapackage: str, folder: str) -> None:
-    """Fetch the packages that hold the kernel and its modules."""
-    packages = _kernel_dependencies([metapackage])
+def unpack_package(metapackage: str, name: re.Pattern[str], target: Path) -> None:
+    """Fetch the packages behind `metapackage` whose names match, and unpack them into `target`.
+
+    Raises `KernelImageError`.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        try:
+            _download(metapackage, name, scratch)
+        except KernelImageError:  # package lists are missing, or older than the archive
+            run_command(["apt-get", "update", "-q"])
+            _download(metapackage, name, scratch)
+        for package in sorted(Path(scratch).glob("*.deb")):
+            run_command(["dpkg", "-x", str(package), str(target)])
+
+
+def _download(metapackage: str, name: re.Pattern[str], folder: str) -> None:
+    packages = _dependencies([metapackage], name)
     if not packages:
-        raise KernelImageError(f"apt knows no kernel package behind {metapackage}")
-    packages |= _kernel_dependencies(packages)
-    _run(["apt-get", "download", "-q", *sorted(packages)], cwd=folder)
+        raise KernelImageError(f"apt knows no package behind {metapackage}")
+    packages |= _dependencies(packages, name)
+    run_command(["apt-get", "download", "-q", *sorted(packages)], cwd=folder)
 
 
-def _kernel_dependencies(packages: Iterable[str]) -> set[str]:
+def _dependencies(packages: Iterable[str], name: re.Pattern[str]) -> set[str]:
     shown = subprocess.run(
         ["apt-cache", "depends", "--important", *packages],
         capture_output=True,
@@ -118,7 +126,7 @@ def _kernel_dependencies(packages: Iterable[str]) -> set[str]:
         check=False,
     ).stdout
     names = re.findall(r"^\s*\|?Depends: (\S+)$", shown, re.MULTILINE)
-    return {name for name in names if _KERNEL_PACKAGE.fullmatch(name)}
+    return {each for each in names if name.fullmatch(each)}
 
 
 # ------------------------------------------------------------------ initramfs
@@ -163,7 +171,7 @@ def _build_initramfs(modules: Path, initramfs: Path) -> None:
     order = load_order(modules_dep, BOOT_MODULES)
     with tempfile.TemporaryDirectory(dir=initramfs.parent) as scratch:
         root = Path(scratch) / "root"
-        for name in ("bin", "modules", "proc", "sys", "dev", "machine", "writable", "root"):
+        for name in ("bin", "modules", "proc", "sys", "dev", "mnt"):
             (root / name).mkdir(parents=True)
         shutil.copy2(busybox, root / "bin/busybox")
         (root / "bin/sh").symlink_to("busybox")
@@ -193,7 +201,8 @@ def _decompress(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _run(argv: Sequence[str], cwd: str | None = None) -> None:
+def run_command(argv: Sequence[str], cwd: str | Path | None = None) -> None:
+    """Run a command to its end. Raises `KernelImageError` with what it said."""
     try:
         subprocess.run(argv, cwd=cwd, check=True, capture_output=True, text=True)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.kernel_host import KernelHost
+from testbed.guest import Guest
 
 _DEVICE_BY_UUID = """
 for file in /sys/class/nvme-subsystem/nvme-subsys*/nvme*n*/uuid; do
@@ -41,13 +41,13 @@ class Path:
     ana_state: str
 
 
-def nvme_json(host: KernelHost, *arguments: str) -> Any:
+def nvme_json(host: Guest, *arguments: str) -> Any:
     """Parsed JSON output of an nvme-cli command; no output (nothing to show) gives None."""
     output = host.run(["nvme", *arguments, "--output-format=json"]).stdout.strip()
     return json.loads(output) if output else None
 
 
-def find_device(host: KernelHost, volume_uuid: str) -> str | None:
+def find_device(host: Guest, volume_uuid: str) -> str | None:
     """/dev path of the (multipath) block device whose namespace has this UUID, or None."""
     names = host.run(["sh", "-c", _DEVICE_BY_UUID, volume_uuid], check=False).stdout.split()
     return f"/dev/{names[0]}" if names else None
@@ -65,7 +65,7 @@ def wait_until(
     return value
 
 
-def wait_for_device(host: KernelHost, volume_uuid: str, timeout_seconds: float = 30) -> str:
+def wait_for_device(host: Guest, volume_uuid: str, timeout_seconds: float = 30) -> str:
     """Wait until the volume's block device exists; its /dev path."""
     return str(
         wait_until(
@@ -76,7 +76,7 @@ def wait_for_device(host: KernelHost, volume_uuid: str, timeout_seconds: float =
     )
 
 
-def wait_for_no_device(host: KernelHost, volume_uuid: str, timeout_seconds: float = 30) -> None:
+def wait_for_no_device(host: Guest, volume_uuid: str, timeout_seconds: float = 30) -> None:
     wait_until(
         lambda: find_device(host, volume_uuid) is None,
         f"{host.name}: block device of volume {volume_uuid} gone",
@@ -84,11 +84,11 @@ def wait_for_no_device(host: KernelHost, volume_uuid: str, timeout_seconds: floa
     )
 
 
-def size_bytes(host: KernelHost, device: str) -> int:
+def size_bytes(host: Guest, device: str) -> int:
     return int(host.run(["blockdev", "--getsize64", device]).stdout)
 
 
-def paths(host: KernelHost, device: str) -> list[Path]:
+def paths(host: Guest, device: str) -> list[Path]:
     """Paths of a multipath block device, ordered by address, as sysfs has them.
 
     Unlike `nvme list-subsys`, which asks the controllers, this never waits for a dead one.
@@ -106,12 +106,12 @@ def paths(host: KernelHost, device: str) -> list[Path]:
     )
 
 
-def connect_all(host: KernelHost, address: str, *options: str) -> None:
+def connect_all(host: Guest, address: str, *options: str) -> None:
     """`nvme connect-all` through the discovery service at `address`, port 8009."""
     host.run(["modprobe", "nvme-tcp"])
     host.run(["nvme", "connect-all", "-t", "tcp", "-a", address, "-s", "8009", *options])
 
 
-def disconnect(host: KernelHost, subsystem_nqn: str) -> None:
+def disconnect(host: Guest, subsystem_nqn: str) -> None:
     """Disconnect every controller of the subsystem; none connected is fine."""
     host.run(["nvme", "disconnect", "-n", subsystem_nqn])

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from testbed import nvme
-from testbed.kernel_host import GuestProcess, KernelHost
+from testbed.guest import GuestProcess
+from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
 from tests.kernel.volumes import MIB, Volumes
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from testbed import nvme
-from testbed.kernel_host import GuestCallFailed, KernelHost
+from testbed.discovery_daemon import DiscoveryDaemon
+from testbed.guest import GuestCallFailed
+from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
-from tests.kernel.discovery_daemon import DiscoveryDaemon
 from tests.kernel.volumes import MIB, Volumes
 
 AT_ONCE = 8

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from testbed import nvme
+from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.kernel_host import KernelHost
 from testbed.lab import LIGHTOS, Lab
 from testbed.nvmet import RamTarget
-from tests.kernel.discovery_daemon import DiscoveryDaemon, controllers, identities
+from tests.kernel.controllers import controllers, identities
 from tests.kernel.volumes import Volumes
 
 

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from testbed import nvme
+from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
-from tests.kernel.discovery_daemon import DiscoveryDaemon
 from tests.kernel.test_connector import connection
 from tests.kernel.volumes import MIB, Volumes
 

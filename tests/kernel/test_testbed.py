@@ -8,13 +8,13 @@ import subprocess
 import pytest
 
 from testbed import nvme
-from testbed.kernel_host import (
+from testbed.guest import (
     GuestCallFailed,
     GuestCommandFailed,
     GuestDied,
     GuestTimeout,
-    KernelHost,
 )
+from testbed.kernel_host import KernelHost
 from testbed.kernel_image import load_order
 from testbed.network import Network
 

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cinder-volume and cinder-backup on a host with nvme-tcp.
+
+To make images, backups, encrypted volumes and migrations, Cinder attaches volumes to the host of
+cinder-volume, by os-brick. The machine's kernel may lack nvme-tcp, so that host is a user-mode
+Linux of its own in the cloud's network, with the discovery client as a real one has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from configparser import RawConfigParser
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from testbed.cinder.paths import VENV_BIN
+from testbed.cloud.deployment import Deployment
+from testbed.cloud.service import ServiceFailed
+from testbed.discovery_daemon import DiscoveryDaemon
+from testbed.guest import GuestProcess
+from testbed.network import HOST_ADDRESSES
+from testbed.uml_host import UmlHost
+
+VOLUME = "cinder-volume"
+BACKUP = "cinder-backup"
+UP_SECONDS = 180.0
+STOP_SECONDS = 30.0
+MEMORY_MIB = 2048
+_POLL_SECONDS = 0.5
+_LOG_LINES = 30
+
+
+@dataclass(frozen=True)
+class ReportedService:
+    """A service as Cinder's API lists it; `reported_at` is when it was last heard of (UTC)."""
+
+    binary: str
+    host: str
+    is_up: bool
+    reported_at: datetime
+
+
+@dataclass
+class VolumeHost:
+    """The host `name`, with the services that `configuration`/cinder.conf describes.
+
+    `reported`: asks Cinder's API for its services. The cloud's folder is the one part of the
+    machine's files that the host writes to: logs, backups and images on their way are there.
+    """
+
+    deployment: Deployment
+    name: str
+    configuration: Path
+    reported: Callable[[], list[ReportedService]]
+    address: str = HOST_ADDRESSES[0]
+    memory_mib: int = MEMORY_MIB
+    guest: UmlHost = field(init=False)
+    """The host itself, for commands on it."""
+    _discovery: DiscoveryDaemon = field(init=False, repr=False)
+    _running: dict[str, tuple[GuestProcess, datetime]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.guest = UmlHost(
+            self.deployment.network,
+            self.name,
+            self.address,
+            self.memory_mib,
+            writable=self.deployment.folder,
+        )
+        self._discovery = DiscoveryDaemon(self.guest)
+
+    # -------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Boot, start the discovery client and both services, wait until Cinder has them up.
+
+        Raises `GuestError` or `ServiceFailed`.
+        """
+        self.guest.start()
+        self._discovery.start()
+        self.launch(VOLUME)
+        self.launch(BACKUP)
+        self.wait_up(VOLUME)
+        self.wait_up(BACKUP)
+
+    def stop(self) -> None:
+        """End services and host. Can be repeated."""
+        for binary in list(self._running):
+            self.end(binary)
+        self.guest.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -------------------------------------------------------------- services
+
+    def launch(self, binary: str) -> None:
+        """Start a service, without waiting until it works."""
+        command = [VENV_BIN / binary, "--config-file", self.configuration / "cinder.conf"]
+        # Output goes to the log on the machine, not to us: it stays when we have gone.
+        script = 'log=$1; shift; exec "$@" >>"$log" 2>&1'
+        process = self.guest.popen(
+            ["sh", "-c", script, "sh", str(self.log_file(binary)), *map(str, command)],
+            environment={
+                "PATH": f"{self.deployment.programs}:{VENV_BIN}:{os.defpath}:/usr/sbin:/sbin"
+            },
+        )
+        self._running[binary] = (process, datetime.now(UTC))
+
+    def wait_up(self, binary: str, timeout_seconds: float = UP_SECONDS) -> None:
+        """Wait until a service, with all its back ends, is up and has reported since its start.
+
+        Raises `ServiceFailed`, with the end of its log, when it ends before or takes too long.
+        """
+        process, started_at = self._running[binary]
+        wanted = self._hosts(binary)
+        give_up_at = time.monotonic() + timeout_seconds
+        while missing := wanted - self._up_since(binary, started_at):
+            self.deployment.check_wanted()
+            if (status := process.poll()) is not None:
+                raise ServiceFailed(f"{binary} ended with {status}: {self.log_tail(binary)}")
+            if time.monotonic() > give_up_at:
+                raise ServiceFailed(
+                    f"{', '.join(sorted(missing))} of {binary} not up within "
+                    f"{timeout_seconds:.0f} s; its log:\n{self.log_tail(binary)}"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def end(self, binary: str) -> None:
+        """Ask a service to end after its work; one that takes too long is killed."""
+        self._signal(binary, signal.SIGTERM)
+
+    def kill(self, binary: str) -> None:
+        """End a service at once, as a crash would (SIGKILL), with its worker processes."""
+        self._signal(binary, signal.SIGKILL)
+
+    def restart(self, binary: str) -> None:
+        self.end(binary)
+        self.launch(binary)
+        self.wait_up(binary)
+
+    def log_file(self, binary: str) -> Path:
+        return self.deployment.log_file(f"{binary}-{self.name}")
+
+    def log_tail(self, binary: str, lines: int = _LOG_LINES) -> str:
+        """The last lines that a service logged."""
+        with contextlib.suppress(FileNotFoundError):
+            text = self.log_file(binary).read_text(errors="replace")
+            return "\n".join(text.splitlines()[-lines:])
+        return "(nothing logged)"
+
+    # -------------------------------------------------------------- inside
+
+    def _signal(self, binary: str, number: int) -> None:
+        process, _ = self._running.pop(binary)
+        process.signal(number)
+        process.wait(STOP_SECONDS, check=False)
+
+    def _hosts(self, binary: str) -> set[str]:
+        """The names under which a service reports: cinder-volume has one per back end."""
+        parser = RawConfigParser(strict=False)
+        parser.read(self.configuration / "cinder.conf")
+        host: str = parser.get("DEFAULT", "host")
+        if binary != VOLUME:
+            return {host}
+        return {f"{host}@{name}" for name in parser.get("DEFAULT", "enabled_backends").split(",")}
+
+    def _up_since(self, binary: str, started_at: datetime) -> set[str]:
+        return {
+            service.host
+            for service in self.reported()
+            if service.binary == binary and service.is_up and service.reported_at >= started_at
+        }
+
+
+def reported_services(block_storage: Any) -> list[ReportedService]:
+    """What Cinder's API says; `block_storage` is openstacksdk's, as an administrator."""
+    return [
+        ReportedService(
+            service.binary,
+            service.host,
+            service.state == "up",
+            datetime.fromisoformat(service.updated_at).replace(tzinfo=UTC),
+        )
+        for service in block_storage.services()
+        if service.updated_at
+    ]

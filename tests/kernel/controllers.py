@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NVMe controllers of a guest, as its sysfs has them."""
+
+from __future__ import annotations
+
+from testbed.guest import Guest
+
+
+def controllers(host: Guest, subsystem_nqn: str) -> dict[str, str]:
+    """Live controllers of a subsystem: address -> name."""
+    found = host.call("tests.kernel.guest_sysfs.controllers", subsystem_nqn)
+    return {
+        dict(pair.split("=", 1) for pair in each["address"].split(","))["traddr"]: name
+        for name, each in found.items()
+        if each["state"] == "live"
+    }
+
+
+def identities(host: Guest, subsystem_nqn: str) -> set[tuple[str, str]]:
+    """Host NQN and host id of every controller of a subsystem."""
+    found = host.call("tests.kernel.guest_sysfs.controllers", subsystem_nqn)
+    return {(each["hostnqn"], each["hostid"]) for each in found.values()}
