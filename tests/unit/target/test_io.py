@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import errno
 import threading
@@ -24,6 +25,7 @@ from lightos.nvme_tcp import (
 )
 from lightos.nvme_tcp.commands import Command
 from lightos.nvme_tcp.constants import PSDT_SGL, Status
+from lightos.nvme_tcp.structures import DatasetRange
 from testbed.initiator import Initiator, QueueSocket
 from tests.unit.target.cluster import HOST_NQN, MIB, OTHER_NQN, Lab
 
@@ -128,6 +130,38 @@ def test_sq_head_follows_the_commands(connect: Connect) -> None:
     assert heads == [2, 3, 0, 1, 2, 3]  # Connect was the first
     free = connect(queue_size=4, disable_sq_flow=True)
     assert free.io[0].run(commands.flush(1)).completion.sq_head == 0xFFFF
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        commands.write_zeroes(2, 0, 1 << 16),
+        commands.in_capsule(commands.deallocate(2, 1)),
+    ],
+    ids=["write zeroes", "deallocate"],
+)
+def test_a_long_deallocation_lets_others_through_and_ends_when_the_role_does(
+    lab: Lab, connect: Connect, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    lab.add_volume(2, HOST_NQN, size_bytes=256 * MIB, block=4096)
+    host, other = connect(), connect()
+    steps: list[int] = []
+    turns: list[int] = []
+
+    def deallocate(_uuid: UUID, offset: int, _length: int) -> None:
+        steps.append(offset)
+        if len(steps) == 3:
+            asyncio.get_running_loop().call_soon(lambda: turns.append(len(steps)))
+        if len(steps) == 10:
+            lab.cluster.states[NODE, 1] = AnaState.INACCESSIBLE
+
+    monkeypatch.setattr(lab.store, "deallocate", deallocate)
+    data = DatasetRange(start_block=0, block_count=1 << 16).encode()
+    status = status_of(host, command, data if command.sends_data else b"")
+    assert status == Status.ANA_INACCESSIBLE
+    assert (len(steps), turns) == (10, [3])
+    lab.cluster.states.clear()
+    assert other.read(2, 0, 1) == bytes(4096)
 
 
 def test_write_zeroes_and_deallocate(lab: Lab, connect: Connect) -> None:

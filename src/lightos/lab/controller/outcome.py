@@ -60,7 +60,7 @@ class GatherSink:
     Raises CommandFailed if the command brings less.
     """
 
-    def __init__(self, command: Command, length: int, then: Callable[[bytes], int]) -> None:
+    def __init__(self, command: Command, length: int, then: Callable[[bytes], int | Later]) -> None:
         if command.data_length < length:
             raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
         self._length = length
@@ -70,5 +70,5 @@ class GatherSink:
     def write(self, data: bytes) -> None:
         self._data += data[: self._length - len(self._data)]
 
-    def finish(self) -> int:
+    def finish(self) -> int | Later:
         return self._then(bytes(self._data))

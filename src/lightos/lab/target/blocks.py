@@ -24,6 +24,9 @@ from lightos.nvme_tcp.structures import DatasetRange
 
 logger = logging.getLogger(__name__)
 
+DEALLOCATE_STEP_BYTES = 8 << 20
+"""Holds the event loop for some milliseconds at most, if all of it was written."""
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DSM_DEALLOCATE = 1 << 2
 _ANA_STATUS = {
@@ -76,13 +79,12 @@ class Blocks:
     def compare(self, command: Command) -> Sink:
         return self._sink(command, self._compare_piece, flush=False)
 
-    def write_zeroes(self, command: Command) -> int | Later:
+    def write_zeroes(self, command: Command) -> Later:
         # The store reads deallocated ranges as zeroes, so DEAC changes nothing here.
         namespace = self._accessible(command.nsid)
-        offset, length = _range(command.start_block, command.block_count, namespace)
-        self._deallocate(namespace, offset, length)
-        durable = command.cdw12 >> 16 & FORCE_UNIT_ACCESS or not self.write_cache
-        return self.flush_uuids([namespace.uuid]) if durable else 0
+        extent = _range(command.start_block, command.block_count, namespace)
+        durable = bool(command.cdw12 >> 16 & FORCE_UNIT_ACCESS) or not self.write_cache
+        return self._deallocate(namespace, [extent], durable=durable)
 
     def dataset_management(self, command: Command) -> Sink:
         count = (command.cdw10 & 0xFF) + 1
@@ -151,13 +153,24 @@ class Blocks:
         if stored != data:
             raise CommandFailed(Status.COMPARE_FAILURE)
 
-    def _deallocate(self, namespace: NamespaceView, offset: int, length: int) -> None:
-        try:
-            self._store.deallocate(namespace.uuid, offset, length)
-        except (KeyError, ValueError, OSError) as error:
-            raise _store_failed(error, Status.WRITE_FAULT) from error
+    async def _deallocate(
+        self, namespace: NamespaceView, extents: Iterable[tuple[int, int]], *, durable: bool = False
+    ) -> None:
+        """Deallocate piece by piece, so that other commands get their turn in between."""
+        step = DEALLOCATE_STEP_BYTES
+        for first, length in extents:
+            for offset in range(first, first + length, step):
+                self.recheck(namespace)
+                try:
+                    piece = min(first + length - offset, step)
+                    self._store.deallocate(namespace.uuid, offset, piece)
+                except (KeyError, ValueError, OSError) as error:
+                    raise _store_failed(error, Status.WRITE_FAULT) from error
+                await asyncio.sleep(0)
+        if durable:
+            await self.flush_uuids([namespace.uuid])
 
-    def _dataset_ranges(self, command: Command, data: bytes) -> int:
+    def _dataset_ranges(self, command: Command, data: bytes) -> int | Later:
         if not command.cdw11 & _DSM_DEALLOCATE:
             return 0  # the other attributes are hints
         namespace = self._accessible(command.nsid)
@@ -170,9 +183,7 @@ class Blocks:
             for entry in ranges
             if entry.block_count
         ]
-        for offset, length in extents:
-            self._deallocate(namespace, offset, length)
-        return 0
+        return self._deallocate(namespace, extents)
 
 
 class _BlockSink:
