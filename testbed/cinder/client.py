@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import openstack
 from keystoneauth1.noauth import NoAuth
@@ -46,6 +47,17 @@ class Attachment:
         return cls(body["id"], body["volume_id"], body["connection_info"] or {})
 
 
+class _ProjectAuth(NoAuth):
+    """Names user and project in the token, which is how Cinder without Keystone learns them."""
+
+    def __init__(self, endpoint: str, project: str) -> None:
+        super().__init__(endpoint)
+        self._token = f"admin:{project}"
+
+    def get_token(self, *_: object, **__: object) -> str:
+        return self._token
+
+
 class CinderClient:
     """Typed calls that return when the thing they made is there, or is gone.
 
@@ -61,10 +73,10 @@ class CinderClient:
         self._explain = explain
 
     @classmethod
-    def of(cls, service: CinderService) -> "CinderClient":
-        """Speak as the administrator to a deployment without Keystone."""
+    def of(cls, service: CinderService, *, project: str = "notused") -> "CinderClient":
+        """Speak as the administrator, in a project, to a deployment without Keystone."""
         sdk = openstack.connection.Connection(
-            session=Session(NoAuth(service.endpoint)),
+            session=Session(_ProjectAuth(service.endpoint, project)),
             block_storage_api_version="3",
             block_storage_endpoint_override=service.endpoint,
         )
@@ -94,6 +106,21 @@ class CinderClient:
 
     def delete_type(self, volume_type: Type) -> None:
         self._volumes.delete_type(volume_type, ignore_missing=False)
+
+    def create_qos_type(
+        self,
+        name: str,
+        qos_specs: Mapping[str, str],
+        extra_specs: Mapping[str, str] | None = None,
+        *,
+        consumer: str = "back-end",
+    ) -> Type:
+        """A type with QoS specs of its own, which the types of `remove_everything` take along."""
+        body = {"name": name, "consumer": consumer, **qos_specs}
+        qos_id = self._request("POST", "/qos-specs", {"qos_specs": body})["qos_specs"]["id"]
+        volume_type = self.create_type(name, extra_specs)
+        self._request("GET", f"/qos-specs/{qos_id}/associate?vol_type_id={volume_type.id}")
+        return volume_type
 
     def create_volume(
         self,
@@ -132,6 +159,95 @@ class CinderClient:
     def delete_volume(self, volume_id: str) -> None:
         self._volumes.delete_volume(volume_id, ignore_missing=False)
         self._wait_until_gone(lambda: self.volume(volume_id), volume_id)
+
+    def revert(self, volume_id: str, snapshot_id: str) -> Volume:
+        """Set a volume back to its latest snapshot."""
+        body = {"revert": {"snapshot_id": snapshot_id}}
+        self._request("POST", f"/volumes/{volume_id}/action", body)
+        return self._wait_for_status(lambda: self.volume(volume_id), volume_id, "available")
+
+    def retype(self, volume_id: str, volume_type: Type, *, policy: str = "never") -> Volume:
+        """Give a volume another type; ``policy``: "never" or "on-demand" for a migration.
+
+        Raises ResourceFailed when the volume keeps the type that it had.
+        """
+        status = self.volume(volume_id).status
+        body = {"os-retype": {"new_type": volume_type.id, "migration_policy": policy}}
+        self._request("POST", f"/volumes/{volume_id}/action", body)
+        volume = self._wait_for_status(lambda: self.volume(volume_id), volume_id, status)
+        if volume.volume_type != volume_type.name:
+            raise ResourceFailed(f"volume {volume_id} was not retyped: {self._explain(volume_id)}")
+        return volume
+
+    def migrate(self, volume_id: str, pool: str) -> Volume:
+        """Move a volume to a pool (``host@backend#pool``), by whatever means Cinder has."""
+        body = {"os-migrate_volume": {"host": pool, "force_host_copy": False}}
+        self._request("POST", f"/volumes/{volume_id}/action", body)
+
+        def probe() -> Volume | None:
+            volume = self.volume(volume_id)
+            if volume.migration_status == "error":
+                raise ResourceFailed(
+                    f"volume {volume_id} was not migrated: {self._explain(volume_id)}"
+                )
+            return volume if volume.migration_status == "success" else None
+
+        return self._poll(probe, f"{volume_id} to be on {pool}")
+
+    def manage_volume(
+        self, pool: str, reference: Mapping[str, str], *, volume_type: Type | None = None
+    ) -> Volume:
+        """Take a volume of the back end over."""
+        body = {
+            "host": pool,
+            "ref": dict(reference),
+            **({"volume_type": volume_type.name} if volume_type else {}),
+        }
+        reply = self._request("POST", "/manageable_volumes", {"volume": body})
+        volume_id = reply["volume"]["id"]
+        return self._wait_for_status(lambda: self.volume(volume_id), volume_id, "available")
+
+    def unmanage_volume(self, volume_id: str) -> None:
+        """Forget a volume, which stays on its back end."""
+        self._request("POST", f"/volumes/{volume_id}/action", {"os-unmanage": {}})
+        self._wait_until_gone(lambda: self.volume(volume_id), volume_id)
+
+    def manageable_volumes(self, pool: str, **page: object) -> list[dict[str, Any]]:
+        """What a back end has and Cinder not; ``page``: marker, limit, offset, sort."""
+        return self._manageable("volumes", pool, page)
+
+    def manage_snapshot(self, volume_id: str, reference: Mapping[str, str]) -> Snapshot:
+        """Take a snapshot of a volume over."""
+        body = {"volume_id": volume_id, "ref": dict(reference)}
+        reply = self._request("POST", "/manageable_snapshots", {"snapshot": body})
+        snapshot_id = reply["snapshot"]["id"]
+        return self._wait_for_status(lambda: self.snapshot(snapshot_id), snapshot_id, "available")
+
+    def unmanage_snapshot(self, snapshot_id: str) -> None:
+        """Forget a snapshot, which stays on its back end."""
+        self._request("POST", f"/snapshots/{snapshot_id}/action", {"os-unmanage": {}})
+        self._wait_until_gone(lambda: self.snapshot(snapshot_id), snapshot_id)
+
+    def manageable_snapshots(self, pool: str, **page: object) -> list[dict[str, Any]]:
+        """As ``manageable_volumes``."""
+        return self._manageable("snapshots", pool, page)
+
+    def _manageable(self, kind: str, pool: str, page: Mapping[str, object]) -> list[dict[str, Any]]:
+        query = urlencode({"host": pool, **page})
+        reply = self._request("GET", f"/manageable_{kind}/detail?{query}")
+        return list(reply[f"manageable-{kind}"])
+
+    def offer_transfer(self, volume_id: str) -> tuple[str, str]:
+        """Offer a volume to another project; the transfer's id and key."""
+        body = {"transfer": {"volume_id": volume_id}}
+        transfer = self._request("POST", "/volume-transfers", body)["transfer"]
+        return transfer["id"], transfer["auth_key"]
+
+    def accept_transfer(self, transfer_id: str, auth_key: str) -> Volume:
+        """Take an offered volume into this client's project."""
+        body = {"accept": {"auth_key": auth_key}}
+        reply = self._request("POST", f"/volume-transfers/{transfer_id}/accept", body)
+        return self.volume(reply["transfer"]["volume_id"])
 
     def create_snapshot(
         self, volume_id: str, *, name: str | None = None, force: bool = False
@@ -198,6 +314,8 @@ class CinderClient:
         for volume_type in self._volumes.types():
             if volume_type.name != DEFAULT_TYPE:
                 self.delete_type(volume_type)
+        for specs in self._request("GET", "/qos-specs")["qos_specs"]:
+            self._request("DELETE", f"/qos-specs/{specs['id']}?force=True")
 
     def messages(self, resource_id: str) -> list[str]:
         """Cinder's user messages about an object, newest first."""
