@@ -169,16 +169,29 @@ def test_properties(connect: Connect) -> None:
 
 def test_property_commands_that_name_nothing(connect: Connect) -> None:
     host = connect()
-    get, put = commands.property_get(Property.CC), commands.property_set(Property.CC, 1)
+    get, put = commands.property_get(Property.CC), commands.property_set(Property.CC, 0x460001)
     for command in (
         get._replace(cdw11=0x18),
         get._replace(cdw10=1),  # CC is four bytes wide
         commands.property_get(Property.CAP)._replace(cdw10=0),
         put._replace(cdw11=Property.CSTS),
-        put._replace(cdw12=1 | 1 << 7),  # 8 KiB pages
-        put._replace(cdw12=1 | 1 << 4),  # another command set
+        put._replace(cdw12=0x460001 | 1 << 7),  # 8 KiB pages
+        put._replace(cdw12=0x460001 | 1 << 4),  # another command set
     ):
         assert failure(host, command) == Status.INVALID_FIELD
+
+
+@pytest.mark.parametrize("value", [0x000001, 0x400001, 0x060001, 0x470001, 0x560001])
+def test_entry_sizes_that_no_io_queue_has_are_refused(lab: Lab, value: int) -> None:
+    queue = QueueSocket("127.0.0.1", lab.cluster.nvme_port)
+    queue.connect(ADMIN, IDENTITY)
+    refused = queue.run(commands.property_set(Property.CC, value)).completion
+    assert refused.status == Status.INVALID_FIELD
+    assert queue.run(commands.property_get(Property.CSTS)).check("CSTS").completion.result == 0
+    queue.run(commands.property_set(Property.CC, value & ~1)).check("no enable")
+    queue.run(commands.property_set(Property.CC, 0x460001)).check("enable")
+    assert queue.run(commands.property_get(Property.CSTS)).check("CSTS").completion.result == 1
+    queue.close()
 
 
 def test_shutdown_and_reset(connect: Connect) -> None:

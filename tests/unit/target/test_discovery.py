@@ -12,7 +12,7 @@ from lightos.lab import discovery_service
 from lightos.lab.discovery_service import discovery_log
 from lightos.lab.view import NodeView
 from lightos.nvme_tcp import DISCOVERY_NQN, CommandFailed, commands
-from lightos.nvme_tcp.constants import AsyncEvent, Cns, Feature, LogPage, Status
+from lightos.nvme_tcp.constants import AsyncEvent, Cns, Feature, LogPage, Property, Status
 from lightos.nvme_tcp.structures import DiscoveryEntry, DiscoveryLog
 from testbed.initiator import Initiator, InitiatorError
 from tests.unit.target.cluster import HOST_NQN, SUBSYSTEM_NQN, Lab, LiteralCluster
@@ -50,6 +50,13 @@ def test_identify(lab: Lab, discover: Connect) -> None:
         with pytest.raises(CommandFailed) as caught:
             host.admin.run(command).check("command")
         assert caught.value.status == status
+
+
+def test_a_host_need_not_say_how_large_entries_of_io_queues_are(discover: Connect) -> None:
+    host = discover()
+    for value in (0, 1):
+        host.admin.run(commands.property_set(Property.CC, value)).check("CC")
+    assert host.get_property(Property.CSTS) == 1
 
 
 def test_it_has_no_io_queues(lab: Lab, discover: Connect) -> None:

@@ -54,6 +54,9 @@ CAP = (MAX_QUEUE_ENTRIES - 1) | 1 << 16 | 15 << 24 | 1 << 37
 _CC_ENABLE = 1 << 0
 _CC_UNSUPPORTED = 0b111 << 4 | 0b1111 << 7 | 0b111 << 11
 """CSS, MPS and AMS: only zero of each is offered."""
+_CC_ENTRY_SIZES = 0xFF << 16
+_CC_64_AND_16_BYTES = 6 << 16 | 4 << 20
+"""IOSQES and IOCQES: the only entry sizes of the NVM command set."""
 _CC_SHUTDOWN = 0b11 << 14
 _CSTS_READY = 1 << 0
 _CSTS_FATAL = 1 << 1
@@ -213,8 +216,8 @@ class Controller:
 
     def _configure(self, value: int) -> None:
         """Controller Configuration was written (Base, "Controller Configuration")."""
-        if value & _CC_ENABLE and value & _CC_UNSUPPORTED:
-            raise CommandFailed(Status.INVALID_FIELD)
+        if value & _CC_ENABLE:
+            self._check_configuration(value)
         was_enabled = self.configuration & _CC_ENABLE
         self.configuration = value
         if was_enabled and not value & _CC_ENABLE:
@@ -224,6 +227,14 @@ class Controller:
         if value & _CC_SHUTDOWN:
             self.status |= _CSTS_SHUTDOWN_COMPLETE
             logger.info("%s shut down", self)
+
+    def _check_configuration(self, value: int) -> None:
+        """Raise CommandFailed for what a host may not enable the controller with."""
+        if value & _CC_UNSUPPORTED:
+            raise CommandFailed(Status.INVALID_FIELD)
+        # Entry sizes are those of I/O queues, which a discovery controller does not have.
+        if self.io_queue_limit and value & _CC_ENTRY_SIZES != _CC_64_AND_16_BYTES:
+            raise CommandFailed(Status.INVALID_FIELD)
 
     def _reset(self) -> None:
         """Controller Level Reset: I/O queues are deleted, features return to defaults."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 from collections.abc import Callable
 from typing import Protocol
 
@@ -59,7 +60,8 @@ class Port:
         self.subsystem_nqn = subsystem_nqn
         self.controllers: dict[int, Controller] = {}
         self._first_controller_id = first_controller_id
-        self._next_controller = 0
+        # A host may still hold an id of this node's former address, and refuses it a second time.
+        self._next_controller = random.randrange(CONTROLLER_IDS_PER_PORT)  # noqa: S311
         self._host_may_connect = host_may_connect
         self._make_controller = make_controller
         self._queues: set[Queue] = set()
