@@ -238,10 +238,9 @@ class Cloud:
         self.message_bus.start()
 
     def _start_keystone(self) -> str:
-        self.keystone.start()
         users = (glance.USER, cinder.USER, *(user for part in self.parts for user in part.users))
         entered = [endpoint for endpoint in self._endpoints if endpoint != keystone.IDENTITY]
-        self.keystone.add_services(users, entered)
+        self.keystone.start(users, entered)
         return self.keystone_url
 
     def _start_glance(self) -> str:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keystone: its API, the first administrator, and the services' users and catalogue entries."""
+"""Keystone: its API, and what it is to know of users and of the other APIs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import openstack
 from cryptography.fernet import Fernet
 from openstack.connection import Connection
 
-from testbed.cinder.paths import VENV_BIN
 from testbed.cloud.database import Schema
 from testbed.cloud.deployment import (
     ADMIN,
@@ -23,10 +23,11 @@ from testbed.cloud.deployment import (
     write_configuration,
     write_file,
 )
-from testbed.cloud.service import Service, wsgi_service
+from testbed.cloud.service import wsgi_service
 
 SCHEMAS = (Schema("keystone", "keystone", ("keystone-manage", "db_sync")),)
 ENDPOINTS = (IDENTITY,)
+APPLICATION = Path(__file__).with_name("keystone_application.py")
 
 
 class Keystone:
@@ -38,13 +39,17 @@ class Keystone:
         self.api = wsgi_service(
             deployment,
             "keystone",
-            "keystone.wsgi.api",
+            str(APPLICATION),
             IDENTITY.port,
             environment={"OS_KEYSTONE_CONFIG_FILES": str(self._configuration)},
         )
 
-    def start(self) -> None:
-        """Start the API with its administrator; the database must answer."""
+    def start(self, users: Iterable[str], endpoints: Iterable[Endpoint]) -> None:
+        """Start the API; the database must answer.
+
+        The administrator, the services' `users` and the catalogue with the APIs at `endpoints`
+        are there once it answers.
+        """
         state = self._deployment.state("keystone")
         tokens, credentials = state / "fernet-keys", state / "credential-keys"
         for folder in (tokens, credentials):
@@ -64,51 +69,30 @@ class Keystone:
                 "cache": {"enabled": False},
             },
         )
+        identities = {
+            "admin": self._login(ADMIN),
+            "project": SERVICE_PROJECT,
+            "users": [self._login(name) for name in users],
+            "region": REGION,
+            "identity": self._urls(IDENTITY),
+            "catalogue": [
+                {"name": endpoint.name, "type": service_type, "urls": self._urls(endpoint)}
+                for endpoint in endpoints
+                for service_type in endpoint.service_types
+            ],
+        }
+        write_file(self._configuration.with_name("identities.json"), json.dumps(identities))
         self.api.start()
-        self._bootstrap()
         self.api.wait_listening(IDENTITY.port)
 
-    def add_services(self, users: Iterable[str], endpoints: Iterable[Endpoint]) -> None:
-        """Make the services' users, and enter their APIs into the catalogue."""
-        admin = connect(self._deployment)
-        identity = admin.identity
-        project = identity.create_project(name=SERVICE_PROJECT, domain_id="default")
-        roles = [identity.find_role(name) for name in ("admin", "service")]
-        for name in users:
-            self._deployment.check_wanted()
-            user = identity.create_user(
-                name=name,
-                password=self._deployment.password(name),
-                domain_id="default",
-                default_project_id=project.id,
-            )
-            for role in roles:
-                identity.assign_project_role_to_user(project, user, role)
-        for endpoint in endpoints:
-            for service_type in endpoint.service_types:
-                self._deployment.check_wanted()
-                service = identity.create_service(name=endpoint.name, type=service_type)
-                for interface, url in (
-                    ("public", self._deployment.public_url(endpoint)),
-                    ("internal", self._deployment.internal_url(endpoint)),
-                ):
-                    identity.create_endpoint(
-                        service_id=service.id, interface=interface, url=url, region_id=REGION
-                    )
+    def _login(self, user: str) -> dict[str, str]:
+        return {"name": user, "password": self._deployment.password(user)}
 
-    def _bootstrap(self) -> None:
-        urls = {
-            "admin": self._deployment.internal_url(IDENTITY),
-            "internal": self._deployment.internal_url(IDENTITY),
-            "public": self._deployment.public_url(IDENTITY),
+    def _urls(self, endpoint: Endpoint) -> dict[str, str]:
+        return {
+            "public": self._deployment.public_url(endpoint),
+            "internal": self._deployment.internal_url(endpoint),
         }
-        command = [
-            *(VENV_BIN / "keystone-manage", "--config-file", self._configuration, "bootstrap"),
-            *(f"--bootstrap-{interface}-url={url}" for interface, url in urls.items()),
-            f"--bootstrap-region-id={REGION}",
-        ]
-        environment = {"OS_BOOTSTRAP_PASSWORD": self._deployment.password(ADMIN)}
-        Service(self._deployment, "keystone-bootstrap", command, environment).run()
 
 
 def connect(

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serves one of OpenStack's WSGI modules with cheroot, native threads and no eventlet.
 
-`python -P wsgi.py MODULE ADDRESS PORT NAME [ARGUMENT ...]`: the module, imported, finds NAME and
-the arguments as its command line. The port is opened when the module is ready to answer.
+`python -P wsgi.py MODULE ADDRESS PORT NAME [ARGUMENT ...]`: the module, a name or a path, finds
+NAME and the arguments as its command line. The port is opened when it is ready to answer.
 """
 
 from __future__ import annotations
 
 import importlib
+import runpy
 import signal
 import sys
 from typing import Any
@@ -21,11 +22,17 @@ REQUEST_TIMEOUT_SECONDS = 600
 SHUTDOWN_SECONDS = 1
 
 
+def application(module: str) -> Any:
+    if module.endswith(".py"):
+        return runpy.run_path(module)["application"]
+    return importlib.import_module(module).application
+
+
 def main() -> None:
     module, address, port, *sys.argv = sys.argv[1:]
     server: Any = wsgi.Server(
         (address, int(port)),
-        importlib.import_module(module).application,
+        application(module),
         numthreads=THREADS,
         request_queue_size=QUEUE_SIZE,
         timeout=REQUEST_TIMEOUT_SECONDS,
