@@ -12,7 +12,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from lightos.lab.controller.events import MAX_REQUESTS, AsyncEvents
 from lightos.lab.controller.outcome import HELD, Held, Outcome
@@ -33,9 +33,6 @@ from lightos.nvme_tcp.constants import (
 )
 from lightos.nvme_tcp.errors import CommandFailed
 from lightos.nvme_tcp.structures import ConnectData, IdentifyController
-
-if TYPE_CHECKING:
-    from lightos.lab.controller.queue import Queue
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +62,26 @@ _CSTS_SHUTDOWN_COMPLETE = 0b10 << 2
 _SELECT_CURRENT, _SELECT_DEFAULT, _SELECT_SAVED, _SELECT_CAPABILITIES = range(4)
 _CAPABILITY_CHANGEABLE = 1 << 2
 
-Handler = Callable[[Any, "Queue", Command], Outcome]
+
+class CommandQueue(Protocol):
+    """A queue as the controller sees it that it belongs to."""
+
+    queue_id: int
+
+    def abort(self) -> None:
+        """Drop the connection now, whatever is outstanding."""
+
+    def close_after_responses(self) -> None:
+        """Close once the output of the command being executed is written."""
+
+    def complete_held(self, completion: Completion) -> None:
+        """Complete a command whose handler returned HELD, unless it is gone."""
+
+    def drop(self, cid: int) -> None:
+        """Forget a held command that will never complete."""
+
+
+Handler = Callable[[Any, CommandQueue, Command], Outcome]
 LogHandler = Callable[[Any, Command], bytes]
 
 
@@ -98,7 +114,7 @@ class Controller:
         self.host_id = connect.host_id
         self.host_address = host_address
         self.subsystem_nqn = connect.subsystem_nqn
-        self.queues: dict[int, Queue] = {}
+        self.queues: dict[int, CommandQueue] = {}
         self.configuration = 0
         self.status = 0
         self.keep_alive_ms = 0
@@ -119,7 +135,7 @@ class Controller:
         """Whether it is enabled, and neither failed nor shut down."""
         return self.status == _CSTS_READY
 
-    def queue_closed(self, queue: Queue) -> None:
+    def queue_closed(self, queue: CommandQueue) -> None:
         """A connection ended; without its admin queue a controller is gone."""
         if self.queues.get(queue.queue_id) is not queue:
             return
@@ -163,7 +179,7 @@ class Controller:
 
     # ---- commands
 
-    def execute(self, queue: Queue, command: Command) -> Outcome:
+    def execute(self, queue: CommandQueue, command: Command) -> Outcome:
         """Run one command; raises CommandFailed for the status it is to complete with."""
         self._heard = True
         if command.opcode == AdminOpcode.FABRICS:
@@ -180,10 +196,10 @@ class Controller:
 
     # ---- fabrics commands (Base, "Fabrics Command Set")
 
-    def _connect_again(self, _queue: Queue, _command: Command) -> Outcome:
+    def _connect_again(self, _queue: CommandQueue, _command: Command) -> Outcome:
         raise CommandFailed(Status.COMMAND_SEQUENCE_ERROR)
 
-    def _property_get(self, queue: Queue, command: Command) -> int:
+    def _property_get(self, queue: CommandQueue, command: Command) -> int:
         _require_admin(queue)
         wide = command.cdw10 & 7 == 1
         match command.cdw11:
@@ -198,14 +214,14 @@ class Controller:
         # `nvme show-regs` passes over a property that is not there only without DNR.
         raise CommandFailed(Status.INVALID_FIELD, do_not_retry=False)
 
-    def _property_set(self, queue: Queue, command: Command) -> int:
+    def _property_set(self, queue: CommandQueue, command: Command) -> int:
         _require_admin(queue)
         if command.cdw11 != Property.CC or command.cdw10 & 7:
             raise CommandFailed(Status.INVALID_FIELD)
         self._configure(command.cdw12)
         return 0
 
-    def _disconnect(self, queue: Queue, command: Command) -> int:
+    def _disconnect(self, queue: CommandQueue, command: Command) -> int:
         """Deletes an I/O queue: its connection closes once the response is out."""
         if queue.queue_id == 0:
             raise CommandFailed(Status.INVALID_QUEUE_TYPE)
@@ -250,7 +266,7 @@ class Controller:
 
     # ---- admin commands
 
-    def _identify(self, _queue: Queue, command: Command) -> bytes:
+    def _identify(self, _queue: CommandQueue, command: Command) -> bytes:
         handler = self.identify_pages.get(command.cdw10 & 0xFF)
         if handler is None:
             raise CommandFailed(Status.INVALID_FIELD)
@@ -286,7 +302,7 @@ class Controller:
             optional_fabrics_commands=1,  # Disconnect
         )
 
-    def _get_log_page(self, _queue: Queue, command: Command) -> bytes:
+    def _get_log_page(self, _queue: CommandQueue, command: Command) -> bytes:
         page = command.cdw10 & 0xFF
         handler = self.log_pages.get(page)
         if handler is None:
@@ -324,7 +340,7 @@ class Controller:
     def _firmware_log(self, _command: Command) -> bytes:
         return struct.pack("<B7x8s496x", 1, FIRMWARE.encode())
 
-    def _get_features(self, _queue: Queue, command: Command) -> int | bytes:
+    def _get_features(self, _queue: CommandQueue, command: Command) -> int | bytes:
         number, select = command.cdw10 & 0xFF, command.cdw10 >> 8 & 7
         if select > _SELECT_CAPABILITIES:
             raise CommandFailed(Status.INVALID_FIELD)
@@ -362,7 +378,7 @@ class Controller:
                 return self.keep_alive_ms
         return self._features[number]
 
-    def _set_features(self, queue: Queue, command: Command) -> Outcome:
+    def _set_features(self, queue: CommandQueue, command: Command) -> Outcome:
         number, value = command.cdw10 & 0xFF, command.cdw11
         if command.cdw10 & 1 << 31:
             raise CommandFailed(Status.FEATURE_NOT_SAVEABLE)
@@ -373,7 +389,7 @@ class Controller:
             raise CommandFailed(Status.INVALID_FIELD)
         return self.set_feature(queue, number, value)
 
-    def set_feature(self, _queue: Queue, number: int, value: int) -> int:
+    def set_feature(self, _queue: CommandQueue, number: int, value: int) -> int:
         """Apply one feature that the table of defaults knows; returns the result."""
         match number:
             case Feature.ASYNC_EVENT_CONFIGURATION:
@@ -384,7 +400,7 @@ class Controller:
                 self._features[number] = value
         return 0
 
-    def _async_event_request(self, _queue: Queue, command: Command) -> Held:
+    def _async_event_request(self, _queue: CommandQueue, command: Command) -> Held:
         self.events.request(command.cid)
         return HELD
 
@@ -394,8 +410,8 @@ class Controller:
         if admin is not None:
             asyncio.get_running_loop().call_soon(admin.complete_held, Completion(cid, 0, result))
 
-    def _abort(self, _queue: Queue, command: Command) -> int:
-        """Only event requests can be aborted: every other command ends at once or soon."""
+    def _abort(self, _queue: CommandQueue, command: Command) -> int:
+        """Only event requests are aborted: other commands end soon, or when it is their turn."""
         queue_id, cid = command.cdw10 & 0xFFFF, command.cdw10 >> 16
         admin = self.queues.get(0)
         if queue_id or admin is None or not self.events.abort(cid):
@@ -403,7 +419,7 @@ class Controller:
         admin.complete_held(Completion(cid, Status.ABORT_REQUESTED))
         return 0
 
-    def _keep_alive(self, _queue: Queue, _command: Command) -> int:
+    def _keep_alive(self, _queue: CommandQueue, _command: Command) -> int:
         return 0
 
     fabrics_commands: ClassVar[Mapping[int, Handler]] = {
@@ -431,7 +447,7 @@ class Controller:
     }
 
 
-def _require_admin(queue: Queue) -> None:
+def _require_admin(queue: CommandQueue) -> None:
     if queue.queue_id:
         raise CommandFailed(Status.INVALID_FIELD)
 

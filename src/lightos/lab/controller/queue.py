@@ -13,8 +13,9 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
+from lightos.lab.controller.base import Controller
 from lightos.lab.controller.outcome import HELD, GatherSink, Outcome, Sink, Throttled
 from lightos.lab.throttle import Lane
 from lightos.nvme_tcp.commands import (
@@ -45,10 +46,6 @@ from lightos.nvme_tcp.pdu import (
 )
 from lightos.nvme_tcp.structures import ConnectData
 
-if TYPE_CHECKING:
-    from lightos.lab.controller.base import Controller
-    from lightos.lab.controller.port import Port
-
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 20
@@ -60,10 +57,22 @@ OUTPUT_BATCH_BYTES = 256 << 10
 SETTINGS = Settings(header_digest=True, data_digest=True)
 
 
+class Listener(Protocol):
+    """Where a connection came in: what it needs of its port."""
+
+    def opened(self, queue: Queue) -> bool:
+        """A connection came; False refuses it."""
+
+    def closed(self, queue: Queue) -> None: ...
+
+    def connect(self, queue: Queue, command: Command, data: bytes) -> Controller:
+        """The controller that Connect gives the queue; raises CommandFailed."""
+
+
 class Queue(asyncio.Protocol):
     """An admin or I/O queue; until Connect it belongs to no controller."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Listener) -> None:
         self._port = port
         self._connection = Connection(Role.CONTROLLER, SETTINGS)
         self._transport: asyncio.Transport
@@ -133,10 +142,9 @@ class Queue(asyncio.Protocol):
         self._transport.resume_reading()
         self._run()
 
-    # ---- what controllers call
+    # ---- what controllers call (CommandQueue)
 
     def abort(self) -> None:
-        """Drop the connection now, whatever is outstanding."""
         self._terminated = True
         self._transport.abort()
 
@@ -146,17 +154,14 @@ class Queue(asyncio.Protocol):
         return self._transport
 
     def close_after_responses(self) -> None:
-        """Close once the output of the command being executed is written."""
         self._closing = True
 
     def complete_held(self, completion: Completion) -> None:
-        """Complete a command whose handler returned HELD, unless it is gone."""
         if not self._terminated and completion.cid in self._outstanding:
             self._complete(completion)
             self._write()
 
     def drop(self, cid: int) -> None:
-        """Forget a held command that will never complete."""
         self._outstanding.discard(cid)
 
     # ---- bytes to commands

@@ -12,9 +12,14 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from lightos.lab.controller.base import MAX_TRANSFER_BYTES, Controller, Handler, LogHandler
+from lightos.lab.controller.base import (
+    MAX_TRANSFER_BYTES,
+    CommandQueue,
+    Controller,
+    Handler,
+    LogHandler,
+)
 from lightos.lab.controller.outcome import Outcome, Throttled
-from lightos.lab.controller.queue import Queue
 from lightos.lab.target.blocks import Blocks
 from lightos.lab.throttle import Direction, Throttles
 from lightos.lab.view import BlockStore, ClusterChange, ClusterView, NamespaceView, NodeView
@@ -261,7 +266,7 @@ class IoController(Controller):
 
     # ---- features
 
-    def set_feature(self, queue: Queue, number: int, value: int) -> int:
+    def set_feature(self, queue: CommandQueue, number: int, value: int) -> int:
         match number:
             case Feature.NUMBER_OF_QUEUES:
                 return self._set_number_of_queues(value)
@@ -299,23 +304,23 @@ class IoController(Controller):
             return run(command)
         return Throttled(lane, length_bytes, functools.partial(run, command))
 
-    def _read(self, _queue: Queue, command: Command) -> Outcome:
+    def _read(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self._in_turn(Direction.READ, command, self.blocks.read, _transferred(command))
 
-    def _write(self, _queue: Queue, command: Command) -> Outcome:
+    def _write(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self._in_turn(Direction.WRITE, command, self.blocks.write, _transferred(command))
 
-    def _compare(self, _queue: Queue, command: Command) -> Outcome:
+    def _compare(self, _queue: CommandQueue, command: Command) -> Outcome:
         """Counts as a write: it moves data from the host to the cluster."""
         return self._in_turn(Direction.WRITE, command, self.blocks.compare, _transferred(command))
 
-    def _write_zeroes(self, _queue: Queue, command: Command) -> Outcome:
+    def _write_zeroes(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self._in_turn(Direction.WRITE, command, self.blocks.write_zeroes, 0)
 
-    def _dataset_management(self, _queue: Queue, command: Command) -> Outcome:
+    def _dataset_management(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self._in_turn(Direction.WRITE, command, self.blocks.dataset_management, 0)
 
-    def _flush(self, _queue: Queue, command: Command) -> Outcome:
+    def _flush(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self.blocks.flush(command)
 
     io_commands: ClassVar[Mapping[int, Handler]] = {
