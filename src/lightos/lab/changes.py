@@ -14,14 +14,11 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from lightos.lab.database import Database
 from lightos.lab.errors import Internal
 from lightos.lab.records import Record
-
-if TYPE_CHECKING:
-    from lightos.lab.cluster import Cluster
 
 LOG = logging.getLogger(__name__)
 
@@ -74,10 +71,29 @@ class Changes(Protocol):
     ) -> Change[R_co]: ...
 
 
+class Changing(Protocol):
+    """What changes: the cluster, as far as its queue needs it."""
+
+    def make(self, change: Change[Any]) -> None:
+        """Do a change's disk work, on any thread. Raises Internal with nothing changed."""
+
+    def take(self, change: Change[Any]) -> None:
+        """Make true in memory what is durable now."""
+
+    def finish_due(self) -> Change[Any]:
+        """Everything whose present state ends by now."""
+
+    def postpone(self, change: Change[Any]) -> None:
+        """Try again later what `finish_due` gave and the disk refused."""
+
+    def seconds_to_next_due(self) -> float | None:
+        """After how many seconds `finish_due` is wanted; None while nothing is under way."""
+
+
 class ChangeQueue:
     """Carries out changes in the order they come, and those that fall due by themselves."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Changing) -> None:
         """Begin to watch the clock; needs a running event loop."""
         self._cluster = cluster
         self._loop = asyncio.get_running_loop()
