@@ -48,11 +48,14 @@ class Change(Generic[R_co]):
     after: Callable[[], None] = nothing
     when_taken: Callable[[], None] = nothing
 
-    def make(self, database: Database) -> None:
-        """Do the disk work. Raises Internal, with nothing changed, when the disk fails."""
+    def make(self, database: Database, also_drop: Sequence[Record] = ()) -> None:
+        """Do the disk work. Raises Internal, with nothing changed, when the disk fails.
+
+        `also_drop` goes with the records of the change, to save a commit of its own.
+        """
         self.before()
         try:
-            database.commit(self.put, self.drop)
+            database.commit(self.put, [*self.drop, *also_drop])
         except Internal:
             self.undo()
             raise

@@ -170,6 +170,9 @@ class BlockStore(Protocol):
     def used_bytes(self, uuid: UUID) -> int:
         """Bytes that this volume or snapshot alone holds on disk."""
 
+    def is_untouched(self, uuid: UUID) -> bool:
+        """Whether nothing was written since it was made: to it, or to what a snapshot is of."""
+
     def total_used_bytes(self) -> int: ...
 
     def read(self, uuid: UUID, offset_bytes: int, length_bytes: int) -> bytes: ...

@@ -201,6 +201,14 @@ class ThinStore:
         with self._io:
             return self._entry(uuid).layer.used_bytes()
 
+    def is_untouched(self, uuid: UUID) -> bool:
+        """Whether nothing was written to a volume since it was made, or, to what is on top of a
+        snapshot, since that was taken."""
+        with self._io:
+            entry = self._entry(uuid)
+            own = self._tree.children(entry.layer) if entry.is_snapshot else [entry.layer]
+            return not any(layer.stored for layer in own)
+
     def total_used_bytes(self) -> int:
         """Disk space of all volumes and snapshots; the catalog (< 1 MiB) comes on top."""
         with self._io:
