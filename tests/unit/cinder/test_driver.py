@@ -368,7 +368,7 @@ def test_cinder_finds_nothing_missing(driver):
 def test_statistics_in_one_call(driver, proxy):
     stats = driver.get_volume_stats(refresh=True)
     assert len(proxy.calls) == 1
-    assert stats["storage_protocol"] == "lightos"
+    assert stats["storage_protocol"] == ["NVMe-TCP", "lightos"]
     assert stats["vendor_name"] == "LightOS Storage"
     assert stats["volume_backend_name"] == "lightos"
     assert 0 < stats["free_capacity_gb"] <= stats["total_capacity_gb"]

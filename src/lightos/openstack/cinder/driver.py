@@ -5,14 +5,12 @@ Each method finds where the Cinder object lives on the cluster, decides with the
 this package, and lets `cluster` carry the change out and confirm it. A method that returns has
 seen the result on the cluster.
 
-State shared by several cinder-volume processes is kept on the cluster and changed by ETag, so
-hosts attached at the same moment by different processes never lose each other's access. The one
-lock is beside `_take_snapshot`.
+State shared by several cinder-volume processes is on the cluster and changed by ETag. Which lock
+protects what beside that is one table, in `attachments`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from cinder import coordination, exception, interface
@@ -22,6 +20,7 @@ from cinder.volume import driver, volume_utils
 from oslo_log import log as logging
 
 from lightos.api.client import LightOSClient
+from lightos.api.credentials import ExpiryWarning, TokenSource
 from lightos.api.errors import (
     AlreadyExists,
     Forbidden,
@@ -41,10 +40,12 @@ from lightos.openstack.cinder import (
     retype,
     volume_types,
 )
+from lightos.openstack.cinder.attachments import Attachments, Rules, Target, remove_lock_files
 from lightos.openstack.cinder.capacity import GIB, capacity
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, NO_EVIDENCE, ClusterOperations
-from lightos.openstack.cinder.connection import Connector, Fabric, attaching_host, host_of
-from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured, unusable_option
+from lightos.openstack.cinder.connection import Fabric, host_of
+from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured
+from lightos.openstack.cinder.housekeeping import BackEnd, Housekeeping
 from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, clone_snapshot_name
 from lightos.openstack.cinder.policies import QosPolicies
 from lightos.waiting import Deadline
@@ -77,12 +78,13 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(lightos_opts)
-        self._timeout_seconds = options.operation_timeout_seconds(
-            self.configuration.lightos_api_service_timeout
-        )
         self._stats: dict[str, Any] = {}
+        self._timeout_seconds: float
+        self._tokens: TokenSource
         self._cluster: ClusterOperations
         self._policies: QosPolicies
+        self._attachments: Attachments
+        self._housekeeping: Housekeeping
         self._fabric: Fabric
 
     @classmethod
@@ -94,12 +96,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def do_setup(self, context):
         """Make the client of the management API; nothing is sent yet."""
         conf = self.configuration
-        for option in lightos_opts:
-            conf.safe_get(option.name)  # an impossible value is told now, not at its first use
-        if not conf.lightos_api_address:
-            raise unusable_option(
-                "lightos_api_address", "is not set; give the addresses of the management API"
-            )
+        options.check(conf)
+        self._timeout_seconds = options.operation_timeout_seconds(conf.lightos_api_service_timeout)
         verify = options.tls_verification(conf.driver_ssl_cert_verify, conf.driver_ssl_cert_path)
         if not verify:
             LOG.warning(
@@ -108,35 +106,41 @@ class LightOSVolumeDriver(driver.VolumeDriver):
                 "driver_ssl_cert_path to the CA file of the cluster.",
                 ", ".join(conf.lightos_api_address),
             )
-        try:
-            client = LightOSClient.connect(
-                conf.lightos_api_address,
-                conf.lightos_api_port,
-                conf.lightos_jwt or "",
-                verify=verify,
-                request_timeout_seconds=conf.lightos_api_service_timeout,
-            )
-        except ValueError as error:
-            options_read = "lightos_api_address, driver_ssl_cert_path"
-            raise unusable_option(options_read, str(error)) from error
+        self._tokens = options.token_source(conf.lightos_jwt, conf.lightos_jwt_file)
+        client = LightOSClient.connect(
+            conf.lightos_api_address,
+            conf.lightos_api_port,
+            self._tokens,
+            verify=verify,
+            request_timeout_seconds=conf.lightos_api_service_timeout,
+        )
         self._cluster = ClusterOperations(
             client, snapshot_attempts=conf.lightos_api_service_snapshots_max_calls
         )
         self._policies = QosPolicies(self._cluster)
+        self._attachments = Attachments(
+            self._cluster, Rules(conf.lightos_use_ipacl, tuple(conf.lightos_data_networks))
+        )
+        self._expiry_warning = ExpiryWarning(self._tokens)
+        self._housekeeping = Housekeeping(
+            BackEnd(self.host, self.cluster_name),
+            self._cluster,
+            self._attachments,
+            self._locate,
+            self._deadline,
+        )
 
     def check_for_setup_error(self):
         """Ask the cluster where its services are; an error names the option to check."""
         # One try's worth of time: a cluster that is down is told now, not after all retries.
         deadline = self._client.deadline(self.configuration.lightos_api_service_timeout)
         try:
-            cluster = self._client.get_cluster_info(deadline)
+            cluster = self._client.get_cluster_info(deadline, patient=False)
         except LightOSError as error:
-            if isinstance(error, Unauthorized) and not self.configuration.lightos_jwt:
-                reason = "is not set, and this cluster asks for a token"
-                raise unusable_option("lightos_jwt", reason) from error
-            raise misconfigured(error) from error
+            raise misconfigured(error, self._tokens.name) from error
         except ValueError as error:
-            raise unusable_option("lightos_jwt", str(error)) from error
+            raise options.illegal_value(self._tokens.name, str(error)) from error
+        self._expiry_warning.look()
         self._fabric = Fabric.of(cluster)
         replicas = self.configuration.lightos_default_num_replicas
         if 0 < cluster.current_max_replicas < replicas:
@@ -162,6 +166,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         """Tell the scheduler what there is; also where hosts will find the cluster from now on."""
         if refresh or not self._stats:
             self._stats = self._current_stats()
+            self._expiry_warning.look()
+            self._housekeeping.after_refresh()
         return self._stats
 
     def _current_stats(self) -> dict[str, Any]:
@@ -172,7 +178,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             "volume_backend_name": conf.safe_get("volume_backend_name") or type(self).__name__,
             "vendor_name": "LightOS Storage",
             "driver_version": self.VERSION,
-            "storage_protocol": constants.LIGHTOS,
+            # As a list, the first is shown to operators and any suits a volume type that asks.
+            "storage_protocol": [constants.NVMEOF_TCP, constants.LIGHTOS],
             "total_capacity_gb": space.total_gib,
             "free_capacity_gb": space.free_gib,
             "reserved_percentage": conf.safe_get("reserved_percentage"),
@@ -217,8 +224,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         super().init_capabilities()
         # Cinder decides by this protocol whether hosts must serialise attach and detach of a
         # back end's volumes ("shared_targets"), and knows ours only by its transport. They must:
-        # two instances of one host share its access to a volume. The scheduler still sees
-        # "lightos", for volume types that ask for it.
+        # two instances of one host share its access to a volume.
         self.capabilities["storage_protocol"] = constants.NVMEOF_TCP
 
     def _init_vendor_properties(self):
@@ -293,15 +299,32 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         recorded = self._recorded(volume)
         if recorded.uuid:
             return recorded
-        found = self._client.get_volume_by_name(recorded.project, volume.name, deadline)
+        try:
+            found = self._client.get_volume_by_name(recorded.project, volume.name, deadline)
+        except NotFound:
+            elsewhere = self._in_any_project(volume.name, deadline)
+            if elsewhere is None:
+                raise
+            return elsewhere
         return ProviderId(recorded.project, found.uuid)
+
+    def _in_any_project(self, name: str, deadline: Deadline) -> ProviderId | None:
+        """Where the one volume of this name is; None when there is none that the token shows.
+
+        Old drivers did not record the project, and the type may have been edited since.
+        """
+        try:
+            found = list(self._client.list_volumes(None, deadline, name=name))
+        except (Forbidden, Unauthorized):
+            return None
+        return ProviderId(found[0].project, found[0].uuid) if len(found) == 1 else None
 
     def _locate_snapshot(self, snapshot, deadline: Deadline) -> ProviderId:
         """Project and UUID of a snapshot, which lives where its volume does; NotFound."""
         recorded = ProviderId.parse(snapshot.provider_id)
         if recorded and recorded.uuid:
             return recorded
-        project = self._recorded(snapshot.volume).project
+        project = self._locate(snapshot.volume, deadline).project
         found = self._client.get_snapshot_by_name(project, snapshot.name, deadline)
         return ProviderId(project, found.uuid)
 
@@ -701,6 +724,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     @classmethod
     def clean_volume_file_locks(cls, volume_id):
         coordination.synchronized_remove(SNAPSHOT_LOCK.format(volume_id=volume_id))
+        remove_lock_files(volume_id)
 
     @in_cinder_terms
     def delete_snapshot(self, snapshot):
@@ -749,32 +773,15 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     def validate_connector(self, connector):
         """Refuse a host that could not use a volume, before anything is changed."""
-        attaching_host(connector, needs_address=self._filter_addresses)
+        self._attachments.check(connector)
 
     @in_cinder_terms
     def initialize_connection(self, volume, connector):
         """Give a host access to a volume, beside those that have it."""
-        host = attaching_host(connector, needs_address=self._filter_addresses)
-        deadline = self._deadline()
-        where = self._locate(volume, deadline)
-        had_access: list[bool] = []
-
-        def admit(access: acl.Access) -> acl.Access:
-            had_access.append(host.nqn in access.hosts)
-            return acl.admit(
-                access,
-                host,
-                neighbours=self._neighbours(volume, host),
-                filter_addresses=self._filter_addresses,
-                data_addresses=self._fabric.addresses,
-            )
-
-        try:
-            self._change_access(where, admit, deadline)
-        except LightOSError:
-            if had_access and not had_access[0]:
-                self._take_back(volume, where, host)
-            raise
+        host = self._attachments.check(connector)
+        where = self._attachments.admit(
+            self._target(volume), host, self._fabric.addresses, self._deadline()
+        )
         return self._fabric.connection_info(where.uuid)
 
     @in_cinder_terms
@@ -785,7 +792,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         without host NQN names a host that never got access, so nothing is to be taken from it.
         """
         if connector is None:
-            self._revoke(volume, self._nobody)
+            self._attachments.dismiss_all(self._target(volume), self._deadline())
             return False
         host = host_of(connector)
         if host is None:
@@ -795,86 +802,14 @@ class LightOSVolumeDriver(driver.VolumeDriver):
                 volume.name,
             )
             return False
-        if self._is_needed_by_another_attachment(volume, connector, host):
-            LOG.info("Host %s keeps its access to volume %s", host.nqn, volume.name)
-            return True
-        self._revoke(volume, self._without(volume, host))
-        return False
+        return self._attachments.dismiss(self._target(volume), connector, host, self._deadline())
+
+    def _target(self, volume) -> Target:
+        return Target(volume.id, volume.status, lambda deadline: self._locate(volume, deadline))
 
     @property
     def _filter_addresses(self) -> bool:
         return self.configuration.lightos_use_ipacl
-
-    def _change_access(
-        self, where: ProviderId, change: Callable[[acl.Access], acl.Access], deadline: Deadline
-    ) -> None:
-        """Apply `change` to the access lists and see that the cluster has them so."""
-
-        def compute(current: Volume) -> UpdateVolume | None:
-            # A list that the cluster leaves out is in its default state.
-            before = acl.Access(current.acl or acl.NOBODY, current.ip_acl or acl.ANYONE)
-            after = change(before)
-            if after == before:
-                return None
-            return UpdateVolume(acl=after.hosts, ip_acl=after.addresses)
-
-        self._cluster.update_volume(where.project, where.uuid, compute, deadline)
-
-    def _revoke(self, volume, change: Callable[[acl.Access], acl.Access]) -> None:
-        deadline = self._deadline()
-        try:
-            where = self._locate(volume, deadline)
-            self._change_access(where, change, deadline)
-        except NotFound:
-            LOG.info("Volume %s does not exist on the cluster: nobody has access", volume.name)
-
-    def _nobody(self, access: acl.Access) -> acl.Access:
-        return acl.closed(filter_addresses=self._filter_addresses)
-
-    def _without(self, volume, host: acl.Host) -> Callable[[acl.Access], acl.Access]:
-        def dismiss(access: acl.Access) -> acl.Access:
-            return acl.dismiss(
-                access,
-                host,
-                neighbours=self._neighbours(volume, host),
-                filter_addresses=self._filter_addresses,
-            )
-
-        return dismiss
-
-    def _take_back(self, volume, where: ProviderId, host: acl.Host) -> None:
-        """Take the access of a failed attach back, so that no host has access without need."""
-        try:
-            self._change_access(
-                where, self._without(volume, host), self._client.deadline(CLEANUP_SECONDS)
-            )
-        except LightOSError as error:
-            LOG.error(
-                "Host %s may still have access to volume %s after a failed attach: %s",
-                host.nqn,
-                volume.name,
-                error,
-            )
-
-    @staticmethod
-    def _neighbours(volume, host: acl.Host) -> tuple[acl.Host, ...]:
-        """The other hosts that Cinder has attachments of the volume for."""
-        hosts = (host_of(attachment.connector) for attachment in volume.volume_attachment)
-        return tuple(other for other in hosts if other and other.nqn != host.nqn)
-
-    @staticmethod
-    def _is_needed_by_another_attachment(volume, connector: Connector, host: acl.Host) -> bool:
-        """Whether an attachment other than the one that `connector` ends is on the same host.
-
-        Cinder passes the connector as it recorded it for the attachment. One that no attachment
-        has is Cinder's own, to copy data on a host that may run instances with the volume.
-        """
-        recorded = [
-            attachment.connector
-            for attachment in volume.volume_attachment
-            if (other := host_of(attachment.connector)) and other.nqn == host.nqn
-        ]
-        return len(recorded) > (1 if connector in recorded else 0)
 
 
 def _type_of(volume):
