@@ -24,6 +24,7 @@ from lightos.waiting import utc_now
 LOG = logging.getLogger(__name__)
 
 LONGEST_TOKEN_BYTES = 64 << 10
+WARNING_DAYS = 7
 
 _SEGMENT = r"[A-Za-z0-9_-]+"
 _JWT = re.compile(rf"{_SEGMENT}\.{_SEGMENT}\.{_SEGMENT}", re.ASCII)
@@ -172,6 +173,25 @@ def is_expired(token: str, now: Callable[[], datetime] = utc_now) -> bool:
     """Whether a token says that its time is over."""
     expires = expiry(token)
     return expires is not None and expires <= now()
+
+
+class ExpiryWarning:
+    """Tells the operator once a day that the token expires soon, or has expired."""
+
+    def __init__(self, source: TokenSource, now: Callable[[], datetime] = utc_now) -> None:
+        self._source = source
+        self._now = now
+        self._told: int | None = None
+
+    def look(self) -> None:
+        """Warn if the token in use has less than a week left and today's warning is not out."""
+        days = whole_days_left(self._source.current(), self._now())
+        if days is None or days >= WARNING_DAYS:
+            self._told = None
+        elif days != self._told:
+            self._told = days
+            when = "has expired" if days < 0 else f"expires in {days} days"
+            LOG.warning("The token of %s %s: renew it", self._source.name, when)
 
 
 def refusal_hint(source: TokenSource, now: Callable[[], datetime] = utc_now) -> str:

@@ -7,6 +7,7 @@ its own command, by way of a proxy that counts calls and injects faults.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from cinder import context, coordination, objects
+from cinder.db import api as db
 from cinder.volume import configuration
 from cinder.volume import driver as cinder_driver
 from oslo_config import cfg, fixture
@@ -26,6 +28,8 @@ from tests.unit.cinder.api_proxy import ApiProxy
 objects.register_all()  # cinder's own modules need it when they are imported
 
 BACKEND = "lightos"
+HOST = f"controller-1@{BACKEND}"
+"""cinder-volume's own name."""
 OPERATION_SECONDS = 2
 """Time for one operation where the cluster never does what it should."""
 
@@ -63,6 +67,7 @@ def _cinder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     cfg.CONF.set_override("state_path", str(folder))
     cfg.CONF.set_override("backend_url", f"file://{folder}", "coordination")
     cfg.CONF.set_override("connection", connection_url(folder / "cinder.sqlite"), "database")
+    db.get_engine()  # now, while the overrides stand
     coordination.COORDINATOR.start()
     yield
     coordination.COORDINATOR.stop()
@@ -88,6 +93,7 @@ def make_driver(settings: dict[str, Any]) -> Iterator[Callable[..., LightOSVolum
     with fixture.Config(cfg.CONF) as conf:
         conf.register_opts(cinder_driver.volume_opts, group=BACKEND)
         conf.register_opts(LightOSVolumeDriver.get_driver_options(), group=BACKEND)
+        conf.config(connection=str(db.get_engine().url), group="database")
 
         def make(*, set_up: bool = True, **more: Any) -> LightOSVolumeDriver:
             for name, value in (settings | more).items():
@@ -95,7 +101,8 @@ def make_driver(settings: dict[str, Any]) -> Iterator[Callable[..., LightOSVolum
             driver = LightOSVolumeDriver(
                 configuration=configuration.Configuration(
                     cinder_driver.volume_opts, config_group=BACKEND
-                )
+                ),
+                host=HOST,
             )
             if set_up:
                 driver.do_setup(context.get_admin_context())
@@ -178,20 +185,47 @@ def created(driver: LightOSVolumeDriver) -> Callable[..., objects.Volume]:
     return create
 
 
-def record_attachment(volume: objects.Volume, connector: dict[str, Any]) -> None:
-    """What Cinder does once the driver has given a host access."""
+def store(volume: objects.Volume, **values: Any) -> None:
+    """Put a volume into Cinder's database, as cinder-api does before anyone else hears of it."""
+    fields = {
+        "id": volume.id,
+        "size": volume.size,
+        "status": "in-use",
+        "attach_status": "attached",
+        "host": f"{HOST}#{BACKEND}",
+        "volume_type_id": volume.volume_type_id or str(uuid.uuid4()),
+        "provider_id": volume.provider_id,
+    }
+    db.volume_create(context.get_admin_context(), fields | values)
+
+
+def reserve_attachment(volume: objects.Volume) -> str:
+    """What Cinder does before it asks the driver to give a host access; gives the id."""
+    row = {"volume_id": volume.id, "attach_status": "reserved"}
+    return str(db.volume_attach(context.get_admin_context(), row)["id"])
+
+
+def record_attachment(
+    volume: objects.Volume, connector: dict[str, Any], attachment_id: str = ""
+) -> str:
+    """What Cinder does once the driver has given a host access; gives the id."""
+    admin = context.get_admin_context()
+    attachment_id = attachment_id or reserve_attachment(volume)
+    values = {
+        "connector": json.dumps(connector),
+        "attach_status": "attached",
+        "attached_host": connector["host"],
+    }
+    db.volume_attachment_update(admin, attachment_id, values)
     volume.volume_attachment.objects.append(
-        objects.VolumeAttachment(
-            id=str(uuid.uuid4()),
-            volume_id=volume.id,
-            connector=dict(connector),
-            attach_status="attached",
-            attached_host=connector["host"],
-        )
+        objects.VolumeAttachment(id=attachment_id, volume_id=volume.id, connector=dict(connector))
     )
+    return attachment_id
 
 
 def forget_attachment(volume: objects.Volume, connector: dict[str, Any]) -> None:
     """What Cinder does once the driver has taken the access away."""
     attachments = volume.volume_attachment.objects
-    attachments.remove(next(a for a in attachments if a.connector == connector))
+    ended = next(a for a in attachments if a.connector == connector)
+    attachments.remove(ended)
+    db.attachment_destroy(context.get_admin_context(), ended.id)

@@ -12,7 +12,7 @@ closed one needs more: it admits the hosts that Cinder has attachments for, the 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lightos.api.models import ALLOW_ANY, ALLOW_NONE
@@ -24,6 +24,7 @@ ANYONE = (ALLOW_ANY,)
 NOBODY = (ALLOW_NONE,)
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class NoRoom(ValueError):
@@ -58,11 +59,12 @@ def admit(
     neighbours: Iterable[Host] = (),
     filter_addresses: bool,
     data_addresses: Iterable[str] = (),
+    networks: Sequence[Network] = (),
 ) -> Access:
     """The lists with `host` in them, and with everyone who was admitted before.
 
     `data_addresses` are the cluster's own: of a host with more addresses than there is room
-    for, those nearest to them are taken.
+    for, those nearest to them are taken. With `networks`, no address outside them is.
 
     :raises NoRoom: when none of the host's addresses fits.
     """
@@ -73,10 +75,10 @@ def admit(
         return Access(hosts, ANYONE)
 
     targets = tuple(data_addresses)
-    own = nearest_first(usable(host.addresses), targets)
+    own = nearest_first(usable(host.addresses, networks), targets)
     if not own:
         raise NoRoom(f"host {host.nqn} has no IP address that could be admitted")
-    taken = _addresses_to_keep(access, neighbours, targets)
+    taken = _addresses_to_keep(access, neighbours, targets, networks)
     new = [address for address in own if address not in taken]
     addresses = (*taken, *new[: max(MAX_ADDRESSES - len(taken), 0)])
     if own[0] not in addresses:
@@ -105,10 +107,11 @@ def dismiss(
     return Access(hosts, tuple(a for a in access.addresses if a not in leaving) or NOBODY)
 
 
-def usable(addresses: Iterable[str]) -> tuple[str, ...]:
+def usable(addresses: Iterable[str], networks: Sequence[Network] = ()) -> tuple[str, ...]:
     """The addresses that can carry data, normalised and once each; text that is none is left out.
 
-    Loopback, link-local, multicast and unspecified addresses never reach a storage node.
+    Loopback, link-local, multicast and unspecified addresses never reach a storage node. With
+    `networks`, neither do addresses outside them.
     """
     return tuple(
         dict.fromkeys(
@@ -119,6 +122,7 @@ def usable(addresses: Iterable[str]) -> tuple[str, ...]:
             and not address.is_link_local
             and not address.is_multicast
             and not address.is_unspecified
+            and (not networks or any(address in network for network in networks))
         )
     )
 
@@ -143,7 +147,10 @@ def _named(entries: tuple[str, ...], neighbours: Iterable[str]) -> tuple[str, ..
 
 
 def _addresses_to_keep(
-    access: Access, neighbours: tuple[Host, ...], data_addresses: tuple[str, ...]
+    access: Access,
+    neighbours: tuple[Host, ...],
+    data_addresses: tuple[str, ...],
+    networks: Sequence[Network],
 ) -> tuple[str, ...]:
     """The addresses that are in the list; of an open list, those of the neighbours.
 
@@ -151,7 +158,9 @@ def _addresses_to_keep(
     """
     if ALLOW_ANY not in access.addresses:
         return tuple(address for address in access.addresses if address != ALLOW_NONE)
-    queues = [nearest_first(usable(host.addresses), data_addresses) for host in neighbours]
+    queues = [
+        nearest_first(usable(host.addresses, networks), data_addresses) for host in neighbours
+    ]
     # Every neighbour gets its nearest address before any gets a second one.
     ranks = range(max(map(len, queues), default=0))
     in_turn = (queue[rank] for rank in ranks for queue in queues if rank < len(queue))

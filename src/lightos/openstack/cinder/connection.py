@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from cinder import exception
 
+from lightos.api.endpoints import split_endpoint
 from lightos.api.models import Cluster, ClusterInfo
-from lightos.openstack.cinder.acl import Host, usable
+from lightos.openstack.cinder.acl import Host, Network, usable
 
 DRIVER_VOLUME_TYPE = "lightos"
 DISCOVERY_PORT = 8009
@@ -34,9 +34,10 @@ class Fabric:
         Every node runs a discovery service, so the NVMe endpoints stand in for a list of
         discovery endpoints that is not there.
         """
-        services = [_endpoint(text) for text in cluster.discovery_endpoints]
+        services = [split_endpoint(text, DISCOVERY_PORT) for text in cluster.discovery_endpoints]
         if not services and isinstance(cluster, ClusterInfo):
-            services = [(_endpoint(text)[0], DISCOVERY_PORT) for text in cluster.nvme_endpoints]
+            nodes = [split_endpoint(text, DISCOVERY_PORT)[0] for text in cluster.nvme_endpoints]
+            services = [(address, DISCOVERY_PORT) for address in nodes]
         return cls(cluster.subsystem_nqn, tuple(dict.fromkeys(services)))
 
     @property
@@ -60,11 +61,13 @@ class Fabric:
         }
 
 
-def attaching_host(connector: Connector, *, needs_address: bool) -> Host:
+def attaching_host(
+    connector: Connector, *, needs_address: bool, networks: Sequence[Network] = ()
+) -> Host:
     """The host that a connector describes.
 
     :raises InvalidConnectorException: when it could not use a volume: no host NQN, no discovery
-        client found, or no usable address where one is needed.
+        client found, or no usable address (in `networks`, if there are any) where one is needed.
     """
     name = connector.get("host", "the host")
     host = host_of(connector)
@@ -76,10 +79,12 @@ def attaching_host(connector: Connector, *, needs_address: bool) -> Host:
         raise exception.InvalidConnectorException(
             missing=f"found_dsc: no LightOS discovery client answers on {name}; start it there"
         )
-    if needs_address and not usable(host.addresses):
+    if needs_address and not usable(host.addresses, networks):
+        wanted = f"lightos_data_networks ({', '.join(map(str, networks))})" if networks else ""
         raise exception.InvalidConnectorException(
-            missing=f"host_ips: {name} has no IP address for the volume's IP ACL; give it one on "
-            "the data network, or set lightos_use_ipacl = False"
+            missing=f"host_ips: {name} has no IP address {f'in {wanted} ' if wanted else ''}for "
+            "the volume's IP ACL; give it one on the data network, or set "
+            "lightos_use_ipacl = False"
         )
     return host
 
@@ -90,7 +95,35 @@ def host_of(connector: Connector | None) -> Host | None:
     return Host(nqn, tuple((connector or {}).get("host_ips") or ())) if nqn else None
 
 
-def _endpoint(text: str) -> tuple[str, int]:
-    """Split `ip:port` or `[ip]:port`; the port may be missing."""
-    parts = urlsplit(f"//{text}")
-    return parts.hostname or text, parts.port or DISCOVERY_PORT
+def is_same_machine(one: Connector, other: Connector) -> bool:
+    """Whether two connectors with one host NQN come from one machine, perhaps renamed since.
+
+    Cloned machines have the same files, and so the same NQN, host id and iSCSI name. What tells
+    them apart is the name; else the system UUID (DMI), where both have one; else the address.
+    """
+    if _name(one) == _name(other):
+        return True
+    if one.get("system uuid") and other.get("system uuid"):
+        return str(one["system uuid"]).lower() == str(other["system uuid"]).lower()
+    return bool(one.get("ip")) and one["ip"] == other.get("ip")
+
+
+def same_nqn_on_two_machines(
+    connector: Connector, other: Connector
+) -> exception.InvalidConnectorException:
+    """The refusal of a host whose NQN another attached host has."""
+    return exception.InvalidConnectorException(
+        f"Hosts {_described(connector)} and {_described(other)} have the same NVMe host NQN "
+        f"{connector['nqn']}, so the cluster could not tell them apart and each would reach the "
+        f"other's volumes. Nothing was attached to {connector.get('host')}. Give one of them an "
+        "NQN and host id of its own (nvme gen-hostnqn > /etc/nvme/hostnqn; uuidgen > "
+        "/etc/nvme/hostid) and restart its services."
+    )
+
+
+def _name(connector: Connector) -> str:
+    return str(connector.get("host") or "").lower()
+
+
+def _described(connector: Connector) -> str:
+    return f"{connector.get('host')} ({connector.get('ip') or 'no IP address'})"

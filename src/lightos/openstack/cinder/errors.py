@@ -11,6 +11,7 @@ from cinder import exception
 
 from lightos.api import errors
 from lightos.openstack.cinder.acl import NoRoom
+from lightos.openstack.cinder.options import unusable_option
 from lightos.openstack.cinder.qos import InvalidQosSpecs
 from lightos.openstack.cinder.volume_types import InvalidSpec
 
@@ -20,8 +21,6 @@ R = TypeVar("R")
 _OPTION_TO_CHECK: dict[type[errors.LightOSError], str] = {
     errors.Untrusted: "driver_ssl_cert_path",
     errors.Unreachable: "lightos_api_address",
-    errors.Unauthorized: "lightos_jwt",
-    errors.Forbidden: "lightos_jwt",
 }
 
 
@@ -42,14 +41,13 @@ def in_cinder_terms(method: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def misconfigured(error: errors.LightOSError) -> exception.InvalidConfigurationValue:
+def misconfigured(
+    error: errors.LightOSError, token_option: str
+) -> exception.InvalidConfigurationValue:
     """What to tell the operator when the cluster cannot be used at start: which option to check."""
+    if isinstance(error, errors.Unauthorized | errors.Forbidden):
+        return unusable_option(token_option, str(error))
     for kind, option in _OPTION_TO_CHECK.items():
         if isinstance(error, kind):
             return unusable_option(option, str(error))
     return unusable_option("lightos_api_address", f"the cluster cannot be used: {error}")
-
-
-def unusable_option(option: str, reason: str) -> exception.InvalidConfigurationValue:
-    """An option's value is missing or wrong; the value itself may be a secret and is not shown."""
-    return exception.InvalidConfigurationValue(message=f"{option}: {reason}")

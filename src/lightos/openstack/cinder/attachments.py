@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach and detach: which hosts have access to a volume, exactly while an attachment needs it.
+
+What keeps concurrent operations apart, in this driver, over all cinder-volume processes of a
+deployment:
+
+=========================  ======================================  ================================
+what                       protects                                why it takes this
+=========================  ======================================  ================================
+lightos-access-            the note and the access of one host to  two attachments of a volume on
+<volume>-<host>            one volume, together with the decision  one host share its access; each
+(Cinder coordination)      who still needs it                      decision must see the one before
+lightos-snapshot-<volume>  the taking of snapshots of one volume   the cluster refuses a second one
+(Cinder coordination)                                              at the same moment
+ETag of the volume (on     the two access lists, and every other   hosts of other processes, of the
+the cluster)               change of a volume, against all others  operator and of other locks are
+                           who write                               in the same lists
+note in Cinder's database  access that was given and is not yet    Cinder records the host of an
+(see `grants`)             recorded, past the end of a process     attachment after we return
+=========================  ======================================  ================================
+
+Locks are taken in no order, for none is taken inside another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from cinder import coordination
+
+from lightos.api.errors import LightOSError, NotFound
+from lightos.api.models import UpdateVolume, Volume
+from lightos.openstack.cinder import acl, grants
+from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
+from lightos.openstack.cinder.connection import (
+    Connector,
+    attaching_host,
+    host_of,
+    is_same_machine,
+    same_nqn_on_two_machines,
+)
+from lightos.openstack.cinder.grants import Attachment, Grant
+from lightos.openstack.cinder.naming import ProviderId
+from lightos.waiting import Deadline
+
+LOG = logging.getLogger(__name__)
+
+ACCESS_LOCK = "lightos-access-{volume_id}-{host}"
+
+COPYING = frozenset({"uploading", "downloading", "backing-up", "restoring-backup", "retyping"})
+"""States of a volume that Cinder itself may have attached, which no attachment shows."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the operator configured: addresses filtered or not, and the data networks."""
+
+    filter_addresses: bool
+    networks: Sequence[acl.Network] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A volume of Cinder, and how to find it on the cluster (NotFound when it is not there)."""
+
+    id: str
+    status: str
+    locate: Callable[[Deadline], ProviderId]
+
+
+class Attachments:
+    """Gives hosts access to volumes and takes it away. Thread-safe."""
+
+    def __init__(self, cluster: ClusterOperations, rules: Rules) -> None:
+        self._cluster = cluster
+        self._rules = rules
+        self._kept: dict[tuple[str, str], Grant | None] = {}
+        self._known_hosts: dict[str, Attachment] = {}
+        self._guard = threading.Lock()
+
+    # --- who may attach ------------------------------------------------------------------------
+
+    def check(self, connector: Connector) -> acl.Host:
+        """The host that asks to attach. InvalidConnectorException says why it may not."""
+        host = attaching_host(
+            connector,
+            needs_address=self._rules.filter_addresses,
+            networks=self._rules.networks,
+        )
+        self._refuse_second_machine(connector, host.nqn)
+        return host
+
+    def _refuse_second_machine(self, connector: Connector, nqn: str) -> None:
+        """Refuse a host whose NQN another machine is attached with, to whatever volume.
+
+        While an attachment of this very machine is there, no other one was let in; so one that
+        was seen before and is still there spares the search.
+        """
+        known = self._known_hosts.get(nqn)
+        if (
+            known
+            and is_same_machine(connector, known.connector or {})
+            and grants.is_live(known.id, nqn)
+        ):
+            return
+        self._known_hosts.pop(nqn, None)
+        for attachment in grants.one_per_host_with(nqn):
+            other = attachment.connector or {}
+            if not other.get("found_dsc"):
+                continue  # no LightOS host: it cannot reach the cluster
+            if not is_same_machine(connector, other):
+                raise same_nqn_on_two_machines(connector, other)
+            self._known_hosts[nqn] = attachment
+
+    # --- attach --------------------------------------------------------------------------------
+
+    def admit(
+        self,
+        volume: Target,
+        host: acl.Host,
+        data_addresses: tuple[str, ...],
+        deadline: Deadline,
+    ) -> ProviderId:
+        """Give a host access to a volume, beside those that have it; returns where it is."""
+        where = volume.locate(deadline)
+        with _access_lock(volume.id, host.nqn):
+            attachments = grants.attachments_of(volume.id)
+            before = grants.grant_of(volume.id, host.nqn)
+            grants.note(volume.id, host.nqn, Grant.now(attachments, host))
+            had_access: list[bool] = []
+
+            def admit(access: acl.Access) -> acl.Access:
+                had_access.append(host.nqn in access.hosts)
+                return acl.admit(
+                    access,
+                    host,
+                    neighbours=_hosts_of(attachments),
+                    filter_addresses=self._rules.filter_addresses,
+                    data_addresses=data_addresses,
+                    networks=self._rules.networks,
+                )
+
+            try:
+                self._change(where, admit, deadline)
+            except acl.NoRoom:
+                _restore(volume.id, host.nqn, before)
+                raise
+            except LightOSError:
+                if not had_access or had_access[0]:
+                    _restore(volume.id, host.nqn, before)
+                else:
+                    self._take_back(volume.id, where, host, attachments)
+                raise
+        return where
+
+    def _take_back(
+        self,
+        volume_id: str,
+        where: ProviderId,
+        host: acl.Host,
+        attachments: Iterable[Attachment],
+    ) -> None:
+        """Take the access of a failed attach back; later, when that fails too."""
+        deadline = self._cluster.client.deadline(CLEANUP_SECONDS)
+        try:
+            self._revoke(volume_id, lambda _: where, self._without(host, attachments), deadline)
+        except LightOSError as error:
+            LOG.error(
+                "Host %s may still have access to volume %s after a failed attach; this is looked "
+                "at again: %s",
+                host.nqn,
+                volume_id,
+                error,
+            )
+            self._look_again(volume_id, host.nqn, grants.grant_of(volume_id, host.nqn))
+        else:
+            grants.forget(volume_id, host.nqn)
+
+    # --- detach --------------------------------------------------------------------------------
+
+    def dismiss(
+        self, volume: Target, connector: Connector, host: acl.Host, deadline: Deadline
+    ) -> bool:
+        """End one use of a volume on a host; returns whether the host keeps its access.
+
+        Cinder passes the connector as it recorded it for the attachment. One that no attachment
+        has is Cinder's own, to copy data on a host that may run instances with the volume.
+        """
+        with _access_lock(volume.id, host.nqn):
+            attachments = grants.attachments_of(volume.id)
+            grant = grants.grant_of(volume.id, host.nqn)
+            others = without_one_of(attachments, connector)
+            in_doubt = is_in_doubt(
+                grant,
+                attachments,
+                host.nqn,
+                is_copying=volume.status in COPYING and len(others) < len(attachments),
+            )
+            if in_doubt or needs_access(others, host.nqn):
+                LOG.info("Host %s keeps its access to volume %s", host.nqn, volume.id)
+                # Of two detaches at once, each may see the other's attachment still there.
+                self._look_again(volume.id, host.nqn, grant)
+                return True
+            self._revoke(volume.id, volume.locate, self._without(host, others), deadline)
+            grants.forget(volume.id, host.nqn)
+            return False
+
+    def dismiss_all(self, volume: Target, deadline: Deadline) -> None:
+        """Take every host's access away."""
+        closed = acl.closed(filter_addresses=self._rules.filter_addresses)
+        self._revoke(volume.id, volume.locate, lambda _access: closed, deadline)
+        grants.forget_all(volume.id)
+
+    # --- what was left -------------------------------------------------------------------------
+
+    def kept(self) -> dict[tuple[str, str], Grant | None]:
+        """Access to look at again, (volume id, host NQN) -> note; each is told once."""
+        with self._guard:
+            kept, self._kept = self._kept, {}
+        return kept
+
+    def settle(self, volume: Target, host_nqn: str, seen: Grant | None, deadline: Deadline) -> None:
+        """Take access away that the driver gave and that no attachment needs.
+
+        `seen` is the note at an earlier look: one that is still the same is of an attach that
+        came to nothing.
+        """
+        with _access_lock(volume.id, host_nqn):
+            attachments = grants.attachments_of(volume.id)
+            grant = grants.grant_of(volume.id, host_nqn)
+            if grant is None or needs_access(attachments, host_nqn):
+                return
+            if not is_abandoned(grant, attachments, seen, is_copying=volume.status in COPYING):
+                self._look_again(volume.id, host_nqn, grant)
+                return
+            host = acl.Host(host_nqn, grant.addresses)
+            self._revoke(volume.id, volume.locate, self._without(host, attachments), deadline)
+            grants.forget(volume.id, host_nqn)
+            LOG.info(
+                "Access of host %s to volume %s was left by an attach or detach that did not end; "
+                "it is taken away",
+                host_nqn,
+                volume.id,
+            )
+
+    # --- the access lists ----------------------------------------------------------------------
+
+    def _look_again(self, volume_id: str, host_nqn: str, grant: Grant | None) -> None:
+        with self._guard:
+            self._kept[volume_id, host_nqn] = grant
+
+    def _without(
+        self, host: acl.Host, attachments: Iterable[Attachment]
+    ) -> Callable[[acl.Access], acl.Access]:
+        neighbours = _hosts_of(attachments)
+
+        def dismiss(access: acl.Access) -> acl.Access:
+            return acl.dismiss(
+                access,
+                host,
+                neighbours=neighbours,
+                filter_addresses=self._rules.filter_addresses,
+            )
+
+        return dismiss
+
+    def _revoke(
+        self,
+        volume_id: str,
+        locate: Callable[[Deadline], ProviderId],
+        change: Callable[[acl.Access], acl.Access],
+        deadline: Deadline,
+    ) -> None:
+        try:
+            self._change(locate(deadline), change, deadline)
+        except NotFound:
+            LOG.info("Volume %s does not exist on the cluster: nobody has access", volume_id)
+
+    def _change(
+        self, where: ProviderId, change: Callable[[acl.Access], acl.Access], deadline: Deadline
+    ) -> None:
+        """Apply `change` to the access lists and see that the cluster has them so."""
+
+        def compute(current: Volume) -> UpdateVolume | None:
+            # A list that the cluster leaves out is in its default state.
+            before = acl.Access(current.acl or acl.NOBODY, current.ip_acl or acl.ANYONE)
+            after = change(before)
+            if after == before:
+                return None
+            return UpdateVolume(acl=after.hosts, ip_acl=after.addresses)
+
+        self._cluster.update_volume(where.project, where.uuid, compute, deadline)
+
+
+def _access_lock(volume_id: str, host_nqn: str):
+    """The lock of one host's access to one volume, across all processes."""
+    # An NQN may have characters that a lock manager's names may not.
+    host = hashlib.sha256(host_nqn.encode()).hexdigest()[:16]
+    return coordination.COORDINATOR.get_lock(ACCESS_LOCK.format(volume_id=volume_id, host=host))
+
+
+def remove_lock_files(volume_id: str) -> None:
+    """Remove what file locks left for a volume that is gone."""
+    coordination.synchronized_remove(ACCESS_LOCK.format(volume_id=volume_id, host="*"))
+
+
+def needs_access(attachments: Iterable[Attachment], host_nqn: str) -> bool:
+    """Whether an attachment is on the host."""
+    return any(attachment.host_nqn == host_nqn for attachment in attachments)
+
+
+def without_one_of(
+    attachments: Iterable[Attachment], connector: Connector
+) -> tuple[Attachment, ...]:
+    """The attachments but one that has this connector; all of them when none has it."""
+    left = list(attachments)
+    for attachment in left:
+        if attachment.connector == connector:
+            left.remove(attachment)
+            break
+    return tuple(left)
+
+
+def is_in_doubt(
+    grant: Grant | None,
+    attachments: Iterable[Attachment],
+    host_nqn: str,
+    *,
+    is_copying: bool,
+) -> bool:
+    """Whether a host may need access for what the attachments do not show, or not yet.
+
+    So it is when access was given and no attachment has shown on the host since, while one
+    waits for its host to be recorded or Cinder itself has the volume attached to copy it.
+    """
+    attachments = tuple(attachments)
+    if grant is None or grant.is_recorded(attachments, host_nqn):
+        return False
+    waiting = any(attachment.connector is None for attachment in attachments)
+    return waiting if grant.for_attachment else is_copying
+
+
+def is_abandoned(
+    grant: Grant,
+    attachments: Iterable[Attachment],
+    seen: Grant | None,
+    *,
+    is_copying: bool,
+) -> bool:
+    """Whether nobody will ever record the attachment that access was given for.
+
+    Recording it takes milliseconds, and looks are a minute apart. A grant for no attachment
+    belongs to a client that may be there yet, so only its own detach ends it.
+    """
+    if not grant.for_attachment or is_copying:
+        return False
+    attachments = tuple(attachments)
+    if any(a.connector is None and a.is_attached for a in attachments):
+        return False  # attached by the calls that record no host
+    waiting = any(a.connector is None for a in attachments)
+    return not waiting or grant == seen
+
+
+def _hosts_of(attachments: Iterable[Attachment]) -> tuple[acl.Host, ...]:
+    hosts = (host_of(attachment.connector) for attachment in attachments)
+    return tuple(host for host in hosts if host)
+
+
+def _restore(volume_id: str, host_nqn: str, before: Grant | None) -> None:
+    if before is None:
+        grants.forget(volume_id, host_nqn)
+    else:
+        grants.note(volume_id, host_nqn, before)

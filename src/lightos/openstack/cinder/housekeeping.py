@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What processes that died in the middle of something left, found and removed.
+
+Runs beside the service, never in its start: Cinder first has to mark what its dead processes
+were creating (after `init_host`), and thousands of volumes must not delay it. It touches only
+what Cinder's database shows to be this back end's own: volumes and clones by their Cinder ids,
+access by the driver's notes. What is under way in whatever process is told apart by its state
+in the database, and access by the locks of `attachments`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from cinder import context, exception, objects
+from cinder.db import models
+from oslo_db import exception as db_exception
+
+from lightos.api.errors import LightOSError, NotFound
+from lightos.openstack.cinder import acl, grants
+from lightos.openstack.cinder.attachments import Attachments, Target
+from lightos.openstack.cinder.cluster import ClusterOperations
+from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, cloned_volume_id
+from lightos.waiting import Deadline
+
+LOG = logging.getLogger(__name__)
+
+FIRST_REFRESH = 2
+"""Statistics are refreshed once in `init_host`, before Cinder has marked what a dead process was
+doing, and again when the service answers requests."""
+REFRESHES_BETWEEN_PASSES = 60
+"""Until access is looked through again: an hour at Cinder's default interval."""
+IDS_PER_QUERY = 500
+
+BEING_MADE = frozenset({"creating", "downloading"})
+"""States of a volume that some process may be making at this moment."""
+
+_FAILURES = (LightOSError, exception.CinderException, db_exception.DBError)
+
+Locate = Callable[["objects.Volume", Deadline], ProviderId]
+
+
+@dataclass(frozen=True)
+class BackEnd:
+    """Whose volumes these are, as Cinder's database has it."""
+
+    host: str
+    cluster_name: str | None
+
+
+class Housekeeping:
+    """Looks for leftovers in a thread of its own, one at a time."""
+
+    def __init__(
+        self,
+        back_end: BackEnd,
+        cluster: ClusterOperations,
+        attachments: Attachments,
+        locate: Locate,
+        deadline: Callable[[], Deadline],
+    ) -> None:
+        self._back_end = back_end
+        self._cluster = cluster
+        self._attachments = attachments
+        self._locate = locate
+        self._deadline = deadline
+        self._refreshes = 0
+        self._running = threading.Lock()
+
+    def after_refresh(self) -> None:
+        """Statistics were refreshed: time passes. Start what is due, and return at once."""
+        self._refreshes += 1
+        if self._refreshes < FIRST_REFRESH or not self._running.acquire(blocking=False):
+            return
+        threading.Thread(target=self._run, name="lightos-housekeeping", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            if self._refreshes == FIRST_REFRESH:
+                self.remove_half_made()
+            whole = (self._refreshes - FIRST_REFRESH) % REFRESHES_BETWEEN_PASSES == 0
+            self.settle_access(whole=whole)
+        except _FAILURES as error:
+            LOG.warning("Looking for what interrupted operations left failed: %s", error)
+        finally:
+            self._running.release()
+
+    def remove_half_made(self) -> None:
+        """Remove what creates and clones left that a dead process was making."""
+        for volume in _half_made_volumes(self._back_end):
+            self._try(self._remove_volume, volume)
+        for project in sorted(_projects(self._back_end)):
+            self._try(self._remove_clone_snapshots, project)
+
+    def settle_access(self, *, whole: bool) -> None:
+        """Look again at access that was in doubt; if `whole`, at all that no attachment shows."""
+        pairs = dict(self._attachments.kept())
+        if whole:
+            for pair in grants.unrecorded_grants(self._back_end.host, self._back_end.cluster_name):
+                pairs.setdefault(pair, None)
+        for (volume_id, host_nqn), seen in pairs.items():
+            self._try(self._settle, volume_id, host_nqn, seen)
+
+    def _try(self, remove: Callable[..., None], *what) -> None:
+        """One leftover that cannot be removed does not keep the others."""
+        try:
+            remove(*what)
+        except _FAILURES as error:
+            LOG.warning("What an interrupted operation left could not be removed: %s", error)
+
+    def _settle(self, volume_id: str, host_nqn: str, seen: grants.Grant | None) -> None:
+        try:
+            volume = objects.Volume.get_by_id(context.get_admin_context(), volume_id)
+        except exception.VolumeNotFound:
+            return
+        target = Target(volume.id, volume.status, lambda deadline: self._locate(volume, deadline))
+        self._attachments.settle(target, host_nqn, seen, self._deadline())
+
+    def _remove_volume(self, volume: objects.Volume) -> None:
+        """Delete what a create left; nobody was ever given access to it."""
+        deadline = self._deadline()
+        try:
+            where = self._locate(volume, deadline)
+            found = self._cluster.client.get_volume(where.project, where.uuid, deadline)
+        except NotFound:
+            return
+        if found.name != volume.name or set(found.acl) - set(acl.NOBODY):
+            return
+        self._cluster.delete_volume(where.project, where.uuid, deadline)
+        LOG.info("Volume %s was never finished; it is removed from the cluster", volume.name)
+
+    def _remove_clone_snapshots(self, project: str) -> None:
+        """Delete the snapshots of clones that are made, or given up."""
+        snapshots = {
+            clone_id: snapshot
+            for snapshot in self._cluster.client.list_snapshots(project, self._deadline())
+            if (clone_id := cloned_volume_id(snapshot.name))
+        }
+        for clone_id in _ended(snapshots):
+            snapshot = snapshots[clone_id]
+            self._cluster.delete_snapshot(project, snapshot.uuid, self._deadline(), cloned=True)
+            LOG.info("Snapshot %s served a clone that has ended; it is removed", snapshot.name)
+
+
+def _half_made_volumes(back_end: BackEnd) -> Iterator[objects.Volume]:
+    """Volumes that Cinder gave up in the middle of making: in error, and never launched."""
+    volume = models.Volume
+    with grants.reading() as session:
+        found = session.query(volume.id).filter(
+            volume.deleted.is_(False),
+            volume.status == "error",
+            volume.launched_at.is_(None),
+            volume.migration_status.is_(None),
+            grants.of_back_end(volume, back_end.host, back_end.cluster_name),
+        )
+        ids = [volume_id for (volume_id,) in found]
+    for volume_id in ids:
+        yield objects.Volume.get_by_id(context.get_admin_context(), volume_id)
+
+
+def _projects(back_end: BackEnd) -> set[str]:
+    """The cluster's projects that volumes of the back end are in, or were."""
+    volume = models.Volume
+    with grants.reading() as session:
+        found = session.query(volume.provider_id).filter(
+            volume.provider_id.is_not(None),
+            grants.of_back_end(volume, back_end.host, back_end.cluster_name),
+        )
+        places = {ProviderId.parse(provider_id) for (provider_id,) in found}
+    return {place.project for place in places if place} | {DEFAULT_PROJECT}
+
+
+def _ended(clone_ids: Iterable[str]) -> Iterator[str]:
+    """Of these ids, those of volumes that Cinder knows and that nobody is making now.
+
+    Cinder keeps the records of deleted volumes. An id that it does not know is another
+    deployment's, on the same cluster.
+    """
+    volume = models.Volume
+    ids = list(clone_ids)
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        with grants.reading() as session:
+            found = session.query(volume.id, volume.status, volume.deleted).filter(
+                volume.id.in_(ids[start : start + IDS_PER_QUERY])
+            )
+            known = list(found)
+        for volume_id, status, deleted in known:
+            if deleted or status not in BEING_MADE:
+                yield volume_id
