@@ -26,7 +26,8 @@ cd $root
 $busybox mount -t proc proc proc
 $busybox mount -t sysfs sysfs sys
 $busybox mount -t devtmpfs devtmpfs dev
-$busybox mkdir -p dev/shm dev/pts run tmp lib/modules etc/nvme etc/discovery-client \
+# udev makes dev/disk/by-id elsewhere; os-brick links encrypted volumes there.
+$busybox mkdir -p dev/shm dev/pts dev/disk/by-id run tmp lib/modules etc/nvme etc/discovery-client \
     var/lib/discovery-client
 for folder in run dev/shm etc/nvme etc/discovery-client; do
     $busybox mount -t tmpfs tmpfs $root/$folder

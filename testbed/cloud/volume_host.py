@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable
 from configparser import RawConfigParser
@@ -23,8 +22,8 @@ from testbed.cinder.paths import VENV_BIN
 from testbed.cloud.deployment import Deployment
 from testbed.cloud.service import ServiceFailed
 from testbed.discovery_daemon import DiscoveryDaemon
-from testbed.guest import GuestProcess
 from testbed.network import HOST_ADDRESSES
+from testbed.nvme import wait_until
 from testbed.uml_host import UmlHost
 
 VOLUME = "cinder-volume"
@@ -32,6 +31,7 @@ BACKUP = "cinder-backup"
 UP_SECONDS = 180.0
 STOP_SECONDS = 30.0
 MEMORY_MIB = 2048
+_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 _POLL_SECONDS = 0.5
 _LOG_LINES = 30
 
@@ -63,7 +63,7 @@ class VolumeHost:
     guest: UmlHost = field(init=False)
     """The host itself, for commands on it."""
     _discovery: DiscoveryDaemon = field(init=False, repr=False)
-    _running: dict[str, tuple[GuestProcess, datetime]] = field(default_factory=dict, init=False)
+    _started_at: dict[str, datetime] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.guest = UmlHost(
@@ -78,21 +78,31 @@ class VolumeHost:
     # -------------------------------------------------------------- life
 
     def start(self) -> None:
-        """Boot, start the discovery client and both services, wait until Cinder has them up.
+        """Boot, start both services, wait until Cinder has them up.
 
         Raises `GuestError` or `ServiceFailed`.
         """
+        self.boot()
+        self.start_services()
+
+    def boot(self) -> None:
+        """Boot, and start the discovery client; needs nothing of the cloud."""
         self.guest.start()
         self._discovery.start()
+
+    def start_services(self) -> None:
+        """Start both services; the configuration is there, and all that they need answers."""
         self.launch(VOLUME)
         self.launch(BACKUP)
         self.wait_up(VOLUME)
         self.wait_up(BACKUP)
 
+    def attach(self) -> None:
+        """Take over a host that another process has started, and left."""
+        self.guest.attach()
+
     def stop(self) -> None:
-        """End services and host. Can be repeated."""
-        for binary in list(self._running):
-            self.end(binary)
+        """End the host with all that runs there. Can be repeated."""
         self.guest.stop()
 
     def __enter__(self) -> Self:
@@ -110,29 +120,31 @@ class VolumeHost:
 
     def launch(self, binary: str) -> None:
         """Start a service, without waiting until it works."""
+        self._started_at[binary] = datetime.now(UTC)
         command = [VENV_BIN / binary, "--config-file", self.configuration / "cinder.conf"]
-        # Output goes to the log on the machine, not to us: it stays when we have gone.
-        script = 'log=$1; shift; exec "$@" >>"$log" 2>&1'
-        process = self.guest.popen(
-            ["sh", "-c", script, "sh", str(self.log_file(binary)), *map(str, command)],
-            environment={
-                "PATH": f"{self.deployment.programs}:{VENV_BIN}:{os.defpath}:/usr/sbin:/sbin"
-            },
+        files = [_pid_file(binary), self.log_file(binary)]
+        # Its output goes to the log on the machine, not to us: it stays when we have gone.
+        script = 'echo $$ >"$1"; log=$2; shift 2; exec "$@" >>"$log" 2>&1'
+        self.guest.run(["rm", "-f", _pid_file(binary)])
+        self.guest.popen(
+            ["sh", "-c", script, "sh", *map(str, [*files, *command])],
+            environment={"PATH": f"{self.deployment.programs}:{VENV_BIN}:{_PATH}"},
         )
-        self._running[binary] = (process, datetime.now(UTC))
+        wait_until(
+            lambda: self.guest.call("os.path.exists", _pid_file(binary)), f"{binary} to begin"
+        )
 
     def wait_up(self, binary: str, timeout_seconds: float = UP_SECONDS) -> None:
-        """Wait until a service, with all its back ends, is up and has reported since its start.
+        """Wait until a service that we started is up, with all its back ends.
 
         Raises `ServiceFailed`, with the end of its log, when it ends before or takes too long.
         """
-        process, started_at = self._running[binary]
         wanted = self._hosts(binary)
         give_up_at = time.monotonic() + timeout_seconds
-        while missing := wanted - self._up_since(binary, started_at):
+        while missing := wanted - self._up_since(binary, self._started_at[binary]):
             self.deployment.check_wanted()
-            if (status := process.poll()) is not None:
-                raise ServiceFailed(f"{binary} ended with {status}: {self.log_tail(binary)}")
+            if not self.is_running(binary):
+                raise ServiceFailed(f"{binary} ended; its log:\n{self.log_tail(binary)}")
             if time.monotonic() > give_up_at:
                 raise ServiceFailed(
                     f"{', '.join(sorted(missing))} of {binary} not up within "
@@ -140,15 +152,27 @@ class VolumeHost:
                 )
             time.sleep(_POLL_SECONDS)
 
+    def is_running(self, binary: str) -> bool:
+        """Whether the service's process is there."""
+        return bool(self.guest.call("os.path.exists", f"/proc/{self._pid(binary)}"))
+
     def end(self, binary: str) -> None:
         """Ask a service to end after its work; one that takes too long is killed."""
-        self._signal(binary, signal.SIGTERM)
+        if not self.is_running(binary):
+            return
+        self.guest.run(["kill", str(self._pid(binary))], check=False)
+        try:
+            wait_until(lambda: not self.is_running(binary), f"{binary} to end", STOP_SECONDS)
+        except TimeoutError:
+            self.kill(binary)
 
     def kill(self, binary: str) -> None:
         """End a service at once, as a crash would (SIGKILL), with its worker processes."""
-        self._signal(binary, signal.SIGKILL)
+        self.guest.run(["kill", "-9", "--", f"-{self._pid(binary)}"])
+        wait_until(lambda: not self.is_running(binary), f"{binary} to be gone", STOP_SECONDS)
 
     def restart(self, binary: str) -> None:
+        """End a service, start it, and wait until it is up."""
         self.end(binary)
         self.launch(binary)
         self.wait_up(binary)
@@ -165,10 +189,9 @@ class VolumeHost:
 
     # -------------------------------------------------------------- inside
 
-    def _signal(self, binary: str, number: int) -> None:
-        process, _ = self._running.pop(binary)
-        process.signal(number)
-        process.wait(STOP_SECONDS, check=False)
+    def _pid(self, binary: str) -> int:
+        """The service's first process, which leads the process group of all its others."""
+        return int(self.guest.read_file(_pid_file(binary)))
 
     def _hosts(self, binary: str) -> set[str]:
         """The names under which a service reports: cinder-volume has one per back end."""
@@ -185,6 +208,11 @@ class VolumeHost:
             for service in self.reported()
             if service.binary == binary and service.is_up and service.reported_at >= started_at
         }
+
+
+def _pid_file(binary: str) -> str:
+    """On the host's own /run."""
+    return f"/run/{binary}.pid"
 
 
 def reported_services(block_storage: Any) -> list[ReportedService]:

@@ -64,6 +64,14 @@ def conf(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
+def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where os-brick makes the links of encrypted volumes; nobody has made it yet."""
+    links = tmp_path / "by-id"
+    monkeypatch.setattr("os_brick.utils.CUSTOM_LINK_PREFIX", f"{links}/os-brick")
+    return links
+
+
+@pytest.fixture
 def commands() -> Commands:
     return Commands()
 
@@ -161,6 +169,38 @@ def test_a_connect_that_fails_removes_its_own_file_and_says_why(
     assert VOLUME in str(raised.value)
     assert "no discovery client answers at 127.0.0.1:6060" in str(raised.value)
     assert os.listdir(folder) == []
+
+
+def test_an_encrypted_volume_has_a_link_that_its_encryptor_may_replace(
+    connector: ours.LightOSConnector,
+    kernel: Kernel,
+    folder: Path,
+    links: Path,
+) -> None:
+    links.mkdir()
+    kernel.add_namespace("nvme0n3", VOLUME)
+    attached = connector.connect_volume(properties(encrypted=True))
+    link = Path(attached["path"])
+    assert (link.parent, str(link.readlink())) == (links, "/dev/nvme0n3")
+    connector.disconnect_volume(properties(encrypted=True), attached)
+    assert os.listdir(links) == os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("attached_before", [False, True])
+def test_a_connect_without_its_link_says_why_and_leaves_other_attachments(
+    connector: ours.LightOSConnector,
+    kernel: Kernel,
+    folder: Path,
+    links: Path,
+    attached_before: bool,
+) -> None:
+    """os-brick then detaches, without saying what: see `_Attached`."""
+    kernel.add_namespace("nvme0n3", VOLUME)
+    if attached_before:
+        connector.connect_volume(properties())
+    with pytest.raises(FileNotFoundError, match=f"{links}/os-brick"):
+        connector.connect_volume(properties(encrypted=True))
+    assert os.listdir(folder) == [f"{VOLUME}.conf"] * attached_before
 
 
 def test_a_connect_that_fails_leaves_the_file_of_another_attachment(

@@ -49,6 +49,25 @@ def _locked(volume_uuid, operation, *args):
     return base.synchronized(f"lightos-{volume_uuid}", external=True)(operation)(*args)
 
 
+class _Attached:
+    """A device, as os-brick prepares it for the caller.
+
+    When it cannot make the link for an encryptor, os-brick calls `disconnect_volume`, but with
+    the device's path in place of the connection properties. Nothing can be detached by that, so
+    it is met here, and the connector undoes what it did itself.
+    """
+
+    def __init__(self, device):
+        self._device = device
+
+    @utils.connect_volume_prepare_result
+    def prepared(self, connection_properties):
+        return {"type": "block", "path": self._device.path}
+
+    def disconnect_volume(self, *_args, **_kwargs):
+        LOG.debug("%s has no link for its encryptor", self._device.path)
+
+
 class LightOSConnector(base.BaseLinuxConnector):
     """Attaches and detaches LightOS volumes over NVMe/TCP."""
 
@@ -93,27 +112,28 @@ class LightOSConnector(base.BaseLinuxConnector):
         }
 
     @utils.trace
-    @utils.connect_volume_prepare_result
     def connect_volume(self, connection_properties):
         """Attach a volume; see LightOSConnection for what the properties hold.
 
-        :returns: dict with `type` "block" and `path` of the device
-        :raises: BrickException, VolumeDeviceNotFound
+        :returns: dict with `type` "block" and `path` of the device, or of a link to it that an
+            encryptor may replace
+        :raises: BrickException, VolumeDeviceNotFound, OSError if that link cannot be made
         """
         connection = LightOSConnection.from_properties(connection_properties)
-        device = _locked(connection.volume_uuid, self._connect, connection)
-        LOG.info("LightOS volume %s is %s", connection.volume_uuid, device.path)
-        return {"type": "block", "path": device.path}
+        volume_uuid = connection.volume_uuid
+        return _locked(volume_uuid, self._connect, connection, connection_properties)
 
-    def _connect(self, connection):
+    def _connect(self, connection, connection_properties):
         volume_uuid = connection.volume_uuid
         with UeventClock() as clock, contextlib.ExitStack() as undo:
             # A file that was there before belongs to an attachment that still works.
             if self._publish(connection) is Outcome.CREATED:
                 undo.callback(self._remove_discovery_file, volume_uuid)
             device = self._wait_for_device(volume_uuid, clock)
+            result = _Attached(device).prepared(connection_properties)
             undo.pop_all()
-        return device
+        LOG.info("LightOS volume %s is %s", volume_uuid, device.path)
+        return result
 
     @utils.trace
     @utils.connect_volume_undo_prepare_result(unlink_after=True)
