@@ -130,14 +130,16 @@ class CinderClient:
         volume_type: Type | None = None,
         snapshot: Snapshot | None = None,
         source: Volume | None = None,
+        image_id: str | None = None,
     ) -> Volume:
-        """A volume: empty, of a snapshot, or a clone of ``source``."""
+        """A volume: empty, of a snapshot, a clone of ``source``, or with an image's content."""
         requested: dict[str, Any] = {
             "size": size_gib,
             "name": name,
             "volume_type": volume_type and volume_type.id,
             "snapshot_id": snapshot and snapshot.id,
             "source_volume_id": source and source.id,
+            "image_id": image_id,
         }
         volume = self._volumes.create_volume(
             **{key: value for key, value in requested.items() if value is not None}

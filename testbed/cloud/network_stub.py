@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 _COLLECTION = re.compile(r"/v2\.0/([a-z-]+)(?:\.json)?")
+_QUOTA = re.compile(r"/v2\.0/quotas/\w+")
 
 NETWORK = Endpoint("network", ("network",), 9696)
 
@@ -51,6 +52,8 @@ def answer(method: str, path: str, base_url: str) -> tuple[HTTPStatus, dict[str,
         return HTTPStatus.OK, {"versions": [{"id": "v2.0", "status": "CURRENT", "links": [link]}]}
     if path == "/v2.0":
         return HTTPStatus.OK, {"resources": []}
+    if _QUOTA.fullmatch(path):  # Nova asks whether a port would be allowed; -1 is no limit
+        return HTTPStatus.OK, {"quota": {"port": -1}}
     if collection := _COLLECTION.fullmatch(path):
         return HTTPStatus.OK, {collection[1].replace("-", "_"): []}
     return HTTPStatus.NOT_FOUND, _error("NotFound", f"{path} could not be found")

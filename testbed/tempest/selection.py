@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tempest tests are run, and for which reasons one of them may be skipped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from testbed.tempest.results import SKIPPED, Outcome
+
+SELECTED = r"^(tempest\.api\.volume|cinder_tempest_plugin\.api)\."
+
+EXCUSES = {
+    "volume replication feature disabled": "the management API has no replication between clusters",
+    "consistency group feature disabled": "the management API has no group snapshots",
+    "Skipped until [Bb]ug": "an open bug of OpenStack, named in the reason",
+}
+"""Part of the reason that a skipped test gives: why it can't run here. Any other skip is a fault
+of this testbed, since what the driver can do must be tried."""
+
+
+def excuse(reason: str) -> str | None:
+    """Why a test with this reason may be skipped, or None."""
+    return next((why for part, why in EXCUSES.items() if re.search(part, reason)), None)
+
+
+def unexcused(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    return [each for each in outcomes if each.status == SKIPPED and excuse(each.reason) is None]

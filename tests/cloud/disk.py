@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A volume's bytes, read and written by a host of the tests' own.
+
+The host is attached through Cinder's API like any other and speaks NVMe/TCP itself, so what the
+services did with a volume is judged by something that shares no code and no kernel with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightos.nvme_tcp import commands
+from testbed.cinder.client import CinderClient
+from testbed.initiator import Initiator
+from testbed.network import Network
+from tests.integration.cluster import GIB, Cluster, connector
+
+MIB = 1 << 20
+READ_BYTES = 128 << 10
+DEPTH = 8
+HOST = connector("test-host", number=99)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a volume holds: pieces at offsets, zeroes elsewhere."""
+
+    pieces: Mapping[int, bytes]
+
+    @classmethod
+    def of(cls, seed: str, size_bytes: int = GIB) -> Content:
+        """Random bytes at the start, across a 4 MiB boundary, in the middle and at the end."""
+        source = random.Random(seed)
+        starts = (0, 4 * MIB - 64 * 1024, size_bytes // 2, size_bytes - MIB)
+        return cls({start: source.randbytes(MIB) for start in starts})
+
+    def sha256(self, size_bytes: int) -> str:
+        digest = hashlib.sha256()
+        position = 0
+        for start, data in sorted(self.pieces.items()):
+            _add_zeroes(digest, start - position)
+            digest.update(data)
+            position = start + len(data)
+        _add_zeroes(digest, size_bytes - position)
+        return digest.hexdigest()
+
+
+def _add_zeroes(digest: Any, count: int) -> None:
+    zeroes = bytes(MIB)
+    for _ in range(count // MIB):
+        digest.update(zeroes)
+    digest.update(zeroes[: count % MIB])
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Disk:
+    """An attached volume."""
+
+    initiator: Initiator
+    nsid: int
+    size_bytes: int
+
+    def write(self, content: Content) -> None:
+        size = self.initiator.block_size(self.nsid)
+        for start, data in content.pieces.items():
+            for offset in range(0, len(data), READ_BYTES):
+                part = data[offset : offset + READ_BYTES]
+                self.initiator.write(self.nsid, (start + offset) // size, part)
+        self.initiator.flush(self.nsid)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Every byte, in order."""
+        size = self.initiator.block_size(self.nsid)
+        blocks = READ_BYTES // size
+        for first in range(0, self.size_bytes // size, blocks * DEPTH):
+            queue = self.initiator.io[0]
+            sent = [
+                queue.submit(commands.read(self.nsid, start, blocks, block_size=size))
+                for start in range(first, first + blocks * DEPTH, blocks)
+            ]
+            for command_id in sent:
+                yield queue.wait(command_id).check("read").data
+
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def copy_to(self, path: Path) -> None:
+        with path.open("wb") as file:
+            for chunk in self.chunks():
+                if chunk.count(0) == len(chunk):
+                    file.seek(len(chunk), 1)
+                else:
+                    file.write(chunk)
+            file.truncate(self.size_bytes)
+
+
+class InnerCluster(Cluster):
+    """The cluster, whose API answers only inside the cloud's network."""
+
+    def __init__(self, lab: dict[str, Any], network: Network) -> None:
+        super().__init__(lab)
+        self.network = network
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        with self.network.entered():
+            return super().get(path, **query)
+
+
+@dataclass(frozen=True)
+class Disks:
+    """Attaches volumes to the tests' host, detaches them afterwards."""
+
+    cinder: CinderClient
+    cluster: InnerCluster
+
+    @contextmanager
+    def attached(self, volume_id: str) -> Iterator[Disk]:
+        attachment = self.cinder.attach(volume_id, HOST)
+        self.cinder.complete_attachment(attachment)
+        try:
+            lab, uuid = self.cluster.lab, attachment.connection_info["uuid"]
+            (volume,) = (found for found in self.cluster.volumes() if found["UUID"] == uuid)
+            (address,) = (
+                node["address"]
+                for node in lab["nodes"]
+                if node["uuid"] == volume["primaryNodeUUID"]
+            )
+            with self.cluster.network.entered():  # the sockets stay inside, we do not
+                initiator = Initiator(
+                    address, lab["nvme_port"], lab["subsystem_nqn"], host_nqn=HOST["nqn"]
+                )
+            with initiator:
+                blocks = initiator.identify_namespace(volume["nsid"]).size_blocks
+                size_bytes = blocks * initiator.block_size(volume["nsid"])
+                yield Disk(initiator, volume["nsid"], size_bytes)
+        finally:
+            self.cinder.detach(attachment)
+
+    def write(self, volume_id: str, content: Content) -> None:
+        with self.attached(volume_id) as disk:
+            disk.write(content)
+
+    def sha256(self, volume_id: str) -> str:
+        with self.attached(volume_id) as disk:
+            return disk.sha256()
