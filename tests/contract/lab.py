@@ -90,8 +90,16 @@ class Lab:
 class Api:
     """Plain HTTPS to one node; `call` fails for a reply that breaks the contract."""
 
-    def __init__(self, lab: Lab, node: int = 0, token: str | None = None) -> None:
-        self._base = f"https://{lab.info['api_addresses'][node]}:{lab.info['api_port']}"
+    def __init__(
+        self,
+        lab: Lab,
+        node: int = 0,
+        token: str | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`info` is the lab.json of a lab whose nodes changed since its start."""
+        info = info or lab.info
+        self._base = f"https://{info['api_addresses'][node]}:{info['api_port']}"
         self._session = requests.Session()
         # Else REQUESTS_CA_BUNDLE, where it is set, would win over the lab's own authority.
         self._session.trust_env = False

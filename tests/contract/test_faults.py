@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from lightos.lab.faults.rules import ADDRESS_EFFECTS, EFFECTS, Effect
 from tests.contract.lab import PROJECT, TIMEOUT_SECONDS, Api, Lab, lightos
+from tests.contract.test_command import refused
 
 BODY = {"size": "4096", "replicaCount": 1, "acl": {"values": ["ALLOW_NONE"]}}
 
@@ -62,8 +66,8 @@ def test_a_status_for_two_calls_from_the_second_on(api: Api, faults: Faults) -> 
 
 def test_a_status_comes_as_the_api_writes_errors(api: Api, faults: Faults) -> None:
     faults.add(operation="CreateVolume", status=503, message="try later")
-    refused = api.call("POST", f"{PROJECT}/volumes", {**BODY, "name": "v"}, status=503)
-    assert refused == {"error": "try later", "message": "try later", "code": 14}
+    said = api.call("POST", f"{PROJECT}/volumes", {**BODY, "name": "v"}, status=503)
+    assert said == {"error": "try later", "message": "try later", "code": 14}
     assert api.call("GET", f"{PROJECT}/volumes") == {}
 
 
@@ -120,8 +124,8 @@ def test_an_etag_that_went_stale(api: Api, faults: Faults) -> None:
     path = volume_path(made)
     api.call("PUT", path, {"size": "2 gib"})  # no If-Match, no matter
     read = api.settled("volumes", made["UUID"])
-    refused = api.call("PUT", path, {"size": "3 gib"}, status=400, If_Match=read["ETag"])
-    assert refused["code"] == 9
+    stale = api.call("PUT", path, {"size": "3 gib"}, status=400, If_Match=read["ETag"])
+    assert stale["code"] == 9
     again = api.call("GET", path)
     assert int(again["ETag"]) == int(read["ETag"]) + 1
     assert again["size"] == read["size"]
@@ -257,8 +261,8 @@ def test_only_cluster_administrators_have_faults(lab: Lab, api: Api, faults: Fau
 
 def test_paths_and_methods_that_do_not_exist(api: Api) -> None:
     assert api.raw("GET", "/lab/v1/fault").status_code == 404
-    refused = api.raw("PATCH", "/lab/v1/faults")
-    assert (refused.status_code, refused.headers["Allow"]) == (405, "DELETE, GET, POST, PUT")
+    patched = api.raw("PATCH", "/lab/v1/faults")
+    assert (patched.status_code, patched.headers["Allow"]) == (405, "DELETE, GET, POST, PUT")
     assert not [path for path in api.document["paths"] if path.startswith("/lab")]
 
 
@@ -431,3 +435,70 @@ def test_a_bad_certificate(lab: Lab, api: Api, faults: Faults, fault: str, said:
 def test_the_control_socket_meets_no_faults(lab: Lab, api: Api, faults: Faults) -> None:
     faults.add(status=503, count=0)
     lightos("lab", "status", f"--state-dir={lab.state_dir}")
+
+
+def fault(lab: Lab, *arguments: str) -> str:
+    return lightos("lab", "fault", *arguments, f"--state-dir={lab.state_dir}").stdout
+
+
+def test_the_command_adds_lists_and_clears(lab: Lab, api: Api, faults: Faults) -> None:
+    command = "add --operation UpdateVolume --status 503 --count 2 --object v* --message busy"
+    assert fault(lab, *command.split()) == "Fault 1 is in force.\n"
+    assert fault(lab, "add", "--lose-reply", "--operation=DeleteVolume").startswith("Fault 2 ")
+    made = api.create_volume("v")
+    said = api.call("PUT", volume_path(made), {"size": "2 gib"}, status=503)
+    assert said["message"] == "busy"
+    shown = fault(lab, "list")
+    for word in ("status 503", "message busy", "UpdateVolume", "v*", "lose_reply", "DeleteVolume"):
+        assert word in shown
+    listed = json.loads(fault(lab, "list", "--json"))
+    assert listed["rules"] == faults.list()
+    assert [rule["hits"] for rule in listed["rules"]] == [1, 0]
+    assert fault(lab, "clear", "1") == "Fault 1 is cleared.\n"
+    assert [rule["id"] for rule in faults.list()] == [2]
+    assert fault(lab, "clear") == "There are no faults.\n"
+    assert faults.list() == []
+    assert fault(lab, "list") == "There are no faults.\n"
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_the_command_knows_every_effect(lab: Lab, faults: Faults, effect: type[Effect]) -> None:
+    option = "--" + effect.key.replace("_", "-")
+    value = [] if effect.example is True else [str(effect.example)]
+    where = [f"--address={lab.info['api_addresses'][2]}"]
+    where += [] if effect in ADDRESS_EFFECTS else ["--operation=*", "--object=nothing"]
+    if effect.key == "snapshots":
+        where.remove("--operation=*")
+    added = json.loads(fault(lab, "add", option, *value, *where, "--json"))
+    assert added[effect.key] == effect.example
+    assert faults.list() == [added]
+
+
+def test_the_command_loads_a_plan(lab: Lab, faults: Faults, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    rule = {"operation": "GetVolume", "reset": True, "probability": 0.5}
+    file.write_text(json.dumps({"seed": 3, "rules": [rule, rule]}))
+    assert fault(lab, "load", str(file)) == "2 faults are in force.\n"
+    assert [listed | rule for listed in faults.list()] == faults.list()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["add"], "a rule needs one effect: status, delay_seconds"),
+        (["add", "--status=503", "--reset"], "one effect, not status and reset"),
+        (["add", "--status=999"], "status must be a whole number from 400 to 599"),
+        (["add", "--status=many"], "'many' is not a valid integer"),
+        (["add", "--operation=Update", "--reset"], "legal are *, "),
+        (["add", "--stay=Available"], "legal are Creating, Deleting"),
+        (["add", "--swallow"], "needs the address of a node"),
+        (["add", "--swallow", "--address=192.0.2.1"], "address '192.0.2.1' is not known"),
+        (["clear", "77"], "there is no fault 77"),
+        (["clear", "0"], "0 is not in the range"),
+        (["load", "/nothing/here"], "/nothing/here"),
+        (["load", "/dev/null"], "/dev/null is not JSON"),
+    ],
+)
+def test_the_command_refuses(lab: Lab, faults: Faults, arguments: list[str], said: str) -> None:
+    assert said in refused("fault", *arguments, f"--state-dir={lab.state_dir}")
+    assert faults.list() == []

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lightos lab`: start, look at and end a lab cluster, and stop and start its nodes."""
+"""`lightos lab`: start, look at and end a lab cluster, and change its nodes and tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import json
 import logging
@@ -18,17 +17,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
-from lightos.lab.errors import Internal, LabError
+from lightos.cli.lab_fault import fault
+from lightos.cli.lab_folder import one_line_errors, running, state_dir
+from lightos.lab.errors import LabError
 from lightos.lab.founding import DEFAULT_NODES
 from lightos.lab.placement import MAX_NODES
 from lightos.lab.state_folder import NotRunning, StateFolder
-from lightos.lab.validation import valid_project_name
+from lightos.lab.validation import address_violation, valid_project_name
 from lightos.waiting import Deadline, DeadlineExpired, poll_until
+
+if TYPE_CHECKING:
+    from lightos.lab.control import ControlClient
 
 PORT = click.IntRange(1, 65535)
 POLL_SECONDS = 0.1
@@ -38,42 +42,6 @@ NODE_SECONDS = 60.0
 DEFAULT_TRANSITION_MS = 200
 DEFAULT_FAILBACK_SECONDS = 12.0
 LONGEST_TOKEN_SECONDS = 100 * 365 * 86400
-_NOT_ALLOWED = "run this as the user who started the lab, or choose another --state-dir"
-_DAMAGED = "the state folder is damaged: restore it, or choose another --state-dir"
-_FIXES = {
-    errno.ENOSPC: "free space on that disk",
-    errno.EDQUOT: "free space on that disk",
-    errno.EROFS: "make that disk writable, or choose another --state-dir",
-    errno.EACCES: _NOT_ALLOWED,
-    errno.EPERM: _NOT_ALLOWED,
-    errno.ENOTDIR: _DAMAGED,
-    errno.EISDIR: _DAMAGED,
-    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
-}
-BROADCAST = ipaddress.IPv4Address("255.255.255.255")
-
-
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except (LabError, Internal) as error:
-        raise click.ClickException(str(error)) from error
-    except OSError as error:
-        fix = _FIXES.get(error.errno or 0)
-        raise click.ClickException(f"{error}; {fix}" if fix else str(error)) from error
-
-
-def _state_dir(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--state-dir",
-        "folder",
-        metavar="DIR",
-        callback=lambda _context, _parameter, value: (
-            StateFolder(Path(value).absolute()) if value else StateFolder.default()
-        ),
-        help="Where the cluster is kept.  [default: $XDG_STATE_HOME/lightos-lab]",
-    )(function)
 
 
 def _split(value: str | None) -> tuple[str, ...]:
@@ -117,19 +85,17 @@ def _projects(
 
 def _check_reach(addresses: tuple[str, ...] | None, allow_public: bool) -> None:
     for text in addresses or ():
-        address = ipaddress.ip_address(text)
-        if address.is_unspecified or address.is_multicast or address == BROADCAST:
-            raise click.UsageError(f"{text} is no address of one node.")
-        if not (allow_public or address.is_loopback or address.is_private):
-            raise click.UsageError(
-                f"{text} is a public address, and the lab is not made for open networks: choose a "
-                "loopback or private one, or add --allow-public-addresses."
-            )
+        parsed = ipaddress.ip_address(text)
+        if violation := address_violation(parsed, allow_public=allow_public):
+            raise click.UsageError(f"{violation}.")
 
 
 @click.group()
 def lab() -> None:
     """A LightOS-compatible cluster on this machine."""
+
+
+lab.add_command(fault)
 
 
 @lab.command()
@@ -145,7 +111,7 @@ def lab() -> None:
     callback=_addresses,
     help="One address per node.  [default: 127.0.0.1, 127.0.0.2, ...]",
 )
-@_state_dir
+@state_dir
 @click.option("--api-port", type=PORT, default=443, show_default=True)
 @click.option("--discovery-port", type=PORT, default=8009, show_default=True)
 @click.option("--nvme-port", type=PORT, default=4420, show_default=True)
@@ -195,10 +161,10 @@ def up(
         raise click.UsageError("--api-port, --discovery-port and --nvme-port must differ.")
     _check_reach(addresses, allow_public_addresses)
     if detach:
-        with _one_line_errors():
+        with one_line_errors():
             _say_ready(_start_detached(folder), folder)
         return
-    with _heard_by(ready_fd) as tell, _one_line_errors():
+    with _heard_by(ready_fd) as tell, one_line_errors():
         from lightos.lab.process import LabOptions, run_lab  # noqa: PLC0415
 
         options = LabOptions(
@@ -211,6 +177,7 @@ def up(
             nvme_port=nvme_port,
             transition_seconds=transition_ms / 1000,
             failback_seconds=failback_seconds,
+            allow_public_addresses=allow_public_addresses,
         )
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -296,13 +263,13 @@ def _say_ready(description: dict[str, Any], folder: StateFolder) -> None:
 
 
 @lab.command()
-@_state_dir
+@state_dir
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(folder: StateFolder, as_json: bool) -> None:
     """Show nodes, health and capacity of the running cluster."""
     from lightos.lab.control import ControlClient  # noqa: PLC0415
 
-    with _one_line_errors():
+    with one_line_errors():
         description = folder.require_running()
         with ControlClient(folder) as control:
             nodes, cluster = control.nodes(), control.cluster()
@@ -320,10 +287,10 @@ def status(folder: StateFolder, as_json: bool) -> None:
 
 
 @lab.command()
-@_state_dir
+@state_dir
 def down(folder: StateFolder) -> None:
     """End the running cluster; its volumes stay in the state folder."""
-    with _one_line_errors():
+    with one_line_errors():
         pid = folder.running_pid()
         if pid is None:
             folder.clear()
@@ -336,7 +303,7 @@ def down(folder: StateFolder) -> None:
 
 
 @lab.command()
-@_state_dir
+@state_dir
 @click.option("--timeout", "timeout_seconds", type=click.FloatRange(0), default=60.0)
 def wait(folder: StateFolder, timeout_seconds: float) -> None:
     """Return once the cluster is ready: every active node answers on all its ports."""
@@ -356,19 +323,19 @@ def wait(folder: StateFolder, timeout_seconds: float) -> None:
             for port in ("api_port", "discovery_port", "nvme_port")
         )
 
-    with _one_line_errors():
+    with one_line_errors():
         _wait(ready, timeout_seconds, f"the lab on {folder.path} is not ready; see {folder.log}")
     click.echo("Lab is ready.")
 
 
 @lab.group()
 def node() -> None:
-    """Stop and start storage nodes."""
+    """Stop, start, add, remove and move storage nodes."""
 
 
 @node.command("stop")
 @click.argument("name")
-@_state_dir
+@state_dir
 def stop_node(name: str, folder: StateFolder) -> None:
     """End a node's services; its volumes go on at their next replica."""
     _change_node(name, folder, "Inactive")
@@ -377,36 +344,73 @@ def stop_node(name: str, folder: StateFolder) -> None:
 
 @node.command("start")
 @click.argument("name")
-@_state_dir
+@state_dir
 def start_node(name: str, folder: StateFolder) -> None:
     """Start a stopped node."""
     _change_node(name, folder, "Active")
     click.echo(f"Node {name} is active.")
 
 
+@node.command("add")
+@click.argument("address")
+@state_dir
+def add_node(address: str, folder: StateFolder) -> None:
+    """Have one more node, on ADDRESS; new volumes go there, too."""
+    with running(folder) as control:
+        name = control.ask("POST", "nodes", {"address": address})["name"]
+        _see_node(control, folder, name, "Active")
+    click.echo(f"Node {name} is active on {address}.")
+
+
+@node.command("remove")
+@click.argument("name")
+@state_dir
+def remove_node(name: str, folder: StateFolder) -> None:
+    """Have a node less; its replicas are rebuilt on the others at once.
+
+    Refused where the other nodes are too few for some volume's replicas.
+    """
+    with running(folder) as control:
+        control.ask("DELETE", f"nodes/{quote(name, safe='')}")
+    click.echo(f"Node {name} is removed.")
+
+
+@node.command("move")
+@click.argument("name")
+@click.argument("address")
+@state_dir
+def move_node(name: str, address: str, folder: StateFolder) -> None:
+    """Give a node another ADDRESS; hosts and API clients have to find it there."""
+    with running(folder) as control:
+        control.ask("PUT", f"nodes/{quote(name, safe='')}", {"address": address})
+        _see_node(control, folder, name, control.node_named(name).state.wire_name)
+    click.echo(f"Node {name} is on {address}.")
+
+
 def _change_node(name: str, folder: StateFolder, wanted: str) -> None:
     """Stop or start a node, and see that its ports say the same."""
-    from lightos.lab.control import ControlClient  # noqa: PLC0415
+    with running(folder) as control:
+        uuid = control.node_named(name).uuid
+        (control.start_node if wanted == "Active" else control.stop_node)(uuid)
+        _see_node(control, folder, name, wanted)
 
-    active = wanted == "Active"
-    with _one_line_errors():
-        description = folder.require_running()
-        address = next((n["address"] for n in description["nodes"] if n["name"] == name), "")
-        with ControlClient(folder) as control:
-            uuid = control.node_named(name).uuid
-            (control.start_node if active else control.stop_node)(uuid)
 
-            def done() -> bool:
-                return control.node_named(name).state.wire_name == wanted and all(
-                    _answers(address, description[port]) is active
-                    for port in ("api_port", "discovery_port", "nvme_port")
-                )
+def _see_node(control: ControlClient, folder: StateFolder, name: str, wanted: str) -> None:
+    """Wait until a node has a state, and its ports say the same."""
+    description = folder.require_running()
+    address = next((n["address"] for n in description["nodes"] if n["name"] == name), "")
 
-            _wait(done, NODE_SECONDS, f"node {name} did not become {wanted}; see {folder.log}")
+    def done() -> bool:
+        return control.node_named(name).state.wire_name == wanted and all(
+            _answers(address, description[port]) is (wanted == "Active")
+            for port in ("api_port", "discovery_port", "nvme_port")
+        )
+
+    _wait(done, NODE_SECONDS, f"node {name} did not become {wanted}; see {folder.log}")
 
 
 @lab.command()
-@_state_dir
+@state_dir
 @click.option("--project", default="system", show_default=True)
 @click.option("--role", default=None, help="[default: cluster-admin for system, else admin]")
 @click.option(
@@ -420,13 +424,25 @@ def token(folder: StateFolder, project: str, role: str | None, valid_seconds: in
     from lightos.lab.auth import ADMIN, CLUSTER_ADMIN, SYSTEM, Authority  # noqa: PLC0415
     from lightos.lab.process import now  # noqa: PLC0415
 
-    with _one_line_errors():
+    with one_line_errors():
         key = folder.tokens / "key.pem"
         if not key.exists():
             raise LabError(f"{folder.path} holds no lab; start one with `lightos lab up`")
         role = role or (CLUSTER_ADMIN if project == SYSTEM else ADMIN)
         valid = timedelta(seconds=valid_seconds)
         click.echo(Authority.at(key).issue(project, role, now=now(), valid=valid))
+
+
+@lab.command("renew-tokens")
+@state_dir
+def renew_tokens(folder: StateFolder) -> None:
+    """Write new tokens to the token files; those issued before stay good.
+
+    To have those refused, too: `lightos lab fault add --token replace`.
+    """
+    with running(folder) as control:
+        control.ask("POST", "tokens/renew")
+    click.echo(f"The tokens in {folder.tokens} are new.")
 
 
 def _end_process(pid: int, folder: StateFolder) -> None:

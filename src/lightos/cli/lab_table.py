@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `lightos lab status` prints for people."""
+"""What `lightos lab status` and `lightos lab fault list` print for people."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lightos.api import models
+from lightos.lab.faults.rules import EFFECTS
 
+_EFFECT_FIELDS = {name for effect in EFFECTS for name in (effect.key, *effect.parameters)}
+_COUNTS = ("id", "seen", "hits")
 STYLES = {"Active": "green", "Activating": "yellow", "OK": "green", "Warning": "yellow"}
 
 
@@ -38,6 +42,26 @@ def print_status(
         f"API port {description['api_port']}, discovery {description['discovery_port']}, "
         f"NVMe/TCP {description['nvme_port']}, pid {description['pid']}"
     )
+
+
+def print_faults(plan: dict[str, Any]) -> None:
+    """Print one table of the rules of a fault plan."""
+    console = Console()
+    if not plan["rules"]:
+        console.print("There are no faults.")
+        return
+    table = Table("ID", "Effect", "Picks", "Seen", "Hits", title=f"seed {plan['seed']}")
+    for rule in plan["rules"]:
+        effect = {name: rule[name] for name in rule if name in _EFFECT_FIELDS}
+        picks = {name: rule[name] for name in rule if name not in {*effect, *_COUNTS}}
+        counts = [str(rule.get(name, "")) for name in ("seen", "hits")]
+        table.add_row(str(rule["id"]), _worded(effect), _worded(picks), *counts)
+    console.print(table)
+
+
+def _worded(fields: dict[str, Any]) -> str:
+    words = (name if value is True else f"{name} {value}" for name, value in fields.items())
+    return escape(", ".join(words))
 
 
 def _styled(word: str) -> str:

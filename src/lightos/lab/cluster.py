@@ -19,8 +19,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
-from uuid import UUID, uuid4
+from typing import Any, TypeVar
+from uuid import UUID, uuid4, uuid5
 
 from lightos.lab.access import VISIBLE_STATES, AccessIndex
 from lightos.lab.changes import Change
@@ -35,9 +35,19 @@ from lightos.lab.errors import (
     Unavailable,
 )
 from lightos.lab.paths import Paths
-from lightos.lab.placement import MAX_REPLICAS, choose_group
+from lightos.lab.placement import (
+    MAX_GROUPS,
+    MAX_NODES,
+    MAX_REPLICAS,
+    PlacementGroup,
+    choose_group,
+    placement_groups,
+    regrouped,
+    successors,
+)
 from lightos.lab.records import (
     ClusterRecord,
+    GroupRecord,
     NodeRecord,
     NodeState,
     PolicyRecord,
@@ -126,7 +136,13 @@ class Cluster:
         self.check_project = self.tenants.check_project
         self._rate_limits: dict[UUID, RateLimits] = {}
         self._access = AccessIndex()
-        self._paths = Paths(tuple(self.nodes))
+        self._groups = {
+            record.group_id: record
+            for record in database.load(GroupRecord)
+            or self._group_records(placement_groups(tuple(self.nodes)))
+        }
+        self._paths = Paths()
+        self._regroup()
         self._nsids: set[int] = set()
         self._last_nsid = 0
         self._clones: dict[UUID, set[UUID]] = {}
@@ -173,7 +189,7 @@ class Cluster:
 
     @property
     def max_ana_group_id(self) -> int:
-        return len(self._paths.groups)
+        return MAX_GROUPS
 
     @property
     def discovery_generation(self) -> int:
@@ -231,6 +247,109 @@ class Cluster:
         if node.state is not NodeState.INACTIVE:
             return Change()
         return Change(put=[replace(node, state=NodeState.ACTIVATING)])
+
+    def node_named(self, name: str) -> NodeRecord:
+        """Raises NotFound."""
+        for node in self.nodes.values():
+            if node.name == name:
+                return node
+        names = ", ".join(node.name for node in self.nodes.values())
+        raise NotFound(f"there is no node {name[:64]}; nodes are {names}")
+
+    def add_node(self, address: str) -> Change[NodeRecord]:
+        """Have one more node; it serves after the transition time, and gets new volumes.
+
+        Raises AlreadyExists for another node's address and FailedPrecondition when the cluster
+        is as large as can be.
+        """
+        self._check_address_free(address)
+        used = {node.index for node in self.nodes.values()}
+        index = next((number for number in range(MAX_NODES) if number not in used), None)
+        if index is None:
+            raise FailedPrecondition(f"the cluster has {MAX_NODES} nodes, as many as can be")
+        node = NodeRecord(uuid4(), index, f"node{index + 1}", address, NodeState.ACTIVATING)
+        return self._membership_change([*self.nodes.values(), node], put=[node])
+
+    def remove_node(self, uuid: UUID) -> Change[NodeRecord]:
+        """Have a node less; its replicas are rebuilt on the others at once.
+
+        Raises NotFound, and FailedPrecondition where a volume or snapshot has more replicas than
+        nodes would be left, or no other replica that serves while this node does not.
+        """
+        node = self.find_node(uuid)
+        left = [other for other in self.nodes.values() if other.uuid != uuid]
+        if not left:
+            raise FailedPrecondition(f"{node.name} is the only node; end the lab instead")
+        kept: Iterable[VolumeRecord | SnapshotRecord] = itertools.chain(
+            self.volumes.values(), self.snapshots.values()
+        )
+        for record in kept:
+            replicas = self.replica_node_uuids(record.group_id)
+            what = f"{record.kind} {record.name} of project {record.project}"
+            if record.replica_count > len(left):
+                raise FailedPrecondition(
+                    f"{what} has {record.replica_count} replicas, and without {node.name} there "
+                    f"are {len(left)} nodes: add a node first, or delete it"
+                )
+            sources = [r for r in replicas if self.nodes[r].state is NodeState.ACTIVE]
+            if uuid in replicas and not sources:
+                raise FailedPrecondition(
+                    f"{what} would lose its last replica with {node.name}, since no node that has "
+                    "one serves: start one of them first, or delete it"
+                )
+        return self._membership_change(left, drop=[node])
+
+    def move_node(self, uuid: UUID, address: str) -> Change[NodeRecord]:
+        """Give a node another address, where hosts first have to find it.
+
+        Raises NotFound, and AlreadyExists for another node's address.
+        """
+        node = self.find_node(uuid)
+        if node.address == address:
+            return Change()
+        self._check_address_free(address)
+        return Change(put=[replace(node, address=address)])
+
+    def _check_address_free(self, address: str) -> None:
+        for node in self.nodes.values():
+            if node.address == address:
+                raise AlreadyExists(f"{node.name} has the address {address} already")
+
+    def _membership_change(
+        self,
+        nodes: Iterable[NodeRecord],
+        *,
+        put: Sequence[NodeRecord] = (),
+        drop: Sequence[NodeRecord] = (),
+    ) -> Change[Any]:
+        """What goes with other nodes: placement groups, and objects whose group is no more."""
+        order = [node.uuid for node in sorted(nodes, key=lambda node: node.index)]
+        groups = regrouped(self._paths.groups, order)
+        moves = successors(self._paths.groups, groups)
+        left = {group.group_id for group in groups}
+        kept: Iterable[VolumeRecord | SnapshotRecord] = itertools.chain(
+            self.volumes.values(), self.snapshots.values()
+        )
+        moved = [
+            replace(record, group_id=moves[record.group_id])
+            for record in kept
+            if record.group_id in moves
+        ]
+        gone = [group for number, group in self._groups.items() if number not in left]
+        return Change(put=[*put, *moved, *self._group_records(groups)], drop=[*drop, *gone])
+
+    def _group_records(self, groups: Iterable[PlacementGroup]) -> list[GroupRecord]:
+        return [
+            GroupRecord(
+                uuid5(self.record.uuid, f"group {group.group_id}"), group.group_id, group.node_uuids
+            )
+            for group in groups
+        ]
+
+    def _regroup(self) -> None:
+        self._paths.regroup(
+            PlacementGroup(record.group_id, record.node_uuids) for record in self._groups.values()
+        )
 
     # Volumes
 
@@ -703,11 +822,14 @@ class Cluster:
                 case ProjectRecord():
                     self.tenants.put(record)
                 case NodeRecord():
-                    self.nodes[record.uuid] = record
-                    if record.state is not NodeState.ACTIVE:
-                        self._settled.discard(record.uuid)
-                    ana = self._follow_nodes() or ana
+                    self._put_node(record)
+                case GroupRecord():
+                    self._groups[record.group_id] = record
             self._schedule_record(record)
+        if any(isinstance(r, NodeRecord | GroupRecord) for r in (*change.put, *change.drop)):
+            self._regroup()
+            moved = any(isinstance(record, GroupRecord) for record in change.drop)
+            ana = self._follow_nodes() or moved
         self._tell(ClusterChange(frozenset(nsids), ana, nodes_before != self._serving, limits))
 
     def carry_out(self, change: Change[R]) -> Change[R]:
@@ -729,11 +851,22 @@ class Cluster:
     def _creation(self, record: Object, make_blocks: Callable[[], None]) -> Change[Object]:
         return Change(put=[record], before=make_blocks, undo=lambda: self._forget_blocks(record))
 
+    def _put_node(self, node: NodeRecord) -> None:
+        before = self.nodes.get(node.uuid)
+        self.nodes[node.uuid] = node
+        self.nodes = dict(sorted(self.nodes.items(), key=lambda item: item[1].index))
+        moved = before is not None and before.address != node.address
+        if moved or node.state is not NodeState.ACTIVE:
+            self._settled.discard(node.uuid)
+
     def _put_volume(self, volume: VolumeRecord) -> bool:
         """Take a volume into every index; True when hosts see a difference."""
-        if volume.uuid not in self.volumes:
+        before = self.volumes.get(volume.uuid)
+        if before is None:
             self._nsids.add(volume.nsid)
             self._last_nsid = volume.nsid
+        elif before.group_id != volume.group_id:
+            self._paths.remove(before.group_id, volume.nsid)
         self.volumes.put(volume)
         if volume.source_snapshot_uuid is not None:
             self._clones.setdefault(volume.source_snapshot_uuid, set()).add(volume.uuid)
@@ -771,6 +904,12 @@ class Cluster:
                 self._drop_clone(record.source_snapshot_uuid, record.uuid)
         elif isinstance(record, PolicyRecord | ProjectRecord):
             self.tenants.drop(record)
+        elif isinstance(record, NodeRecord):
+            del self.nodes[record.uuid]
+            self._settled.discard(record.uuid)
+            self._schedule.cancel(record.uuid)
+        elif isinstance(record, GroupRecord):
+            del self._groups[record.group_id]
 
     def _drop_clone(self, snapshot_uuid: UUID, volume_uuid: UUID) -> None:
         clones = self._clones[snapshot_uuid]

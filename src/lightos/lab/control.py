@@ -42,11 +42,22 @@ class ControlClient:
 
     def call(self, route: Route[Q, A], request: Q) -> A:
         """Make one call. LabError when the lab does not answer or refuses."""
-        body = route.body(request)
+        return route.reply.from_wire(
+            self._exchange(route.method, route.address(request), route.body(request))
+        )
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Make a call of the lab's own API, `path` being what follows `/lab/v1/`.
+
+        LabError as `call`.
+        """
+        return self._exchange(method, f"/lab/v1/{path}", body)
+
+    def _exchange(self, method: str, path: str, body: Any) -> Any:
         try:
             self._connection.request(
-                route.method,
-                route.address(request),
+                method,
+                path,
                 None if body is None else json.dumps(body),
                 {"Content-Type": "application/json"},
             )
@@ -63,7 +74,7 @@ class ControlClient:
             ) from cause
         if response.status != http.client.OK:
             raise LabError(str(content.get("message", content)))
-        return route.reply.from_wire(content)
+        return content
 
     def nodes(self) -> tuple[models.Node, ...]:
         return self.call(routes.LIST_NODES, models.ListNodes()).nodes

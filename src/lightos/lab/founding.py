@@ -11,6 +11,7 @@ from lightos.lab.database import Database
 from lightos.lab.errors import LabError
 from lightos.lab.records import (
     ClusterRecord,
+    GroupRecord,
     NodeRecord,
     NodeState,
     ProjectRecord,
@@ -60,7 +61,7 @@ def found_cluster(
                 f"the state folder holds a cluster of {len(nodes)} nodes, not {count}, and it has "
                 f"volumes: start it with {len(nodes)}, or choose another --state-dir"
             )
-        drop += nodes
+        drop += [*nodes, *database.load(GroupRecord)]
         nodes = []
     if not nodes:
         addresses = addresses or loopback_addresses(count or DEFAULT_NODES)

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/lab/v1`: what the lab takes beyond the management API, from cluster administrators only.
 
-    POST    /lab/v1/faults      add a rule            GET   the plan with its counts
-    PUT     /lab/v1/faults      load a whole plan     DELETE   clear all, or `/faults/ID`
+    /lab/v1/faults         GET the plan with its counts, POST a rule, PUT a whole plan, DELETE
+    /lab/v1/faults/ID      DELETE one rule
+    /lab/v1/nodes          GET, POST {"address": A}
+    /lab/v1/nodes/NAME     PUT {"address": A}, DELETE
+    /lab/v1/tokens/renew   POST
 
 Errors have the form of the management API's.
 """
@@ -10,7 +13,7 @@ Errors have the form of the management API's.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
@@ -18,7 +21,9 @@ from starlette.responses import PlainTextResponse, Response
 from lightos.lab.errors import InvalidArgument
 from lightos.lab.faults.calls import Faults
 from lightos.lab.faults.rules import BadRule, parse_plan, parse_rule
+from lightos.lab.membership import Membership
 from lightos.lab.replies import json_reply
+from lightos.lab.tokens import Tokens
 
 PREFIX = "/lab/v1/"
 
@@ -29,9 +34,10 @@ Handler = Callable[[str, bytes], Awaitable[Any]]
 class LabApi:
     """The operations below `/lab/v1`."""
 
-    def __init__(self, faults: Faults, node_addresses: Callable[[], Collection[str]]) -> None:
+    def __init__(self, faults: Faults, membership: Membership, tokens: Tokens) -> None:
         self._faults = faults
-        self._node_addresses = node_addresses
+        self._membership = membership
+        self._tokens = tokens
         self._handlers: dict[str, dict[str, Handler]] = {
             "faults": {
                 "GET": self._list_faults,
@@ -39,13 +45,18 @@ class LabApi:
                 "PUT": self._load_faults,
                 "DELETE": self._clear_faults,
             },
-            "faults/": {"DELETE": self._clear_fault},
+            "faults/*": {"DELETE": self._clear_fault},
+            "nodes": {"GET": self._list_nodes, "POST": self._add_node},
+            "nodes/*": {"PUT": self._move_node, "DELETE": self._remove_node},
+            "tokens/renew": {"POST": self._renew_tokens},
         }
 
     async def respond(self, method: str, path: str, body: bytes) -> Response:
         """Answer an administrator. Raises ClusterError."""
-        collection, slash, name = path.removeprefix(PREFIX).partition("/")
-        handlers = self._handlers.get(collection + slash)
+        tail = path.removeprefix(PREFIX)
+        collection, slash, name = tail.partition("/")
+        one = f"{collection}/*" if slash and name else ""
+        handlers = self._handlers.get(tail) or self._handlers.get(one)
         if handlers is None:
             return PlainTextResponse("Not Found\n", 404)
         if method not in handlers:
@@ -58,14 +69,14 @@ class LabApi:
 
     async def _add_fault(self, _name: str, body: bytes) -> Any:
         try:
-            rule = parse_rule(_document(body), self._node_addresses())
+            rule = parse_rule(_document(body), self._membership.addresses())
         except BadRule as cause:
             raise InvalidArgument(str(cause)) from None
         return (await self._faults.add(rule)).to_json()
 
     async def _load_faults(self, _name: str, body: bytes) -> Any:
         try:
-            plan = parse_plan(_document(body), self._node_addresses())
+            plan = parse_plan(_document(body), self._membership.addresses())
         except BadRule as cause:
             raise InvalidArgument(str(cause)) from None
         await self._faults.load(plan)
@@ -80,6 +91,31 @@ class LabApi:
             raise InvalidArgument(f"{name[:64]!r} is not the id of a fault")
         await self._faults.remove(int(name))
         return {}
+
+    async def _list_nodes(self, _name: str, _body: bytes) -> Any:
+        return {"nodes": self._membership.to_json()}
+
+    async def _add_node(self, _name: str, body: bytes) -> Any:
+        return self._membership.describe(await self._membership.add(_address(body)))
+
+    async def _move_node(self, name: str, body: bytes) -> Any:
+        return self._membership.describe(await self._membership.move(name, _address(body)))
+
+    async def _remove_node(self, name: str, _body: bytes) -> Any:
+        await self._membership.remove(name)
+        return {}
+
+    async def _renew_tokens(self, _name: str, _body: bytes) -> Any:
+        await self._tokens.renew()
+        return {}
+
+
+def _address(body: bytes) -> str:
+    document = _document(body)
+    fields = document if isinstance(document, dict) else {}
+    if fields.keys() != {"address"} or not isinstance(fields["address"], str):
+        raise InvalidArgument('the body must be {"address": ...}, the IP address of the node')
+    return str(fields["address"])
 
 
 def _document(body: bytes) -> Any:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from lightos.lab.placement import PlacementGroup, placement_groups, primary_of
+from lightos.lab.placement import PlacementGroup, primary_of
 from lightos.lab.view import AnaGroup, AnaState
 
 
@@ -17,16 +17,30 @@ class Paths:
     "Asymmetric Namespace Access" log page: CHGCNT of the page and of each descriptor).
     """
 
-    def __init__(self, node_uuids: Sequence[UUID]) -> None:
-        self.groups = placement_groups(node_uuids)
+    def __init__(self) -> None:
+        """Without groups; `regroup` gives some."""
+        self.groups: tuple[PlacementGroup, ...] = ()
         self.change_count = 1
-        self._primaries: dict[int, UUID | None] = {group.group_id: None for group in self.groups}
-        self._members: dict[int, set[int]] = {group.group_id: set() for group in self.groups}
+        self._groups: dict[int, PlacementGroup] = {}
+        self._primaries: dict[int, UUID | None] = {}
+        self._members: dict[int, set[int]] = {}
         self._sorted_members: dict[int, tuple[int, ...]] = {}
-        self._change_counts = {group.group_id: 1 for group in self.groups}
+        self._change_counts: dict[int, int] = {}
+
+    def regroup(self, groups: Iterable[PlacementGroup]) -> None:
+        """Have these groups from now on; those that go have no members any more."""
+        self._groups = {group.group_id: group for group in groups}
+        self.groups = tuple(self._groups[group_id] for group_id in sorted(self._groups))
+        for group_id in self._members.keys() - self._groups.keys():
+            del self._members[group_id], self._primaries[group_id], self._change_counts[group_id]
+            self._sorted_members.pop(group_id, None)
+        for group_id in self._groups.keys() - self._members.keys():
+            self._members[group_id] = set()
+            self._primaries[group_id] = None
+            self._change_counts[group_id] = 1
 
     def group(self, group_id: int) -> PlacementGroup:
-        return self.groups[group_id - 1]
+        return self._groups[group_id]
 
     def primary(self, group_id: int) -> UUID | None:
         """The node that serves the group's I/O; None when no replica serves."""

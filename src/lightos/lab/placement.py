@@ -8,6 +8,7 @@ each replica count the rotations of the node list, at most three times the numbe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,6 +16,7 @@ from uuid import UUID
 MAX_REPLICAS = 3
 MAX_NODES = 15
 """Each node has 4096 of the 65520 controller ids."""
+MAX_GROUPS = MAX_REPLICAS * MAX_NODES
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,50 @@ def placement_groups(node_uuids: Sequence[UUID]) -> tuple[PlacementGroup, ...]:
         for first in range(count)
     ]
     return tuple(PlacementGroup(number, nodes) for number, nodes in enumerate(lists, start=1))
+
+
+def regrouped(
+    groups: Sequence[PlacementGroup], node_uuids: Sequence[UUID]
+) -> tuple[PlacementGroup, ...]:
+    """The groups once the cluster's nodes are these: each node heads one per replica count.
+
+    A group whose first node is still there keeps its id and its other nodes that are, too; places
+    that became free go to the nodes that follow its first. New groups get the lowest free ids.
+    """
+    kept = {(group.replica_count, group.node_uuids[0]): group for group in groups}
+    wanted = [
+        (replicas, head)
+        for replicas in range(1, min(MAX_REPLICAS, len(node_uuids)) + 1)
+        for head in range(len(node_uuids))
+    ]
+    taken = {kept[key].group_id for r, h in wanted if (key := (r, node_uuids[h])) in kept}
+    free = (number for number in itertools.count(1) if number not in taken)
+    result = []
+    for replicas, head in wanted:
+        old = kept.get((replicas, node_uuids[head]))
+        rotation = (*node_uuids[head:], *node_uuids[:head])
+        stay = [node for node in old.node_uuids if node in node_uuids] if old else []
+        members = tuple(dict.fromkeys((*stay, *rotation)))[:replicas]
+        result.append(PlacementGroup(old.group_id if old else next(free), members))
+    return tuple(sorted(result, key=lambda group: group.group_id))
+
+
+def successors(before: Sequence[PlacementGroup], after: Sequence[PlacementGroup]) -> dict[int, int]:
+    """Where volumes of groups that are no more go: to the group that their next replica heads.
+
+    Groups of replica counts that the cluster is too small for have none.
+    """
+    heads = {(group.replica_count, group.node_uuids[0]): group.group_id for group in after}
+    left = {group.group_id for group in after}
+    found = {}
+    for group in before:
+        if group.group_id not in left:
+            others = (node for _, node in heads)
+            for node in (*group.node_uuids, *others):
+                if (successor := heads.get((group.replica_count, node))) is not None:
+                    found[group.group_id] = successor
+                    break
+    return found
 
 
 def primary_of(

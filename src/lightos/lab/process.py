@@ -30,6 +30,7 @@ from lightos.lab.faults.rules import CertificateFault
 from lightos.lab.founding import found_cluster
 from lightos.lab.lab_api import LabApi
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
+from lightos.lab.membership import Membership
 from lightos.lab.nodes import NodeServices, Service
 from lightos.lab.records import ClusterRecord
 from lightos.lab.rest import ManagementApi
@@ -56,6 +57,7 @@ class LabOptions:
     nvme_port: int
     transition_seconds: float
     failback_seconds: float
+    allow_public_addresses: bool = False
 
 
 def now() -> datetime:
@@ -86,29 +88,24 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             cluster, store, options.api_port, lambda: shutil.disk_usage(folder.path).free
         )
         faults = Faults(cluster, changes, tokens)
-        lab_api = LabApi(faults, lambda: [node.address for node in cluster.nodes.values()])
+
+        async def follow() -> None:
+            await nodes.follow()
+            folder.publish(_lab_json(options, cluster, tls))
+
+        membership = Membership(
+            cluster,
+            changes,
+            allow_public_addresses=options.allow_public_addresses,
+            prepare=lambda address: _check_ports(address, options),
+            prove=lambda addresses: ensure_certificates(folder.tls, addresses, now()),
+            follow=follow,
+        )
+        lab_api = LabApi(faults, membership, tokens)
         authenticate = tokens.authenticator.authenticate
         api = ManagementApi(description, changes, authenticate, lab_api, faults)
-
-        throttles = Throttles(cluster)
-
-        async def start_node(
-            node: NodeView, fault: CertificateFault | None, opened: contextlib.AsyncExitStack
-        ) -> list[Service]:
-            _check_nvme_ports(node.address, options)
-            listener = tcp_listener(node.address, options.api_port, "--api-port")
-            with tempfile.TemporaryDirectory() as folder_of_fault:
-                files = tls
-                if fault is not None:
-                    folder = Path(folder_of_fault)
-                    files = bad_certificate(tls, fault, node.address, folder, now())
-                server = await HttpServer.start(api, listener, files)
-            opened.push_async_callback(server.close)
-            services = await serve_node(cluster, store, node, throttles)
-            opened.push_async_callback(services.close)
-            return [server, services]
-
-        nodes = NodeServices(cluster, changes, start_node, faults.at_address)
+        starter = _NodeStarter(options, cluster, store, api, tls, Throttles(cluster))
+        nodes = NodeServices(cluster, changes, starter.start, faults.at_address)
         faults.addresses_changed = nodes.follow
         stack.push_async_callback(nodes.close)
         await nodes.start()
@@ -124,6 +121,34 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         LOG.info("stopping")
 
 
+@dataclass(frozen=True)
+class _NodeStarter:
+    """What the services of any node are made of."""
+
+    options: LabOptions
+    cluster: Cluster
+    store: ThinStore
+    api: ManagementApi
+    tls: CertificateFiles
+    throttles: Throttles
+
+    async def start(
+        self, node: NodeView, fault: CertificateFault | None, opened: contextlib.AsyncExitStack
+    ) -> list[Service]:
+        """Start the services of a node, with a bad certificate if so asked."""
+        _check_nvme_ports(node.address, self.options)
+        listener = tcp_listener(node.address, self.options.api_port, "--api-port")
+        with tempfile.TemporaryDirectory() as directory:
+            files = self.tls
+            if fault is not None:
+                files = bad_certificate(files, fault, node.address, Path(directory), now())
+            api = await HttpServer.start(self.api, listener, files)
+        opened.push_async_callback(api.close)
+        services = await serve_node(self.cluster, self.store, node, self.throttles)
+        opened.push_async_callback(services.close)
+        return [api, services]
+
+
 def _open_state(options: LabOptions, stack: contextlib.AsyncExitStack) -> tuple[Cluster, ThinStore]:
     database = Database(options.folder.database)
     stack.callback(database.close)
@@ -133,17 +158,12 @@ def _open_state(options: LabOptions, stack: contextlib.AsyncExitStack) -> tuple[
             f"{options.folder.database} names no cluster, yet {options.folder.blocks} is there: "
             "restore that file or choose another --state-dir"
         )
-
-    def check_address(address: str) -> None:
-        _check_nvme_ports(address, options)
-        check_tcp_port(address, options.api_port, "--api-port")
-
     found_cluster(
         database,
         node_count=options.node_count,
         addresses=options.addresses,
         projects=options.projects,
-        check_address=check_address,
+        check_address=lambda address: _check_ports(address, options),
     )
     try:
         store = ThinStore(options.folder.blocks)
@@ -163,6 +183,11 @@ def _open_state(options: LabOptions, stack: contextlib.AsyncExitStack) -> tuple[
         discovery_port=options.discovery_port,
     )
     return cluster, store
+
+
+def _check_ports(address: str, options: LabOptions) -> None:
+    _check_nvme_ports(address, options)
+    check_tcp_port(address, options.api_port, "--api-port")
 
 
 def _check_nvme_ports(address: str, options: LabOptions) -> None:

@@ -18,6 +18,7 @@ from lightos.api.models import NodeState, ProtectionState, SnapshotState, Volume
 
 __all__ = [
     "ClusterRecord",
+    "GroupRecord",
     "LimitKind",
     "NodeRecord",
     "NodeState",
@@ -159,6 +160,16 @@ class NodeRecord(Record):
     name: str
     address: str
     state: NodeState
+
+
+@dataclass(frozen=True)
+class GroupRecord(Record):
+    """A placement group; kept once nodes joined or left, before that it follows from the nodes."""
+
+    kind: ClassVar[str] = "group"
+    uuid: UUID
+    group_id: int
+    node_uuids: tuple[UUID, ...]
 
 
 @dataclass(frozen=True)

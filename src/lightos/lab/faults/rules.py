@@ -72,10 +72,14 @@ class Call:
 
 
 class Effect:
-    """Base of what a rule can do. `key` names it in JSON, `example` is one legal value."""
+    """Base of what a rule can do. `key` names it in JSON, `example` is one legal value.
+
+    `words` are all legal values where those are words.
+    """
 
     key: ClassVar[str]
     example: ClassVar[Any]
+    words: ClassVar[Collection[str]] = ()
     count: ClassVar[int] = 1
     """How many calls it meets where the rule does not say."""
     parameters: ClassVar[tuple[str, ...]] = ()
@@ -179,11 +183,12 @@ class Stay(Effect):
 
     key = "stay"
     example = "Creating"
+    words = tuple(_STAYS)
     state: str
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
-        return cls(_word(document, cls.key, _STAYS))
+        return cls(_word(document, cls.key, cls.words))
 
     def to_json(self) -> dict[str, Any]:
         return {self.key: self.state}
@@ -199,15 +204,16 @@ class End(Effect):
 
     key = "end"
     example = "Failed"
+    words = (example,)
     operations = _VOLUME_CHANGES | {"CreateSnapshot"}
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
-        _word(document, cls.key, ("Failed",))
+        _word(document, cls.key, cls.words)
         return cls()
 
     def to_json(self) -> dict[str, Any]:
-        return {self.key: "Failed"}
+        return {self.key: self.example}
 
 
 @dataclass(frozen=True)
@@ -219,6 +225,7 @@ class RefuseConcurrentSnapshots(Effect):
 
     key = "snapshots"
     example = "refuse_concurrent"
+    words = (example,)
     count = 0
     parameters = ("status", *Status.parameters)
     operations = frozenset({"CreateSnapshot"})
@@ -226,7 +233,7 @@ class RefuseConcurrentSnapshots(Effect):
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
-        _word(document, cls.key, (cls.example,))
+        _word(document, cls.key, cls.words)
         said = {"status": 503, "message": "another snapshot is being made; try again"}
         if document.get("status") == 400:  # which stands for other codes as well
             said["code"] = GrpcCode.FAILED_PRECONDITION
@@ -248,10 +255,11 @@ class ReplaceToken(Effect):
 
     key = "token"
     example = "replace"
+    words = (example,)
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
-        _word(document, cls.key, (cls.example,))
+        _word(document, cls.key, cls.words)
         return cls()
 
     def to_json(self) -> dict[str, Any]:
@@ -285,15 +293,16 @@ class RefuseConnections(AddressEffect):
 
 @dataclass(frozen=True)
 class BadCertificate(AddressEffect):
-    """The API's certificate at the address is `expired`, of `other_name`, or `untrusted`."""
+    """The API's certificate at the address is expired, names another one, or is not trusted."""
 
     key = "tls"
     example = "expired"
+    words = tuple(fault.value for fault in CertificateFault)
     fault: CertificateFault
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
-        return cls(CertificateFault(_word(document, cls.key, list(CertificateFault))))
+        return cls(CertificateFault(_word(document, cls.key, cls.words)))
 
     def to_json(self) -> dict[str, Any]:
         return {self.key: self.fault.value}
@@ -312,6 +321,12 @@ CALL_EFFECTS: tuple[type[Effect], ...] = (
 )
 ADDRESS_EFFECTS: tuple[type[AddressEffect], ...] = (Swallow, RefuseConnections, BadCertificate)
 EFFECTS = (*CALL_EFFECTS, *ADDRESS_EFFECTS)
+
+
+def meaning(effect: type[Effect]) -> str:
+    """What an effect does, in a line for people."""
+    return " ".join((effect.__doc__ or "").partition("\n\n")[0].split())
+
 
 _FIELDS = ("operation", "method", "address", "object", "first", "count", "probability")
 
