@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from testbed.kernel_image import KernelImageError, run_command, unpack_package
 CONFIG = Path(__file__).with_name("uml.config")
 BUILD_TOOLS = ("bc", "bison", "flex", "gcc", "make", "tar", "xz")
 _SOURCE_PACKAGE = re.compile(r"linux-source-\d[\d.]*")
-_REPORT_SECONDS = 10.0
+_REPORT_SECONDS = 5.0
 _LOG_LINES = 20
 
 # Sources that this kernel cannot use, more than half of the archive. Every Kconfig file stays.
@@ -48,8 +49,9 @@ def _to_stderr(text: str) -> None:
 def uml_kernel(report: Report = _to_stderr) -> Path:
     """The kernel, an executable file, in the cache; built first where there is none.
 
-    `report` is told, now and then, how far the build is. Raises `KernelImageError` on a machine
-    that is neither Debian nor Ubuntu on x86-64, or where a tool is missing or the build fails.
+    `report` is told every few seconds how far the build is; what it raises ends the build.
+    Raises `KernelImageError` on a machine that is neither Debian nor Ubuntu on x86-64, or where a
+    tool is missing or the build fails.
     """
     folder = cache_dir() / "uml-host"
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,19 +99,23 @@ def _check_configuration(made: str) -> None:
 def _compile(make: list[str], report: Report) -> None:
     started = reported = time.monotonic()
     files = 0
-    lines: list[str] = []
+    ending: deque[str] = deque(maxlen=_LOG_LINES)
     with subprocess.Popen(
         make, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            lines = [*lines[1 - _LOG_LINES :], line]
-            files += line.startswith(("  CC ", "  AS "))
-            if (now := time.monotonic()) - reported > _REPORT_SECONDS:
-                reported = now
-                report(f"user-mode kernel: {files} files compiled in {now - started:.0f} s")
+        try:
+            for line in process.stdout:
+                ending.append(line)
+                files += line.startswith(("  CC ", "  AS "))
+                if (now := time.monotonic()) - reported > _REPORT_SECONDS:
+                    reported = now
+                    report(f"user-mode kernel: {files} files compiled in {now - started:.0f} s")
+        except BaseException:  # `report` or Ctrl-C wants an end
+            process.terminate()
+            raise
     if process.returncode:
-        raise KernelImageError(f"`{' '.join(make)}` failed; it ended:\n{''.join(lines)}")
+        raise KernelImageError(f"`{' '.join(make)}` failed; it ended:\n{''.join(ending)}")
 
 
 if __name__ == "__main__":
