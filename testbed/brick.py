@@ -47,8 +47,11 @@ def connect(connection: dict[str, Any]) -> dict[str, Any]:
     return _connector().connect_volume(connection)
 
 
-def disconnect(connection: dict[str, Any], *, force: bool = False) -> None:
-    _connector().disconnect_volume(connection, None, force=force)
+def disconnect(
+    connection: dict[str, Any], device: dict[str, Any] | None = None, *, force: bool = False
+) -> None:
+    """Detach; `device` is what `connect` gave."""
+    _connector().disconnect_volume(connection, device, force=force)
 
 
 def extend(connection: dict[str, Any]) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,9 +36,9 @@ class UmlHost(Guest):
     """A guest in user-mode Linux.
 
     `writable`: a folder of the machine, or None, that the guest writes to itself, not to memory.
-    `cpu`: the machine's CPU that the guest runs on, by default the last one. The kernel and its
-    processes are processes of the machine that take turns: on one CPU a turn is several times
-    faster than between two.
+    `cpu`: the machine's CPU that the guest runs on, by default one that follows from its names.
+    The kernel and its processes are processes of the machine that take turns: on one CPU a turn is
+    several times faster than between two.
     """
 
     writable: Path | None = None
@@ -54,19 +55,24 @@ class UmlHost(Guest):
         return connection
 
     def command(self) -> list[str]:
-        cpu = max(os.sched_getaffinity(0)) if self.cpu is None else self.cpu
         words = self.boot_words(
             agent_address=self.address, writable_folder=str(self.writable or "")
         )
         # fmt: off
         return [
-            "taskset", "--cpu-list", str(cpu), "env", f"TMPDIR={self._memory_folder()}",
+            "taskset", "--cpu-list", str(self._cpu()), "env", f"TMPDIR={self._memory_folder()}",
             str(self._kernel), f"mem={self.memory_mib}M", "quiet",
             "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={_INIT}",
             f"vec0:transport=tap,ifname={self.tap},depth=128,gro=1,mac={self.mac}",
             "con=null", "con0=null,fd:1", "ssl=null", f"uml_dir={self.folder}/", *words,
         ]
         # fmt: on
+
+    def _cpu(self) -> int:
+        if self.cpu is not None:
+            return self.cpu
+        usable = sorted(os.sched_getaffinity(0))
+        return usable[zlib.crc32(f"{self.network.name}/{self.name}".encode()) % len(usable)]
 
     def _memory_folder(self) -> Path:
         """Where the guest's memory is, a file without a name; it grows as memory is used."""

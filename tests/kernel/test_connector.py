@@ -58,6 +58,20 @@ def test_properties_name_the_host_and_its_data_address_only(daemon: DiscoveryDae
     assert properties["host_ips"] == [host.address]
 
 
+def test_an_encrypted_volume_is_attached_by_a_link_that_goes_with_it(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    host = daemon.host
+    volume = volumes.create(host.host_nqn)
+    encrypted = connection(lab, volume.uuid, encrypted=True)
+    path = host.call("testbed.brick.connect", encrypted)["path"]
+    device = nvme.find_device(host, volume.uuid)
+    assert path != device == host.run(["readlink", "-f", path]).stdout.strip()
+    host.call("testbed.brick.disconnect", encrypted, {"path": path})
+    assert host.run(["test", "-L", path], check=False).returncode == 1
+    assert daemon.files() == []
+
+
 def test_attach_use_and_detach_beside_another_volume(
     daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
 ) -> None:
