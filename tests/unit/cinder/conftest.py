@@ -193,10 +193,13 @@ def store(volume: objects.Volume, **values: Any) -> None:
         "status": "in-use",
         "attach_status": "attached",
         "host": f"{HOST}#{BACKEND}",
-        "volume_type_id": volume.volume_type_id or str(uuid.uuid4()),
+        "volume_type_id": volume.volume_type_id,
         "provider_id": volume.provider_id,
     }
-    db.volume_create(context.get_admin_context(), fields | values)
+    admin = context.get_admin_context()
+    if fields["volume_type_id"] is None:
+        fields["volume_type_id"] = db.volume_type_get_by_name(admin, "__DEFAULT__")["id"]
+    db.volume_create(admin, fields | values)
 
 
 def reserve_attachment(volume: objects.Volume) -> str:

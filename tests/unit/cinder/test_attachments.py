@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Access exactly while an attachment needs it, between and behind Cinder's own steps.
+
+The database is Cinder's own; what its services write there is written by the tests.
+"""
+
+import random
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cinder import exception
+
+from lightos.api.models import UpdateVolume
+from lightos.openstack.cinder import grants
+from lightos.openstack.cinder.acl import Host
+from lightos.openstack.cinder.attachments import is_abandoned, is_in_doubt, without_one_of
+from lightos.openstack.cinder.grants import Attachment, Grant
+from tests.integration.cluster import connector
+from tests.unit.cinder.conftest import (
+    forget_attachment,
+    new_volume,
+    record_attachment,
+    reserve_attachment,
+    store,
+)
+
+HOST = connector("compute1", number=1)
+OTHER = connector("compute2", number=2)
+NQN = HOST["nqn"]
+ID = str(uuid.uuid4())
+ELSEWHERE = str(uuid.uuid4())
+
+
+# --- decisions -----------------------------------------------------------------------------------
+
+HERE = Attachment(ID, HOST, is_attached=True)
+WAITING = Attachment(ELSEWHERE, None)
+AN_ATTACH = Grant("1", for_attachment=True)
+AN_ATTACH_BESIDE = Grant("2", for_attachment=True, recorded=frozenset({ID[:8]}))
+A_COPY = Grant("3", for_attachment=False)
+
+
+@pytest.mark.parametrize(
+    ("grant", "attachments", "is_copying", "expected"),
+    [
+        (None, [WAITING], True, False),
+        (AN_ATTACH, [HERE, WAITING], False, False),
+        (AN_ATTACH_BESIDE, [HERE, WAITING], False, True),
+        (AN_ATTACH_BESIDE, [HERE], True, False),
+        (AN_ATTACH_BESIDE, [HERE, Attachment(ELSEWHERE, HOST)], False, False),
+        (AN_ATTACH, [Attachment(ELSEWHERE, OTHER), WAITING], False, True),
+        (A_COPY, [], True, True),
+        (A_COPY, [], False, False),
+    ],
+)
+def test_when_it_is_in_doubt_who_needs_access(grant, attachments, is_copying, expected):
+    assert is_in_doubt(grant, attachments, NQN, is_copying=is_copying) is expected
+
+
+@pytest.mark.parametrize(
+    ("grant", "attachments", "seen", "is_copying", "expected"),
+    [
+        (AN_ATTACH, [], None, False, True),
+        (AN_ATTACH, [WAITING], None, False, False),
+        (AN_ATTACH, [WAITING], AN_ATTACH_BESIDE, False, False),
+        (AN_ATTACH, [WAITING], AN_ATTACH, False, True),
+        (AN_ATTACH, [WAITING], AN_ATTACH, True, False),
+        (AN_ATTACH, [Attachment(ID, None, is_attached=True)], AN_ATTACH, False, False),
+        (A_COPY, [], A_COPY, False, False),
+    ],
+)
+def test_when_an_attach_came_to_nothing(grant, attachments, seen, is_copying, expected):
+    assert is_abandoned(grant, attachments, seen, is_copying=is_copying) is expected
+
+
+def test_one_of_equal_attachments_ends():
+    twins = (Attachment("1", HOST), Attachment("2", dict(HOST)), Attachment("3", OTHER))
+    assert without_one_of(twins, HOST) == twins[1:]
+    assert without_one_of(twins, HOST | {"mountpoint": "/dev/vdb"}) == twins
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [AN_ATTACH, AN_ATTACH_BESIDE, A_COPY, Grant("4", True, addresses=("10.0.0.1", "fd00::1"))],
+)
+def test_notes_are_read_as_they_were_written(grant):
+    assert Grant.parse(str(grant)) == grant
+
+
+def test_a_note_fits_its_column_and_keeps_whole_words():
+    addresses = tuple(f"fd00:1234:5678:9abc::{n:x}" for n in range(16))
+    text = str(Grant("5", True, frozenset({ID[:8]}), addresses))
+    assert len(text) <= 255
+    kept = Grant.parse(text).addresses
+    assert kept == addresses[: len(kept)]
+    assert kept
+
+
+@pytest.mark.parametrize("text", ["", "word", "1 something", "  "])
+def test_a_note_of_another_form_is_no_note(text):
+    assert Grant.parse(text) is None
+
+
+# --- between the driver's steps and Cinder's -----------------------------------------------------
+
+
+@pytest.fixture
+def volume(driver, created):
+    volume = created(status="in-use")
+    store(volume)
+    return volume
+
+
+def attach(driver, volume, host=HOST):
+    attachment = reserve_attachment(volume)
+    driver.initialize_connection(volume, host)
+    return record_attachment(volume, host, attachment)
+
+
+def look_again(driver):
+    """What happens once a minute, in its own thread, beside the service."""
+    driver._housekeeping.settle_access(whole=False)
+
+
+def test_a_detach_does_not_cut_off_an_attach_that_is_not_recorded_yet(driver, volume, cluster):
+    attach(driver, volume)
+    second = reserve_attachment(volume)
+    driver.initialize_connection(volume, HOST)
+    assert driver.terminate_connection(volume, HOST) is True
+    record_attachment(volume, HOST, second)
+    forget_attachment(volume, HOST)
+    look_again(driver)
+    assert cluster.host_nqns(volume.id) == {NQN}
+
+    assert driver.terminate_connection(volume, HOST) is False
+    assert cluster.host_nqns(volume.id) == set()
+    assert grants.grant_of(volume.id, NQN) is None
+
+
+def test_two_detaches_at_once_do_not_both_leave_the_access(driver, volume, cluster):
+    """Cinder forgets an attachment only after the driver has returned."""
+    attach(driver, volume)
+    attach(driver, volume)
+    assert driver.terminate_connection(volume, HOST) is True
+    assert driver.terminate_connection(volume, HOST) is True
+    forget_attachment(volume, HOST)
+    forget_attachment(volume, HOST)
+    look_again(driver)
+    assert cluster.host_nqns(volume.id) == set()
+    assert cluster.host_addresses(volume.id) == set()
+
+
+def test_a_reserved_attachment_of_nobody_keeps_no_access(driver, volume, cluster):
+    """Shelving an instance: Nova reserves the volume anew, then lets the old attachment go."""
+    attach(driver, volume)
+    reserve_attachment(volume)
+    assert driver.terminate_connection(volume, HOST) is False
+    assert cluster.host_nqns(volume.id) == set()
+
+
+def test_an_instance_that_goes_does_not_cut_off_cinders_own_copy(driver, volume, cluster):
+    attach(driver, volume, HOST | {"mountpoint": "/dev/vdb"})
+    volume.status = "uploading"
+    driver.initialize_connection(volume, HOST)
+    assert driver.terminate_connection(volume, HOST | {"mountpoint": "/dev/vdb"}) is True
+    forget_attachment(volume, HOST | {"mountpoint": "/dev/vdb"})
+    assert cluster.host_nqns(volume.id) == {NQN}
+    assert driver.terminate_connection(volume, HOST) is False
+    assert cluster.host_nqns(volume.id) == set()
+
+
+def test_attaches_and_detaches_of_one_host_at_once(driver, make_driver, volume, cluster):
+    """Two cinder-volume processes, four instances; who is connected never loses access."""
+    services = [driver, make_driver()]
+    lost = []
+    records = threading.Lock()
+
+    def instance(number: int) -> None:
+        host = HOST | {"mountpoint": f"/dev/vd{number}"}
+        dice = random.Random(number)
+        for _ in range(4):
+            attachment = reserve_attachment(volume)
+            dice.choice(services).initialize_connection(volume, host)
+            with records:
+                record_attachment(volume, host, attachment)
+            if cluster.host_nqns(volume.id) != {NQN}:
+                lost.append(number)
+            dice.choice(services).terminate_connection(volume, host)
+            with records:
+                forget_attachment(volume, host)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(instance, range(4)))
+    assert lost == []
+    for service in services:
+        look_again(service)
+    assert cluster.host_nqns(volume.id) == set()
+    assert grants.grant_of(volume.id, NQN) is None
+
+
+def test_an_attach_that_fails_for_want_of_room_leaves_no_note(make_driver, cluster):
+    driver = make_driver()
+    volume = new_volume(status="in-use")
+    volume.update(driver.create_volume(volume))
+    many = [f"192.168.75.{n}" for n in range(101, 117)]
+    driver.initialize_connection(volume, HOST | {"host_ips": many})
+    with pytest.raises(exception.VolumeBackendAPIException, match="none is left for"):
+        driver.initialize_connection(volume, OTHER | {"host_ips": ["192.168.75.200"]})
+    assert cluster.host_nqns(volume.id) == {NQN}
+    assert grants.grant_of(volume.id, OTHER["nqn"]) is None
+
+
+def test_only_addresses_of_the_data_networks_are_admitted(make_driver, cluster):
+    driver = make_driver(lightos_data_networks=["192.168.75.0/24", "fd00::/64"])
+    volume = new_volume(status="in-use")
+    volume.update(driver.create_volume(volume))
+    host = HOST | {"host_ips": ["10.1.1.1", "fd00::7", "192.168.75.101", "172.17.0.1"]}
+    driver.initialize_connection(volume, host)
+    found = cluster.volume_of(volume.id)["IPAcl"]["values"]
+    assert found == ["192.168.75.101", "fd00::7"]
+    outside = OTHER | {"host_ips": ["10.1.1.2"]}
+    for method in (driver.validate_connector, lambda c: driver.initialize_connection(volume, c)):
+        with pytest.raises(
+            exception.InvalidConnectorException,
+            match=r"compute2 has no IP address in lightos_data_networks \(192\.168\.75\.0/24, fd00",
+        ):
+            method(outside)
+
+
+# --- two hosts with one NQN ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def twin():
+    """A machine made from an image of HOST's disk."""
+    return OTHER | {"nqn": HOST["nqn"]}
+
+
+@pytest.fixture
+def nqn_of_its_own(monkeypatch):
+    """The database of the tests knows other hosts by now; these have an NQN of their own."""
+    nqn = f"nqn.2014-08.org.nvmexpress:uuid:{uuid.uuid4()}"
+    return lambda host: host | {"nqn": nqn}
+
+
+def test_a_second_machine_with_the_nqn_is_refused_and_both_are_named(
+    driver, created, cluster, nqn_of_its_own
+):
+    first, second = nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
+    volume, another = created(status="in-use"), created(status="available")
+    store(volume)
+    attach(driver, volume, first)
+    for method in (driver.validate_connector, lambda c: driver.initialize_connection(another, c)):
+        with pytest.raises(exception.InvalidConnectorException) as refused:
+            method(second)
+        for word in ("compute1", first["ip"], "compute2", second["ip"], first["nqn"]):
+            assert word in str(refused.value)
+    assert cluster.host_nqns(another.id) == set()
+
+    driver.validate_connector(first)  # the one that was there goes on
+    driver.terminate_connection(volume, first)
+    forget_attachment(volume, first)
+    driver.validate_connector(second)
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        {"host": "COMPUTE1", "ip": "10.9.9.9"},
+        {"host": "compute1.example.com"},
+        {"host": "other", "ip": "10.9.9.9", "system uuid": "4C4C4544-0000"},
+    ],
+    ids=["same name", "same address", "same hardware"],
+)
+def test_a_host_that_was_renamed_or_re_addressed_is_the_same(
+    driver, created, nqn_of_its_own, renamed
+):
+    host = nqn_of_its_own(HOST) | {"system uuid": "4c4c4544-0000"}
+    volume = created(status="in-use")
+    store(volume)
+    attach(driver, volume, host)
+    attach(driver, volume, host | renamed)
+
+
+def test_another_machine_with_the_address_of_one_that_is_gone_is_not_the_same(
+    driver, created, nqn_of_its_own
+):
+    host = nqn_of_its_own(HOST) | {"system uuid": "1"}
+    volume = created(status="in-use")
+    store(volume)
+    attach(driver, volume, host)
+    with pytest.raises(exception.InvalidConnectorException, match="same NVMe host NQN"):
+        driver.validate_connector(host | {"host": "other", "system uuid": "2"})
+
+
+def test_a_host_that_cannot_reach_the_cluster_has_nothing_to_say(driver, created, nqn_of_its_own):
+    """It has the same NQN, but volumes of another back end only."""
+    other = nqn_of_its_own(OTHER) | {"found_dsc": ""}
+    volume = created(status="in-use")
+    store(volume)
+    record_attachment(volume, other)
+    driver.validate_connector(nqn_of_its_own(HOST))
+
+
+# --- what a dead process left --------------------------------------------------------------------
+
+
+def after_restart(make_driver):
+    """A new process looks through everything, and again a minute later."""
+    driver = make_driver()
+    driver._housekeeping.settle_access(whole=True)
+    look_again(driver)
+
+
+def operator_admits(driver, volume, nqn):
+    project, volume_uuid = volume.provider_id.split()
+    deadline = driver._deadline()
+    lists = driver._client.get_volume(project, volume_uuid, deadline)
+    request = UpdateVolume(acl=(*(a for a in lists.acl if a != "ALLOW_NONE"), nqn))
+    driver._cluster.update_volume(
+        project, volume_uuid, lambda v: None if nqn in v.acl else request, deadline
+    )
+
+
+def test_access_of_an_attach_that_nobody_finished_is_taken_away(
+    driver, make_driver, volume, cluster
+):
+    """The process died after it had given access; the attachment was not completed."""
+    reserve_attachment(volume)
+    attach(driver, volume, OTHER)
+    operator_admits(driver, volume, "nqn.2014-08.org.example:backup-server")
+    driver.initialize_connection(volume, HOST)
+    after_restart(make_driver)
+    assert cluster.host_nqns(volume.id) == {OTHER["nqn"], "nqn.2014-08.org.example:backup-server"}
+    assert cluster.host_addresses(volume.id) == set(OTHER["host_ips"])
+
+
+def test_an_attach_under_way_elsewhere_is_left_alone(driver, make_driver, volume, cluster):
+    attachment = reserve_attachment(volume)
+    driver.initialize_connection(volume, HOST)
+    restarted = make_driver()
+    restarted._housekeeping.settle_access(whole=True)
+    record_attachment(volume, HOST, attachment)
+    look_again(restarted)
+    assert cluster.host_nqns(volume.id) == {NQN}
+
+
+def test_access_that_cinder_records_nowhere_is_left_alone(driver, make_driver, volume, cluster):
+    """Clients of the calls before the attachments API, and Cinder's own copies."""
+    driver.initialize_connection(volume, HOST)
+    after_restart(make_driver)
+    assert cluster.host_nqns(volume.id) == {NQN}
+
+
+def test_access_to_volumes_of_another_back_end_is_left_alone(driver, created, cluster, make_driver):
+    volume = created(status="in-use")
+    store(volume, host="controller-1@lightos-2#lightos-2")
+    reserve_attachment(volume)
+    driver.initialize_connection(volume, HOST)
+    after_restart(make_driver)
+    assert cluster.host_nqns(volume.id) == {NQN}
+
+
+def test_a_host_is_known_with_all_its_addresses_only_as_an_attachment_needs_them():
+    grant = Grant.now([WAITING], Host(NQN, ("10.0.0.1",)))
+    assert (grant.for_attachment, grant.addresses) == (True, ("10.0.0.1",))
+    assert not Grant.now([HERE], Host(NQN)).for_attachment

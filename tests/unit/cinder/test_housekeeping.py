@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes and snapshots that a process left half made, and those of others beside them."""
+
+from datetime import datetime
+
+import pytest
+from cinder import context
+from cinder.db import api as db
+
+from lightos.api.models import CreateSnapshot, CreateVolume
+from lightos.openstack.cinder.capacity import GIB
+from lightos.openstack.cinder.naming import clone_snapshot_name
+from tests.integration.cluster import connector
+from tests.unit.cinder.api_proxy import refuse
+from tests.unit.cinder.conftest import new_volume, store
+
+HOST = connector("compute1", number=1)
+
+
+def make_on_cluster(driver, name):
+    request = CreateVolume(name=name, size_bytes=GIB, replica_count=1, acl=("ALLOW_NONE",))
+    return driver._cluster.create_volume("default", request, driver._deadline())
+
+
+def names(cluster):
+    return {volume["name"] for volume in cluster.volumes()}
+
+
+def test_a_volume_that_was_never_finished_is_removed(driver, cluster):
+    """Cinder's own clean-up has put it into error; what the cluster has of it is in the way."""
+    half_made = new_volume()
+    store(half_made, status="error", attach_status="detached")
+    make_on_cluster(driver, half_made.name)
+    driver._housekeeping.remove_half_made()
+    assert half_made.name not in names(cluster)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"status": "creating"},
+        {"status": "error", "launched_at": datetime(2026, 1, 1)},
+        {"status": "error", "host": "controller-2@lightos"},
+        {"status": "error", "migration_status": "target:1"},
+        {"status": "available"},
+    ],
+    ids=["being made", "had been finished", "another back end's", "a migration's", "fine"],
+)
+def test_any_other_volume_is_left_alone(driver, cluster, values):
+    volume = new_volume()
+    store(volume, attach_status="detached", **values)
+    made = make_on_cluster(driver, volume.name)
+    driver._housekeeping.remove_half_made()
+    assert volume.name in names(cluster)
+    driver._cluster.delete_volume("default", made.uuid, driver._deadline())
+
+
+def test_a_half_made_volume_that_some_host_may_use_is_left_alone(driver, created, cluster):
+    volume = created(status="in-use")
+    driver.initialize_connection(volume, HOST)
+    store(volume, status="error")
+    driver._housekeeping.remove_half_made()
+    assert volume.name in names(cluster)
+
+
+@pytest.mark.parametrize(
+    ("clone", "stays"),
+    [
+        ({"status": "creating"}, True),
+        ({"status": "downloading"}, True),
+        ({"status": "available"}, False),
+        ({"status": "error"}, False),
+        ({"status": "deleting"}, False),
+        (None, True),
+    ],
+    ids=["being made", "being written", "made", "failed", "deleted", "another deployment's"],
+)
+def test_snapshots_of_clones_go_with_the_clone_of_ours_that_has_ended(
+    driver, created, cluster, clone, stays
+):
+    source = created()
+    volume = new_volume()
+    if clone:
+        store(volume, **clone)
+    if clone == {"status": "deleting"}:
+        db.volume_destroy(context.get_admin_context(), volume.id)
+    name = clone_snapshot_name(volume.id)
+    source_uuid = source.provider_id.split()[1]
+    taken = driver._cluster.create_snapshot(
+        "default", CreateSnapshot(name=name, source_volume_uuid=source_uuid), driver._deadline()
+    )
+    driver._housekeeping.remove_half_made()
+    left = [snapshot["name"] for snapshot in cluster.snapshots()]
+    assert left == ([name] if stays else [])
+    driver._cluster.delete_snapshot("default", taken.uuid, driver._deadline())
+
+
+def test_an_operators_snapshot_is_left_alone(driver, created, cluster):
+    source_uuid = created().provider_id.split()[1]
+    request = CreateSnapshot(name="for_clone_tests", source_volume_uuid=source_uuid)
+    taken = driver._cluster.create_snapshot("default", request, driver._deadline())
+    driver._housekeeping.remove_half_made()
+    assert [snapshot["name"] for snapshot in cluster.snapshots()] == ["for_clone_tests"]
+    driver._cluster.delete_snapshot("default", taken.uuid, driver._deadline())
+
+
+def test_it_begins_when_cinder_has_marked_its_dead_processes_work(make_driver, cluster):
+    """`init_host` refreshes the statistics once before that."""
+    half_made = new_volume()
+    store(half_made, status="error", attach_status="detached")
+    driver = make_driver()
+    make_on_cluster(driver, half_made.name)
+    driver.get_volume_stats(refresh=True)
+    assert half_made.name in names(cluster)
+    driver.get_volume_stats(refresh=True)
+    with driver._housekeeping._running:
+        assert half_made.name not in names(cluster)
+
+
+def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(driver, cluster, proxy):
+    stuck, other = new_volume(), new_volume()
+    for volume in (stuck, other):
+        store(volume, status="error", attach_status="detached")
+    stuck_uuid = make_on_cluster(driver, stuck.name).uuid
+    make_on_cluster(driver, other.name)
+    proxy.fault("DELETE", stuck_uuid, refuse(403))
+    driver._housekeeping.remove_half_made()
+    assert names(cluster) & {stuck.name, other.name} == {stuck.name}
+    proxy.forget()
+    driver._housekeeping.remove_half_made()
+    assert stuck.name not in names(cluster)
