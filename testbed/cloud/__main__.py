@@ -23,6 +23,8 @@ from testbed.cloud.cloud import Cloud, remove
 from testbed.cloud.deployment import NotWanted
 from testbed.cloud.packages import PackagesError
 from testbed.cloud.service import ServiceFailed
+from testbed.guest import GuestError
+from testbed.kernel_image import KernelImageError
 from testbed.lab import LabError
 from testbed.network import Network, NetworkError
 
@@ -35,7 +37,8 @@ PLAIN_WIDTH = 120
 """Columns where the output is no terminal."""
 ANSWER_SECONDS = 5.0
 FAILURES = (
-    *(LabError, NetworkError, NotWanted, PackagesError, ServiceFailed),
+    *(GuestError, KernelImageError, LabError, NetworkError),
+    *(NotWanted, PackagesError, ServiceFailed),
     *(ClientException, SDKException, TimeoutError),
 )
 

@@ -5,7 +5,8 @@
         cloud.admin.block_storage.create_volume(size=1)      # openstacksdk
         cloud.openrc                                         # for the openstack command
 
-Everything runs in one network namespace: the lab, MariaDB, RabbitMQ, Keystone, Glance, Cinder.
+Everything runs in one network namespace: the lab, MariaDB, RabbitMQ, Keystone, Glance, Cinder, and
+the host of cinder-volume and cinder-backup, which has a kernel of its own.
 A further service is a `Part`, given to `Cloud` before it starts.
 """
 
@@ -34,12 +35,15 @@ from testbed.cloud.message_bus import MessageBus
 from testbed.cloud.packages import Packages, unpacked_packages
 from testbed.cloud.service import Service
 from testbed.cloud.tasks import Progress, Silent, Task, run_all
+from testbed.cloud.volume_host import VolumeHost, reported_services
 from testbed.lab import Lab
 from testbed.network import Network
 from testbed.nvme import wait_until
+from testbed.uml_kernel import uml_kernel
 
 FORWARDER = Path(__file__).with_name("forwarder.py")
 POOLS_SECONDS = 90.0
+VOLUME_HOST_NAME = "volume1"
 UNLIMITED = (
     *("volumes", "snapshots", "gigabytes", "per_volume_gigabytes"),
     *("backups", "backup_gigabytes", "groups"),
@@ -72,7 +76,9 @@ RABBITMQ = "RabbitMQ"
 KEYSTONE = "Keystone: users and catalogue"
 GLANCE = "Glance"
 CINDER = "Cinder: API, scheduler"
-CINDER_VOLUME = "Cinder: volume"
+KERNEL = "Kernel with nvme-tcp for the volume host"
+VOLUME_HOST = "Volume host: boot, discovery client"
+CINDER_VOLUME = "Cinder: volume, backup"
 VOLUME_TYPES_AND_POOLS = "Volume types; both back ends report their capacity"
 
 
@@ -97,7 +103,9 @@ class Cloud:
 
     `network`: by default one that carries this process's pid. `transition_ms`: how long the lab
     takes for a change. `lightos`: options of both back ends that differ from the driver guide's.
-    `coordination_url`: see `cinder.Cinder`.
+    `coordination_url`: see `cinder.Cinder`. Without `with_volume_host`, cinder-volume runs among
+    the other services, on a kernel that may lack nvme-tcp, and there is no cinder-backup: the
+    cloud is up sooner, and all works but what moves data.
     """
 
     def __init__(
@@ -110,6 +118,7 @@ class Cloud:
         transition_ms: int = 50,
         lightos: Section | None = None,
         coordination_url: str | None = None,
+        with_volume_host: bool = True,
     ) -> None:
         network = network or Network.for_this_process("cloud")
         self.deployment = Deployment(network, folder.absolute())
@@ -118,6 +127,7 @@ class Cloud:
         self._progress = progress or Silent()
         self._lightos = dict(lightos or {})
         self._coordination_url = coordination_url
+        self._with_volume_host = with_volume_host
         self._packages: Packages
 
     # ------------------------------------------------------------------ life
@@ -179,6 +189,16 @@ class Cloud:
         """All APIs, as the administrator, from outside the namespace."""
         return keystone.connect(self.deployment)
 
+    @cached_property
+    def volume_host(self) -> VolumeHost:
+        """The host of cinder-volume and cinder-backup. After `Cloud.attach`, attach to it too."""
+        return VolumeHost(
+            self.deployment,
+            VOLUME_HOST_NAME,
+            self.deployment.configuration(f"cinder-{VOLUME_HOST_NAME}"),
+            lambda: reported_services(self.admin.block_storage),
+        )
+
     # ------------------------------------------------------------------ starting
 
     def _tasks(self) -> list[Task]:
@@ -191,9 +211,19 @@ class Cloud:
             Task(KEYSTONE, self._start_keystone, after=(MARIADB,)),
             Task(GLANCE, self._start_glance, after=(MARIADB,)),
             Task(CINDER, self._start_cinder, after=(MARIADB, RABBITMQ)),
-            Task(CINDER_VOLUME, self._start_volume, after=(LAB, KEYSTONE, RABBITMQ)),
+            *self._volume_tasks(),
             Task(VOLUME_TYPES_AND_POOLS, self._provide_volume_types, after=(CINDER, CINDER_VOLUME)),
             *(Task(part.title, self._starter(part), part.after) for part in self.parts),
+        ]
+
+    def _volume_tasks(self) -> list[Task]:
+        needed = (LAB, KEYSTONE, RABBITMQ)
+        if not self._with_volume_host:
+            return [Task(CINDER_VOLUME, self._start_volume_here, after=needed)]
+        return [
+            Task(KERNEL, self._provide_kernel),
+            Task(VOLUME_HOST, self.volume_host.boot, after=(KERNEL,)),
+            Task(CINDER_VOLUME, self._launch_volume, after=(*needed, VOLUME_HOST)),
         ]
 
     def _publish(self) -> None:
@@ -216,9 +246,8 @@ class Cloud:
         own = (*keystone.ENDPOINTS, *glance.ENDPOINTS, *cinder.ENDPOINTS)
         return (*own, *(endpoint for part in self.parts for endpoint in part.endpoints))
 
-    def _unpack(self) -> str:
+    def _unpack(self) -> None:
         self._packages = unpacked_packages()
-        return ""
 
     def _start_lab(self) -> str:
         self.lab.start()
@@ -251,23 +280,34 @@ class Cloud:
         self.cinder.start()
         return self.deployment.public_url(cinder.BLOCK_STORAGE)
 
-    def _start_volume(self) -> str:
+    def _provide_kernel(self) -> str:
+        return uml_kernel(report=lambda _text: self.deployment.check_wanted()).name
+
+    def _launch_volume(self) -> str:
+        self._configure_volume(self.volume_host.address)
+        self.volume_host.launch_services()
+        return f"{self.volume_host.name}, {self.volume_host.address}"
+
+    def _start_volume_here(self) -> str:
+        folder = self._configure_volume(self.deployment.address)
+        command = [VENV_BIN / "cinder-volume", "--config-file", folder / "cinder.conf"]
+        self.volume = Service(self.deployment, f"cinder-volume-{VOLUME_HOST_NAME}", command)
+        self.volume.start()
+        return VOLUME_HOST_NAME
+
+    def _configure_volume(self, address: str) -> Path:
         identity = self.admin.identity
         tenant = cinder.VolumeTenant(
             identity.find_project(SERVICE_PROJECT).id, identity.find_user(cinder.USER).id
         )
-        folder = self.cinder.configure_volume_host(
-            "volume1",
+        return self.cinder.configure_volume_host(
+            VOLUME_HOST_NAME,
             self.lab.info,
             tenant,
-            address=self.deployment.address,
-            state=self.deployment.state("cinder-volume1"),
+            address=address,
+            state=self.deployment.state(f"cinder-{VOLUME_HOST_NAME}"),
             lightos=self._lightos,
         )
-        command = [VENV_BIN / "cinder-volume", "--config-file", folder / "cinder.conf"]
-        self.volume = Service(self.deployment, "cinder-volume1", command)
-        self.volume.start()
-        return "volume1"
 
     def _provide_volume_types(self) -> str:
         storage = self.admin.block_storage
@@ -279,6 +319,8 @@ class Cloud:
         # The default quota class in the database wins over cinder.conf.
         unlimited = {"quota_class_set": dict.fromkeys(UNLIMITED, -1)}
         storage.put("/os-quota-class-sets/default", json=unlimited).raise_for_status()
+        if self._with_volume_host:
+            self.volume_host.wait_services()
         pools = wait_until(self._pools, "both back ends to report", POOLS_SECONDS)
         return ", ".join(pools)
 

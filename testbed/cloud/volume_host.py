@@ -83,17 +83,21 @@ class VolumeHost:
         Raises `GuestError` or `ServiceFailed`.
         """
         self.boot()
-        self.start_services()
+        self.launch_services()
+        self.wait_services()
 
     def boot(self) -> None:
         """Boot, and start the discovery client; needs nothing of the cloud."""
         self.guest.start()
         self._discovery.start()
 
-    def start_services(self) -> None:
-        """Start both services; the configuration is there, and all that they need answers."""
+    def launch_services(self) -> None:
+        """Start both services; the configuration is there by now."""
         self.launch(VOLUME)
         self.launch(BACKUP)
+
+    def wait_services(self) -> None:
+        """Wait until Cinder has both up. Raises `ServiceFailed`."""
         self.wait_up(VOLUME)
         self.wait_up(BACKUP)
 
