@@ -44,12 +44,9 @@ class Lab:
         return Path(self.info["jwt_file"]).read_text().strip()
 
     def start(self) -> None:
-        self._lightos(
-            "up",
-            "--detach",
-            f"--addresses={','.join(self.network.node_addresses)}",
-            f"--transition-ms={self.transition_ms}",
-        )
+        resumes = (self.state_dir / "cluster.sqlite").exists()  # with whatever nodes it has now
+        addresses = [] if resumes else [f"--addresses={','.join(self.network.node_addresses)}"]
+        self._lightos("up", "--detach", *addresses, f"--transition-ms={self.transition_ms}")
         self.attach()
 
     def attach(self) -> None:
@@ -74,6 +71,24 @@ class Lab:
 
     def start_node(self, name: str) -> None:
         self._lightos("node", "start", name)
+
+    def add_node(self, address: str) -> None:
+        """Have one more node, and wait until it serves; `info` has it then."""
+        self._lightos("node", "add", address)
+        self.attach()
+
+    def remove_node(self, name: str) -> None:
+        self._lightos("node", "remove", name)
+        self.attach()
+
+    def move_node(self, name: str, address: str) -> None:
+        """Give a node another address, and wait until it serves there."""
+        self._lightos("node", "move", name, address)
+        self.attach()
+
+    def renew_tokens(self) -> None:
+        """Write new tokens to the token files; the old ones stay good."""
+        self._lightos("renew-tokens")
 
     def node_name(self, node_uuid: str) -> str:
         return str(next(n["name"] for n in self.info["nodes"] if n["uuid"] == node_uuid))

@@ -34,6 +34,7 @@ class Paths:
         for group_id in self._members.keys() - self._groups.keys():
             del self._members[group_id], self._primaries[group_id], self._change_counts[group_id]
             self._sorted_members.pop(group_id, None)
+            self.change_count += 1
         for group_id in self._groups.keys() - self._members.keys():
             self._members[group_id] = set()
             self._primaries[group_id] = None

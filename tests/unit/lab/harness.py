@@ -107,6 +107,17 @@ class Harness:
     def start_node(self, index: int) -> None:
         self.cluster.carry_out(self.cluster.start_node(self.node_uuid(index)))
 
+    def add_node(self, address: str) -> UUID:
+        self.nodes += 1
+        return self.cluster.carry_out(self.cluster.add_node(address)).put[0].uuid
+
+    def remove_node(self, uuid: UUID) -> None:
+        self.cluster.carry_out(self.cluster.remove_node(uuid))
+        self.nodes -= 1
+
+    def move_node(self, uuid: UUID, address: str) -> None:
+        self.cluster.carry_out(self.cluster.move_node(uuid, address))
+
     def node_uuid(self, index: int) -> UUID:
         return list(self.cluster.nodes)[index]
 

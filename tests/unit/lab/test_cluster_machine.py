@@ -51,6 +51,7 @@ class ClusterMachine(RuleBasedStateMachine):
     @rule(target=volumes, replicas=st.integers(1, 3), open_to_all=st.booleans())
     def create_volume(self, replicas: int, open_to_all: bool) -> object:
         acl = ["ALLOW_ANY" if open_to_all else "ALLOW_NONE"]
+        replicas = min(replicas, len(self.lab.cluster.nodes))
         try:
             volume = self.lab.volume(self.name(), replica_count=replicas, size_bytes=SIZE, acl=acl)
         except Unavailable:
@@ -134,13 +135,37 @@ class ClusterMachine(RuleBasedStateMachine):
             self.lab.delete_snapshot(uuid)
         self.contents.pop(uuid, None)
 
-    @rule(index=st.integers(0, 2))
-    def stop_node(self, index: int) -> None:
-        self.lab.stop_node(index)
+    def node(self, index: int) -> UUID:
+        nodes = list(self.lab.cluster.nodes)
+        return nodes[index % len(nodes)]
 
-    @rule(index=st.integers(0, 2))
+    @rule(index=st.integers(0, 4))
+    def stop_node(self, index: int) -> None:
+        self.lab.cluster.carry_out(self.lab.cluster.stop_node(self.node(index)))
+
+    @rule(index=st.integers(0, 4))
     def start_node(self, index: int) -> None:
-        self.lab.start_node(index)
+        self.lab.cluster.carry_out(self.lab.cluster.start_node(self.node(index)))
+
+    @rule()
+    def add_node(self) -> None:
+        if len(self.lab.cluster.nodes) < 5:
+            self.lab.add_node(self.name())
+
+    @rule(index=st.integers(0, 4))
+    def remove_node(self, index: int) -> None:
+        cluster, node = self.lab.cluster, self.node(index)
+        before = dict(cluster.nodes)
+        try:
+            self.lab.remove_node(node)
+        except FailedPrecondition:
+            assert cluster.nodes == before
+        else:
+            assert node not in cluster.nodes
+
+    @rule(index=st.integers(0, 4))
+    def move_node(self, index: int) -> None:
+        self.lab.move_node(self.node(index), self.name())
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 20.0]))
     def wait(self, seconds: float) -> None:
@@ -152,10 +177,37 @@ class ClusterMachine(RuleBasedStateMachine):
             dict(self.lab.cluster.volumes),
             dict(self.lab.cluster.snapshots),
             dict(self.lab.cluster.nodes),
+            self.replicas(),
         )
         self.lab.restart()
         cluster = self.lab.cluster
-        assert (dict(cluster.volumes), dict(cluster.snapshots), dict(cluster.nodes)) == before
+        after = (dict(cluster.volumes), dict(cluster.snapshots), dict(cluster.nodes))
+        assert (*after, self.replicas()) == before
+
+    def replicas(self) -> dict[UUID, tuple[UUID, ...]]:
+        cluster = self.lab.cluster
+        return {
+            record.uuid: tuple(cluster.replica_node_uuids(record.group_id))
+            for record in (*cluster.volumes.values(), *cluster.snapshots.values())
+        }
+
+    @invariant()
+    def every_object_has_its_replicas_on_nodes_that_exist(self) -> None:
+        cluster = self.lab.cluster
+        for uuid, replicas in self.replicas().items():
+            record = cluster.volumes.get(uuid) or cluster.snapshots[uuid]
+            assert len(set(replicas)) == record.replica_count
+            assert set(replicas) <= set(cluster.nodes)
+
+    @invariant()
+    def every_node_heads_one_group_for_each_replica_count(self) -> None:
+        nodes = set(self.lab.cluster.nodes)
+        groups = self.lab.cluster.ana_groups(min(nodes))
+        assert len(groups) == len(nodes) * min(3, len(nodes))
+        assert len({group.group_id for group in groups}) == len(groups)
+        assert max(group.group_id for group in groups) <= self.lab.cluster.max_ana_group_id
+        heads = [self.lab.cluster.replica_node_uuids(group.group_id)[0] for group in groups]
+        assert all(heads.count(node) == min(3, len(nodes)) for node in nodes)
 
     @invariant()
     def contents_are_as_written(self) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.lab.placement import choose_group, placement_groups, primary_of
+from lightos.lab.placement import (
+    PlacementGroup,
+    choose_group,
+    placement_groups,
+    primary_of,
+    regrouped,
+    successors,
+)
 
 A, B, C, D = (UUID(int=number) for number in range(1, 5))
 
@@ -33,6 +41,53 @@ def test_there_are_at_most_three_groups_per_node(nodes: int) -> None:
     assert len(groups) == nodes * min(3, nodes)
     assert [group.group_id for group in groups] == list(range(1, len(groups) + 1))
     assert all(len(set(group.node_uuids)) == group.replica_count for group in groups)
+
+
+def listed(groups: Sequence[PlacementGroup]) -> list[tuple[int, tuple[UUID, ...]]]:
+    return [(group.group_id, group.node_uuids) for group in groups]
+
+
+def test_a_node_that_joins_heads_groups_of_its_own() -> None:
+    before = placement_groups([A, B])
+    after = regrouped(before, [A, B, C])
+    assert listed(after) == [
+        *listed(before),
+        (5, (C,)),
+        (6, (C, A)),
+        (7, (A, B, C)),  # three replicas were too many before
+        (8, (B, C, A)),
+        (9, (C, A, B)),
+    ]
+    assert successors(before, after) == {}
+
+
+def test_a_node_that_leaves_is_replaced_in_its_groups_and_heads_none() -> None:
+    before = placement_groups([A, B, C, D])
+    after = regrouped(before, [A, C, D])
+    assert listed(after) == [
+        (1, (A,)),
+        (3, (C,)),
+        (4, (D,)),
+        (5, (A, C)),  # was A, B
+        (7, (C, D)),
+        (8, (D, A)),
+        (9, (A, C, D)),  # was A, B, C
+        (11, (C, D, A)),
+        (12, (D, A, C)),  # was D, A, B
+    ]
+    assert successors(before, after) == {2: 1, 6: 7, 10: 11}
+
+
+def test_a_cluster_too_small_for_a_replica_count_has_no_such_group() -> None:
+    before = placement_groups([A, B, C])
+    after = regrouped(before, [A, C])
+    assert listed(after) == [(1, (A,)), (3, (C,)), (4, (A, C)), (6, (C, A))]
+    assert successors(before, after) == {2: 1, 5: 6}
+
+
+def test_free_group_ids_are_used_again() -> None:
+    groups = regrouped(placement_groups([A, B, C]), [A, C])
+    assert {group.group_id for group in regrouped(groups, [A, C, D])} == set(range(1, 10))
 
 
 @pytest.mark.parametrize(
