@@ -66,7 +66,9 @@ class Keystone:
                 # Passwords are random and live as long as the cloud: slow hashes protect nothing.
                 # 72 characters are all that bcrypt looks at.
                 "identity": {"password_hash_rounds": 4, "max_password_length": 72},
-                "cache": {"enabled": False},
+                # One process, so its memory will do. Without a cache every token that is checked
+                # costs a look at all that were ever revoked: seconds, once there were many.
+                "cache": {"enabled": True, "backend": "dogpile.cache.memory"},
             },
         )
         identities = {
