@@ -54,6 +54,7 @@ from lightos.lab.records import (
     ProjectRecord,
     ProtectionState,
     Record,
+    RemovalRecord,
     SnapshotRecord,
     SnapshotState,
     VolumeRecord,
@@ -146,6 +147,9 @@ class Cluster:
         self._nsids: set[int] = set()
         self._last_nsid = 0
         self._clones: dict[UUID, set[UUID]] = {}
+        self._removed: list[RemovalRecord] = []
+        """Whose blocks are gone; forgotten with the next change. Only the thread that makes changes
+        touches it."""
         self._schedule: Schedule[UUID] = Schedule()
         self._held: dict[UUID, str] = {}
         self._failing: set[UUID] = set()
@@ -706,6 +710,8 @@ class Cluster:
             else:
                 self._settle(uuid)
 
+        put += [RemovalRecord(record.uuid) for record in drop]
+
         def remove_blocks() -> None:
             for record in drop:
                 self._forget_blocks(record)
@@ -796,7 +802,9 @@ class Cluster:
     def make(self, change: Change[Record]) -> None:
         """Do a change's disk work, on any thread. Raises Internal with nothing changed."""
         if change.put or change.drop:
-            change.make(self._database)
+            removed = tuple(self._removed)
+            change.make(self._database, also_drop=removed)
+            del self._removed[: len(removed)]
 
     def take(self, change: Change[Record]) -> None:
         """Make true what is durable now, and tell who listens."""
@@ -937,6 +945,7 @@ class Cluster:
             try:
                 with contextlib.suppress(KeyError):  # gone already is what we want
                     self._store.delete(record.uuid)
+                self._removed.append(RemovalRecord(record.uuid))
             except OSError as cause:
                 LOG.error(
                     "blocks of %s %s stay until the next start: %s",
@@ -948,7 +957,10 @@ class Cluster:
     # Start
 
     def _reconcile(self) -> None:
-        """Make blocks and metadata agree: redo resizes, remove blocks that nothing names."""
+        """Make blocks and metadata agree: end removals, drop what a crash left, redo resizes.
+
+        Other blocks that nothing names stay: the metadata may be an older copy of what it was.
+        """
         named = set(self.volumes) | {s.uuid for s in self.snapshots.values() if not s.doomed}
         held = self._store.uuids()
         if missing := named - held:
@@ -957,9 +969,24 @@ class Cluster:
                 f"are missing, {min(missing)} among them; restore the folder or choose another "
                 "--state-dir"
             )
-        for uuid in held - named:
+        removals = self._database.load(RemovalRecord)
+        unnamed = held - named
+        unknown = unnamed - {removal.uuid for removal in removals}
+        # One change is made at a time, so a crash leaves one object at most, just made.
+        if len(unknown) == 1 and all(map(self._store.is_untouched, unknown)):
+            unknown = frozenset()
+        for uuid in unnamed - unknown:
             LOG.info("removing blocks %s that no volume or snapshot names", uuid)
             self._store.delete(uuid)
+        if removals:
+            self._database.commit(drop=removals)
+        if unknown:
+            LOG.warning(
+                "keeping the blocks of %d volumes or snapshots that the metadata does not know, "
+                "%s among them: if it is an older copy, stop the lab and restore the newest one",
+                len(unknown),
+                min(unknown),
+            )
         for volume in self.volumes.values():
             if volume.state is VolumeState.UPDATING:
                 self._store.resize_volume(volume.uuid, volume.size_bytes)

@@ -26,6 +26,7 @@ __all__ = [
     "ProjectRecord",
     "ProtectionState",
     "Record",
+    "RemovalRecord",
     "SnapshotRecord",
     "SnapshotState",
     "VolumeRecord",
@@ -195,6 +196,17 @@ class VolumeRecord(Record):
     labels: tuple[tuple[str, ...], ...]
     created_at: datetime
     qos_policy_uuid: UUID | None = None
+
+
+@dataclass(frozen=True)
+class RemovalRecord(Record):
+    """Blocks of a volume or snapshot that is gone: what removes them may free them.
+
+    Without it, blocks that nothing names may as well be newer than the metadata.
+    """
+
+    kind: ClassVar[str] = "removal"
+    uuid: UUID
 
 
 @dataclass(frozen=True)

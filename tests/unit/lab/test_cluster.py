@@ -17,7 +17,13 @@ from lightos.lab.errors import (
     Unavailable,
 )
 from lightos.lab.founding import found_cluster
-from lightos.lab.records import NodeState, ProtectionState, SnapshotState, VolumeState
+from lightos.lab.records import (
+    NodeState,
+    ProtectionState,
+    RemovalRecord,
+    SnapshotState,
+    VolumeState,
+)
 from lightos.lab.view import AnaState, ClusterView
 from tests.unit.lab.harness import ADDRESS, FAILBACK_SECONDS, GIB, HOST, Harness
 
@@ -445,6 +451,75 @@ def test_blocks_that_nothing_names_are_removed_at_start(lab: Harness) -> None:
     lab.store.create_volume(UUID(int=7), GIB)  # a create that a crash cut short
     lab.restart()
     assert lab.store.uuids() == {volume.uuid}
+
+
+def test_a_removal_that_a_crash_cut_short_is_ended_at_start(
+    lab: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = lab.ready_volume()
+    lab.store.write(volume.uuid, 0, bytes(BLOCK))
+    snapshot = lab.ready_snapshot(volume)
+    lab.store.write(volume.uuid, 0, bytes(BLOCK))
+    lab.delete_snapshot(snapshot.uuid)
+    lab.delete_volume(volume.uuid)
+    with monkeypatch.context() as crash:
+        crash.setattr(lab.store, "delete", lambda _uuid: None)
+        lab.wait()
+        assert not lab.cluster.volumes
+        assert lab.store.uuids() == {volume.uuid, snapshot.uuid}
+    lab.restart()
+    assert not lab.store.uuids()
+    assert lab.database.load(RemovalRecord) == []
+
+
+def test_removals_are_forgotten_with_the_next_change(lab: Harness) -> None:
+    volume = lab.ready_volume()
+    lab.delete_volume(volume.uuid)
+    lab.wait()
+    assert lab.database.load(RemovalRecord) == [RemovalRecord(volume.uuid)]
+    lab.volume("next")
+    assert lab.database.load(RemovalRecord) == []
+
+
+@pytest.mark.parametrize("newer", ["written volume", "two volumes", "snapshot", "clone"])
+def test_blocks_that_are_newer_than_the_metadata_stay(
+    lab: Harness, newer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = lab.ready_volume()
+    lab.store.write(old.uuid, 0, b"1" * BLOCK)
+    lab.close()
+    file = lab.directory / "cluster.sqlite"
+    copy = file.read_bytes()
+    lab.open()
+    lab.wait()
+    match newer:
+        case "written volume":
+            lab.store.write(lab.ready_volume("new").uuid, 0, b"2" * BLOCK)
+        case "two volumes":
+            lab.ready_volume("new")
+            lab.ready_volume("newer")
+        case "snapshot":
+            lab.ready_snapshot(old)
+            lab.store.write(old.uuid, 0, b"2" * BLOCK)
+        case "clone":
+            lab.ready_volume("new", source_snapshot=lab.ready_snapshot(old).uuid)
+    held = lab.store.uuids()
+    contents = {uuid: lab.store.read(uuid, 0, BLOCK) for uuid in held}
+    lab.close()
+    newest = file.read_bytes()
+    file.write_bytes(copy)
+    for _ in range(2):
+        caplog.clear()
+        lab.open()
+        lab.wait()
+        assert set(lab.cluster.volumes) == {old.uuid}
+        assert "restore the newest one" in caplog.text
+        assert {uuid: lab.store.read(uuid, 0, BLOCK) for uuid in held} == contents
+        lab.close()
+    file.write_bytes(newest)
+    lab.open()
+    named = {*lab.cluster.volumes, *lab.cluster.snapshots}
+    assert (named, lab.store.uuids()) == (held, held)
 
 
 def test_a_resize_that_a_crash_cut_short_is_finished_at_start(lab: Harness) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import weakref
 from collections import deque
 from collections.abc import Coroutine
 from typing import Protocol, cast
@@ -86,7 +87,7 @@ class Queue(asyncio.Protocol):
         self._outstanding: set[int] = set()
         self._receiving: dict[int, _Transfer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lanes: set[Lane] = set()
+        self._lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._admitted: deque[tuple[Command, Throttled, bytes]] = deque()
         self._output: list[bytes] = []
         self._output_bytes = 0
