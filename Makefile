@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install install-cloud demo demo-down cloud cloud-down test lint unit contract integration kernel bench-lab docs clean
+.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test lint unit contract integration kernel bench-lab docs clean
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,9 @@ cloud: install-cloud  ## Keystone, Glance and Cinder with the lab behind them, l
 
 cloud-down: install-cloud  ## End what `make cloud` left running
 	@$(VENV)/python -m testbed.cloud --down
+
+tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cloud of their own
+	@$(VENV)/python -m tests.tempest
 
 test: lint  ## Every check and test
 	@$(VENV)/python -m tests.run unit contract integration kernel

@@ -6,18 +6,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import subunit
-import testtools
 from rich.table import Table
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
-_STATUS = {"success": PASSED, "skip": SKIPPED, "xfail": PASSED}
 _CLASS_FIXTURE = re.compile(r"(?P<fixture>\w+) \((?P<class>[\w.]+)\)")
-_LAST_LINES = 25
 
 
 @dataclass(frozen=True)
@@ -43,34 +37,6 @@ class Outcome:
     def group(self) -> str:
         """The module it is in, without `tempest.`."""
         return self.test.rpartition(".")[0].rpartition(".")[0].removeprefix("tempest.")
-
-
-def read(stream: Path) -> list[Record]:
-    """Every finished entry of a subunit v2 stream."""
-    records: list[Record] = []
-
-    def finished(test: dict[str, Any]) -> None:
-        if test["status"] != "exists":
-            records.append(_record(test))
-
-    result = testtools.StreamToDict(finished)
-    result.startTestRun()
-    with stream.open("rb") as source:
-        subunit.ByteStreamToStreamResult(source, non_subunit_name="output").run(result)
-    result.stopTestRun()
-    return records
-
-
-def _record(test: dict[str, Any]) -> Record:
-    began, ended = test["timestamps"]
-    details = {name: content.as_text() for name, content in test["details"].items()}
-    said = details.get("reason") or details.get("traceback") or details.get("traceback-1") or ""
-    return Record(
-        test["id"],
-        _STATUS.get(test["status"], FAILED),
-        (ended - began).total_seconds() if began and ended else 0.0,
-        "\n".join(said.strip().splitlines()[-_LAST_LINES:]),
-    )
 
 
 def outcomes(selected: Iterable[str], records: Sequence[Record]) -> list[Outcome]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from testbed.cinder.configuration import Section, render
 from testbed.cinder.paths import VENV_BIN
 from testbed.network import Network
-from testbed.tempest import results
+from testbed.tempest.results import Record
+from testbed.tempest.stream import read
 
 _TEST_ID = re.compile(r"[\w.]+\[[\w,.-]+\]")
 _LISTING_SECONDS = 300
@@ -60,7 +61,7 @@ class Tempest:
             raise TempestFailed(f"no test matches {regex!r}; tempest said:\n{listed[-2000:]}")
         return sorted(tests)
 
-    def run(self, regex: str, concurrency: int) -> tuple[list[results.Record], float]:
+    def run(self, regex: str, concurrency: int) -> tuple[list[Record], float]:
         """Run the selected tests, a line each as they end; their records, and seconds in all."""
         began = time.monotonic()
         command = ["run", *self._which(regex), f"--concurrency={concurrency}"]
@@ -79,7 +80,7 @@ class Tempest:
                 stdout=output,
                 cwd=self.folder,
             )
-        return results.read(stream), seconds
+        return read(stream), seconds
 
     def _which(self, regex: str) -> list[str]:
         return [f"--config-file={self.config_file}", f"--regex={regex}"]

@@ -11,7 +11,7 @@ from testbed.tempest.results import SKIPPED, Outcome
 SELECTED = r"^(tempest\.api\.volume|cinder_tempest_plugin\.api)\."
 
 EXCUSES = {
-    "volume replication feature disabled": "the management API has no replication between clusters",
+    "Volume replication feature disabled": "the management API has no replication between clusters",
     "consistency group feature disabled": "the management API has no group snapshots",
     "Skipped until [Bb]ug": "an open bug of OpenStack, named in the reason",
 }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make tempest`: the tests of OpenStack's own tempest against a cloud with our driver."""
+"""`make tempest`: a cloud with our driver, tests/cloud on it, then OpenStack's own tempest."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -27,6 +28,8 @@ from testbed.tempest.configuration import sections
 from testbed.tempest.resources import prepare
 from testbed.tempest.results import FAILED, PASSED, SKIPPED, Outcome
 from testbed.tempest.run import Tempest, TempestFailed
+from tests.run import Outcome as Tests
+from tests.run import run as run_tests
 
 FOLDER = cache_dir() / "tempest"
 RESULTS = CHECKOUT / "bench" / "results" / "tempest.json"
@@ -34,26 +37,39 @@ CONCURRENCY = 2
 DISTRIBUTIONS = ("tempest", "cinder-tempest-plugin", "cinder", "nova", "keystone", "glance")
 
 
-def run(console: Console, regex: str) -> tuple[list[Outcome], float]:
-    """Start a cloud, run the tests that `regex` selects; their outcomes, and seconds in all."""
+def run(console: Console, regex: str | None) -> int:
+    """Start a cloud, run our own tests of it and tempest's; the exit status.
+
+    `regex`: run only the tempest tests with this in their names, and keep no result.
+    """
     shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
     network = Network.for_this_process("tempest")
     parts = (Placement(), NetworkStub(), Nova())
     with Lines(console) as lines:
         cloud = Cloud(FOLDER / "cloud", network, parts=parts, progress=lines)
         cloud.__enter__()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.push(cloud)
         tempest = Tempest(FOLDER / "workspace", network)
         tempest.configure(sections(prepare(cloud), tempest.folder))
-        selected = tempest.select(regex)
-        console.print(f"{len(selected)} tests are selected")
-        records, seconds = tempest.run(regex, CONCURRENCY)
-        return results.outcomes(selected, records), seconds
-    finally:
-        cloud.stop()
+        own = None if regex else run_own_tests(cloud)
+        selected = tempest.select(regex or selection.SELECTED)
+        console.print(f"{len(selected)} of tempest's tests are selected")
+        records, seconds = tempest.run(regex or selection.SELECTED, CONCURRENCY)
+        outcomes = results.outcomes(selected, records)
+    if regex is None:
+        RESULTS.write_text(json.dumps(as_json(outcomes, seconds), indent=2) + "\n")
+    return report(console, outcomes, own)
 
 
-def report(console: Console, outcomes: Sequence[Outcome]) -> int:
+def run_own_tests(cloud: Cloud) -> Tests:
+    """tests/cloud, in this cloud."""
+    os.environ["LIGHTOS_CLOUD"] = str(cloud.deployment.folder)
+    return run_tests("cloud", live=True)
+
+
+def report(console: Console, outcomes: Sequence[Outcome], own: Tests | None) -> int:
     """Show every failure and skip, and the figures; the exit status."""
     for outcome in outcomes:
         if outcome.status == FAILED:
@@ -66,9 +82,14 @@ def report(console: Console, outcomes: Sequence[Outcome]) -> int:
         console.print(
             f"{outcome.test} must not be skipped: {outcome.reason}", style="red", markup=False
         )
-    passed, failed = results.count(outcomes, PASSED), results.count(outcomes, FAILED)
-    print(f"{passed} passed, {failed + len(unexcused)} failed")
-    return 1 if failed or unexcused or not passed else 0
+    passed = results.count(outcomes, PASSED)
+    failed = results.count(outcomes, FAILED) + len(unexcused)
+    if own:
+        passed += own.ran - own.failed
+        failed += own.failed
+    print(f"{passed} passed, {failed} failed")
+    good = passed and not failed and (own is None or own.exit_status == 0)
+    return 0 if good else 1
 
 
 def as_json(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
@@ -89,9 +110,11 @@ def as_json(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m testbed.tempest", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.tempest", description=__doc__)
     parser.add_argument(
-        "--only", metavar="REGEX", help="run the tests with this in their names; keeps no result"
+        "--only",
+        metavar="REGEX",
+        help="run only tempest's tests with this in their names; keeps no result",
     )
     arguments = parser.parse_args()
     if os.geteuid() != 0:
@@ -99,14 +122,11 @@ def main() -> int:
         return 2
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:
-        outcomes, seconds = run(console, arguments.only or selection.SELECTED)
+        return run(console, arguments.only)
     except (*FAILURES, TempestFailed) as error:
         console.print(f"make tempest: {error}", style="red", markup=False)
         console.print(f"Logs: {FOLDER / 'cloud' / 'logs'}", soft_wrap=True)
         return 1
-    if not arguments.only:
-        RESULTS.write_text(json.dumps(as_json(outcomes, seconds), indent=2) + "\n")
-    return report(console, outcomes)
 
 
 if __name__ == "__main__":
