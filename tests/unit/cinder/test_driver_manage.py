@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 from cinder import context, exception, objects
 from cinder.db import api as db
-from cinder.volume import volume_types
 
 from lightos.api.models import CreateSnapshot, CreateVolume, SnapshotState, UpdateVolume
 from tests.integration.cluster import GIB, connector
 from tests.unit.cinder.api_proxy import lose_reply, refuse
-from tests.unit.cinder.conftest import new_snapshot, new_volume
+from tests.unit.cinder.conftest import new_snapshot, new_volume, store
 
 HOST = connector("compute1", number=1)
+ANOTHER_BACK_END = "controller-1@other#other"
 INVALID = exception.ManageExistingInvalidReference
 
 
@@ -44,22 +44,16 @@ def existing_snapshot(driver):
     return make
 
 
-def recorded(thing):
-    """Put a volume or snapshot into Cinder's database, a volume as another back end's."""
-    admin = context.get_admin_context()
-    default_type = volume_types.get_default_volume_type()["id"]
+def store_snapshot(snapshot):
     values = {
-        "id": thing.id,
+        "id": snapshot.id,
         "status": "available",
-        "provider_id": thing.provider_id,
-        "volume_type_id": default_type,
+        "provider_id": snapshot.provider_id,
+        "volume_id": snapshot.volume_id,
+        "volume_size": snapshot.volume_size,
+        "volume_type_id": str(uuid.uuid4()),
     }
-    if isinstance(thing, objects.Volume):
-        more = {"size": thing.size, "host": "other@lightos#lightos"}
-        db.volume_create(admin, values | more)
-    else:
-        more = {"volume_id": thing.volume_id, "volume_size": thing.volume_size}
-        db.snapshot_create(admin, values | more)
+    db.snapshot_create(context.get_admin_context(), values)
 
 
 def page(driver, cinder_volumes=(), **changes):
@@ -93,9 +87,11 @@ def test_manage_gives_the_volume_its_name(driver, cluster, existing, by):
 
     volume.update(update)
     volume.size = 3
+    store(volume)
     driver.initialize_connection(volume, HOST)
     driver.terminate_connection(volume, HOST)
     driver.unmanage(volume)
+    db.volume_destroy(context.get_admin_context(), volume.id)
     assert cluster.volume_of(volume.id)["UUID"] == found.uuid
 
     again = new_volume()
@@ -163,7 +159,7 @@ def test_a_volume_that_is_not_of_the_type(driver, existing, extra_specs, named):
 def test_a_volume_that_is_managed_already(driver, created):
     """By whichever back end: Cinder's database knows."""
     volume = created()
-    recorded(volume)
+    store(volume, host=ANOTHER_BACK_END)
     reference = {"source-id": volume.provider_id.split()[1]}
     with pytest.raises(exception.ManageExistingAlreadyManaged):
         driver.manage_existing(new_volume(), reference)
@@ -173,7 +169,7 @@ def test_a_volume_that_an_old_driver_made_is_managed_already(driver, created):
     volume = created()
     uuid = volume.provider_id.split()[1]
     volume.provider_id = "default"
-    recorded(volume)
+    store(volume, host=ANOTHER_BACK_END)
     with pytest.raises(exception.ManageExistingAlreadyManaged):
         driver.manage_existing(new_volume(), {"source-id": uuid})
 
@@ -214,7 +210,7 @@ def test_a_failed_take_over_never_deletes_the_volume(driver, cluster, existing, 
 def test_the_list_tells_what_is_whose(driver, created, existing):
     free, mine, others = existing(size_bytes=2 * GIB), created(), created()
     for volume in (mine, others):
-        recorded(volume)
+        store(volume, host=ANOTHER_BACK_END)
     entries = page(driver)
     assert entry_of(entries, free) == {
         "reference": {"source-id": free.uuid},
@@ -292,8 +288,8 @@ def test_snapshots_that_may_not_be_taken_over(driver, created, existing_snapshot
             driver.manage_existing_snapshot(snapshot, reference)
     managed = new_snapshot(volume)
     managed.provider_id = f"default {found.uuid}"
-    recorded(volume)
-    recorded(managed)
+    store(volume, host=ANOTHER_BACK_END)
+    store_snapshot(managed)
     with pytest.raises(INVALID, match="already"):
         driver.manage_existing_snapshot(new_snapshot(volume), by_uuid)
     driver.delete_snapshot(managed)
@@ -301,7 +297,7 @@ def test_snapshots_that_may_not_be_taken_over(driver, created, existing_snapshot
 
 def test_the_list_of_snapshots(driver, created, existing, existing_snapshot):
     volume = created()
-    recorded(volume)
+    store(volume, host=ANOTHER_BACK_END)
     uuid = volume.provider_id.split()[1]
     free, managed = existing_snapshot(uuid), existing_snapshot(uuid)
     orphan = existing_snapshot(existing().uuid)

@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QoS by extra spec and by QoS specs, retype in place, and the moves between back ends."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cinder import context, exception
+
+from lightos.api.errors import NotFound
+from lightos.api.models import CreatePolicy
+from lightos.openstack.cinder.qos import POLICY_DESCRIPTION, Limit, LimitKind
+from tests.integration.cluster import GIB, connector
+from tests.unit.cinder.api_proxy import lose_reply, refuse, rewrite
+from tests.unit.cinder.conftest import new_snapshot, new_type, new_volume, store
+
+HOST = connector("compute1", number=1)
+BACKEND_ERROR = exception.VolumeBackendAPIException
+IOPS = {"total_iops_sec": "512"}
+POLICY = "cinder-iops-512"
+
+
+@pytest.fixture
+def policies(cluster):
+    """Names of the cluster's policies."""
+    return lambda: {policy["name"] for policy in cluster.get("/policies").get("policies", [])}
+
+
+@pytest.fixture
+def gold(driver):
+    """A policy that an administrator made."""
+    request = CreatePolicy(name="gold", rate_limit=Limit(LimitKind.IOPS, 1024).rate_limit)
+    policy = driver._client.create_policy(request, driver._deadline())
+    yield policy
+    for volume in driver._client.list_volumes("default", driver._deadline()):
+        if volume.qos_policy_uuid == policy.uuid:
+            driver._cluster.delete_volume("default", volume.uuid, driver._deadline())
+    driver._client.delete_policy(policy.uuid, driver._deadline())
+
+
+def retyped(driver, volume, extra_specs, qos_specs=None):
+    """Retype as the manager does; the volume is of the new type when the driver says so."""
+    wanted = new_type(str(volume.id), extra_specs, qos_specs)
+    done, update = driver.retype(context.get_admin_context(), volume, wanted, {}, {"host": "h"})
+    assert update is None
+    if done:
+        volume.volume_type = wanted
+        volume.volume_type_id = wanted.id
+    return done
+
+
+# --- QoS -----------------------------------------------------------------------------------------
+
+
+def test_qos_policy_by_uuid_or_name(driver, cluster, gold):
+    for named in (gold.uuid, gold.uuid.upper(), "gold"):
+        volume = new_volume(extra_specs={"lightos:qos_policy": named})
+        driver.create_volume(volume)
+        assert cluster.volume_of(volume.id)["qosPolicyName"] == "gold"
+
+
+def test_a_policy_that_does_not_exist_is_named(driver, cluster):
+    volume = new_volume(extra_specs={"lightos:qos_policy": "nowhere"})
+    with pytest.raises(BACKEND_ERROR, match="QoS policy nowhere does not exist"):
+        driver.create_volume(volume)
+    assert all(volume.name != found["name"] for found in cluster.volumes())
+
+
+def test_qos_specs_make_a_policy_that_volumes_share(driver, created, cluster, policies):
+    volumes = [created(extra_specs={}, qos_specs=IOPS) for _ in range(2)]
+    (policy,) = (p for p in cluster.get("/policies")["policies"] if p["name"] == POLICY)
+    assert policy["description"] == POLICY_DESCRIPTION
+    assert policy["QoSRateLimitPolicy"]["limitIOPS"] == {
+        "readIOPSLimit": 512,
+        "writeIOPSLimit": 512,
+    }
+    for volume in volumes:
+        assert cluster.volume_of(volume.id)["qosPolicyUUID"] == policy["UUID"]
+    driver.delete_volume(volumes[0])
+    assert POLICY in policies()
+    driver.delete_volume(volumes[1])
+    assert POLICY not in policies()
+
+
+def test_volumes_of_one_limit_made_and_deleted_at_once(driver, policies):
+    def live_and_die(_):
+        volume = new_volume(extra_specs={}, qos_specs=IOPS)
+        volume.update(driver.create_volume(volume))
+        driver.delete_volume(volume)
+
+    driver._timeout_seconds = 30
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(live_and_die, range(12)))
+    assert POLICY not in policies()
+
+
+def test_a_policy_that_goes_before_it_is_used_is_made_again(driver, cluster, proxy):
+    """Another deployment on the cluster found it unused."""
+
+    def after_its_deletion(forward):
+        policy = driver._client.get_policy_by_name(POLICY, driver._deadline())
+        driver._client.delete_policy(policy.uuid, driver._deadline())
+        return forward()
+
+    volume = new_volume(extra_specs={}, qos_specs=IOPS)
+    proxy.fault("POST", "volumes", after_its_deletion, times=1)
+    volume.update(driver.create_volume(volume))
+    assert cluster.volume_of(volume.id)["qosPolicyName"] == POLICY
+    driver.delete_volume(volume)
+
+
+def test_a_failed_create_leaves_no_policy(driver, policies, proxy):
+    proxy.fault("POST", "/volumes", refuse(403, "not allowed"))
+    with pytest.raises(BACKEND_ERROR, match="not allowed"):
+        driver.create_volume(new_volume(extra_specs={}, qos_specs=IOPS))
+    assert POLICY not in policies()
+
+
+def test_a_policy_whose_replies_are_lost_is_made_once(driver, cluster, policies, proxy):
+    proxy.fault("POST", "policies", lose_reply, times=1)
+    proxy.fault("DELETE", "policies", lose_reply, times=1)
+    volume = new_volume(extra_specs={}, qos_specs=IOPS)
+    volume.update(driver.create_volume(volume))
+    assert cluster.volume_of(volume.id)["qosPolicyName"] == POLICY
+    driver.delete_volume(volume)
+    assert POLICY not in policies()
+
+
+def test_a_token_that_may_not_make_policies(make_driver, lab):
+    token = Path(lab["jwt_file"]).with_name("default.jwt").read_text().strip()
+    driver = make_driver(lightos_jwt=token)
+    with pytest.raises(BACKEND_ERROR, match=r"'total_iops_sec' needs this policy.*lightos_jwt"):
+        driver.create_volume(new_volume(extra_specs={}, qos_specs=IOPS))
+
+
+def test_a_policy_of_that_name_with_another_limit_is_not_used(driver, policies):
+    limit = Limit(LimitKind.IOPS, 256).rate_limit
+    request = CreatePolicy(name=POLICY, rate_limit=limit)
+    policy = driver._client.create_policy(request, driver._deadline())
+    with pytest.raises(BACKEND_ERROR, match=f"QoS policy {POLICY} .*another limit"):
+        driver.create_volume(new_volume(extra_specs={}, qos_specs=IOPS))
+    assert POLICY in policies()
+    driver._client.delete_policy(policy.uuid, driver._deadline())
+
+
+@pytest.mark.parametrize(
+    ("extra_specs", "qos_specs", "reason"),
+    [
+        ({}, {"minIOPS": "1"}, "no such limit: minIOPS; legal: one of total_iops_sec,"),
+        ({}, {"total_iops_sec": "0"}, "'total_iops_sec' is '0'; legal: a whole number"),
+        ({"lightos:qos_policy": "gold"}, IOPS, "remove one of the two"),
+    ],
+)
+def test_qos_that_cannot_be_is_refused_with_the_reason(
+    driver, proxy, extra_specs, qos_specs, reason
+):
+    proxy.forget()
+    with pytest.raises(exception.InvalidQoSSpecs, match=reason):
+        driver.create_volume(new_volume(extra_specs=extra_specs, qos_specs=qos_specs))
+    assert proxy.calls == []
+
+
+def test_policies_that_nobody_uses_are_dropped_together(driver, created, policies):
+    """What a crash, or changed QoS specs, left behind."""
+    kept = created(extra_specs={}, qos_specs={"total_iops_sec": "256"})
+    left = created(extra_specs={}, qos_specs=IOPS)
+    left.volume_type = new_type(left.volume_type_id, {})
+    driver.delete_volume(left)
+    assert POLICY in policies()
+    driver._policies.drop_all_unused(driver._deadline())
+    assert POLICY not in policies()
+    assert "cinder-iops-256" in policies()
+    driver.delete_volume(kept)
+
+
+# --- retype --------------------------------------------------------------------------------------
+
+
+def test_retype_sets_changes_and_clears_the_policy(driver, created, cluster, policies, gold):
+    volume = created()
+    store(volume)
+    driver.initialize_connection(volume, HOST)
+    for extra_specs, qos_specs, expected in (
+        ({}, IOPS, POLICY),
+        ({}, {"total_bytes_sec": "50000000"}, "cinder-mb-50"),
+        ({"lightos:qos_policy": "gold"}, None, "gold"),
+        ({"lightos:qos_policy": gold.uuid}, None, "gold"),
+        ({}, None, None),
+    ):
+        assert retyped(driver, volume, extra_specs, qos_specs)
+        found = cluster.volume_of(volume.id)
+        assert found.get("qosPolicyName") == expected
+        assert policies() == {"gold"} | ({expected} if expected else set())
+    assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
+
+
+def test_retype_changes_the_compression(driver, created, cluster, proxy):
+    volume = created()
+    assert retyped(driver, volume, {"compression": "<is> True"})
+    assert cluster.volume_of(volume.id)["compression"].lower() == "true"
+    proxy.forget()
+    assert retyped(driver, volume, {"compression": "<is> True", "multiattach": "<is> True"})
+    assert proxy.count("PUT") == 0
+    assert retyped(driver, volume, {})
+    assert cluster.volume_of(volume.id)["compression"].lower() == "false"
+
+
+@pytest.mark.parametrize(
+    "extra_specs",
+    [{"lightos:num_replicas": "3"}, {"lightos:project_name": "tenant"}],
+)
+def test_what_takes_a_migration_is_not_done_and_not_begun(driver, created, proxy, extra_specs):
+    volume = created()
+    proxy.forget()
+    assert retyped(driver, volume, extra_specs | {"compression": "<is> True"}) is False
+    assert proxy.count("PUT") == 0
+
+
+@pytest.mark.parametrize(
+    ("extra_specs", "reason"),
+    [
+        ({"compression": "maybe"}, "'compression' is 'maybe'; legal: '<is> True' or '<is> False'"),
+        ({"lightos:speed": "9"}, "'lightos:speed' .* only lightos:num_replicas"),
+    ],
+)
+def test_retype_to_a_bad_type_is_an_error(driver, created, extra_specs, reason):
+    with pytest.raises(exception.InvalidVolumeType, match=reason):
+        retyped(driver, created(), extra_specs)
+
+
+def test_retype_whose_reply_was_lost(driver, created, cluster, proxy):
+    volume = created()
+    proxy.fault("PUT", "volumes", lose_reply, times=1)
+    assert retyped(driver, volume, {}, IOPS)
+    assert cluster.volume_of(volume.id)["qosPolicyName"] == POLICY
+    driver.delete_volume(volume)
+
+
+def test_a_failed_retype_leaves_no_policy(driver, created, cluster, policies, proxy):
+    volume = created()
+    proxy.fault("PUT", "volumes", refuse(403))
+    with pytest.raises(BACKEND_ERROR, match="403"):
+        retyped(driver, volume, {}, IOPS)
+    assert not cluster.volume_of(volume.id).get("qosPolicyName")
+    assert POLICY not in policies()
+
+
+# --- migration -----------------------------------------------------------------------------------
+
+
+def test_back_ends_of_one_cluster_hand_volumes_over(driver, make_driver, created, proxy):
+    other = make_driver(volume_backend_name="other")
+    volume = created()
+    host = {"host": "h@other#other", "capabilities": other.get_volume_stats(refresh=True)}
+    proxy.forget()
+    assert driver.migrate_volume(None, volume, host) == (True, None)
+    assert proxy.calls == []
+    other.delete_volume(volume)
+
+
+@pytest.mark.parametrize(
+    "capabilities",
+    [{}, {"location_info": "LightOSVolumeDriver:nqn.other"}, {"location_info": None}],
+)
+def test_a_volume_for_another_cluster_is_copied_by_cinder(driver, created, capabilities):
+    host = {"host": "h@other#other", "capabilities": capabilities}
+    assert driver.migrate_volume(None, created(), host) == (False, None)
+
+
+def migrated(driver, source, target):
+    unset = {"provider_location": None}
+    target.update(unset)
+    return driver.update_migrated_volume(None, source, target, "available")
+
+
+def test_a_copied_volume_gets_the_originals_name(driver, created, cluster):
+    """The source was on another storage system."""
+    source, target = new_volume(), created()
+    uuid = target.provider_id.split()[1]
+    assert migrated(driver, source, target) == {"_name_id": None, "provider_location": None}
+    assert cluster.volume_of(source.id)["UUID"] == uuid
+
+
+def test_a_copied_volume_keeps_its_name_beside_its_source(driver, created, cluster):
+    source, target = created(), created()
+    assert migrated(driver, source, target)["_name_id"] == target.id
+    assert cluster.volume_of(target.id)["UUID"] == target.provider_id.split()[1]
+    assert cluster.volume_of(source.id)["UUID"] == source.provider_id.split()[1]
+
+
+def test_a_copied_volume_that_cannot_be_renamed_keeps_its_name(driver, created, cluster, proxy):
+    source, target = new_volume(), created()
+    proxy.fault("PUT", "volumes", refuse(403))
+    assert migrated(driver, source, target)["_name_id"] == target.id
+    assert cluster.volume_of(target.id)
+
+
+# --- revert --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def snapshotted(driver, created):
+    volume = created(1)
+    snapshot = new_snapshot(volume)
+    snapshot.update(driver.create_snapshot(snapshot))
+    yield volume, snapshot
+    driver.delete_snapshot(snapshot)
+
+
+def revert(driver, volume, snapshot):
+    driver.revert_to_snapshot(context.get_admin_context(), volume, snapshot)
+
+
+def test_revert_is_over_when_the_cluster_has_done_it(driver, snapshotted, cluster, proxy):
+    volume, snapshot = snapshotted
+    before = cluster.volume_of(volume.id)
+    proxy.forget()
+    revert(driver, volume, snapshot)
+    after = cluster.volume_of(volume.id)
+    assert after["state"] == "Available"
+    assert after["ETag"] != before["ETag"]
+    assert proxy.count("PUT", "rollback") == proxy.count("PUT") == 1
+    assert driver.snapshot_revert_use_temp_snapshot() is False
+    assert driver.backup_use_temp_snapshot() is False
+
+
+def test_revert_keeps_the_size_that_cinder_knows(driver, snapshotted, cluster, proxy):
+    """After an extend; and on a cluster that takes the size back too."""
+    volume, snapshot = snapshotted
+    driver.extend_volume(volume, 3)
+    volume.size = 3
+    revert(driver, volume, snapshot)
+    assert int(cluster.volume_of(volume.id)["size"]) == 3 * GIB
+
+    def smaller(message):
+        message["size"] = str(GIB)
+
+    proxy.fault("GET", "volumes", rewrite(smaller), skip=2, times=3)
+    revert(driver, volume, snapshot)
+    assert proxy.count("PUT", "volumes/[^/]*$") >= 1
+
+
+def test_revert_of_a_volume_that_a_host_has_is_refused(driver, snapshotted, cluster, proxy):
+    volume, snapshot = snapshotted
+    store(volume)
+    driver.initialize_connection(volume, HOST)
+    proxy.forget()
+    with pytest.raises(BACKEND_ERROR, match=rf"{HOST['nqn']}.*detach"):
+        revert(driver, volume, snapshot)
+    assert proxy.count("PUT") == 0
+    assert cluster.volume_of(volume.id)["state"] == "Available"
+    driver.terminate_connection(volume, HOST)
+
+
+@pytest.mark.parametrize("act", [lose_reply, refuse(503)])
+def test_revert_that_was_not_answered(driver, snapshotted, cluster, proxy, act):
+    volume, snapshot = snapshotted
+    proxy.fault("PUT", "rollback", act, times=1)
+    revert(driver, volume, snapshot)
+    assert cluster.volume_of(volume.id)["state"] == "Available"
+
+
+def test_revert_that_does_not_come_about_is_an_error(driver, snapshotted, proxy):
+    volume, snapshot = snapshotted
+
+    def unchanged(message):
+        message["ETag"], message["state"] = "1", "Available"
+
+    proxy.fault("GET", "volumes", rewrite(unchanged))
+    with pytest.raises(BACKEND_ERROR, match=r"RollbackVolume.*not done after"):
+        revert(driver, volume, snapshot)
+
+
+def test_revert_to_another_volumes_snapshot_is_refused(driver, snapshotted, created):
+    _, snapshot = snapshotted
+    with pytest.raises(BACKEND_ERROR, match="not taken of volume"):
+        revert(driver, created(), snapshot)
+
+
+def test_revert_to_a_snapshot_that_is_gone(driver, created):
+    volume = created()
+    with pytest.raises(BACKEND_ERROR, match="does not exist"):
+        revert(driver, volume, new_snapshot(volume))
+
+
+def test_nothing_is_left_of_the_policies(driver):
+    with pytest.raises(NotFound):
+        driver._client.get_policy_by_name(POLICY, driver._deadline())
