@@ -8,6 +8,8 @@ configuration folder it is given. What the three services need to share a proces
   first capability report;
 * ``cinder.service.Service.service_id`` is one class attribute for the whole process, so each
   service restores its own while it reports its state;
+* the in-memory bus hands objects over as they are, where a real one makes plain data of them: the
+  API copies the scheduler's read-only capabilities;
 * root's commands run without ``sudo``, which a bare machine does not have.
 """
 
@@ -21,7 +23,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,7 @@ from cinder.common import config as cinder_config  # noqa: E402
 from cinder.common import constants  # noqa: E402
 from cinder.db import api as database  # noqa: E402
 from cinder.image import image_utils  # noqa: E402
+from cinder.scheduler import host_manager  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 from oslo_privsep import priv_context  # noqa: E402
@@ -96,6 +99,10 @@ class DirectCalls:
         return target
 
 
+def plain_copy(capabilities: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(capabilities)
+
+
 def load_configuration(config_dir: Path) -> None:
     objects.register_all()
     CONF(
@@ -110,6 +117,7 @@ def load_configuration(config_dir: Path) -> None:
         root_helper=["env"] if os.geteuid() == 0 else shlex.split(utils.get_root_helper())
     )
     os_brick.setup(CONF)
+    host_manager.ReadOnlyDict.copy = plain_copy
     if utils.concurrency_mode_threading():
         image_utils.tpool = DirectCalls
         lock_database_per_transaction()
