@@ -18,13 +18,21 @@ from hypothesis.stateful import (
     rule,
 )
 
-from lightos.lab.errors import ClusterError, FailedPrecondition, Unavailable
-from lightos.lab.records import NodeState, SnapshotState, VolumeState
-from lightos.lab.view import AnaState
+from lightos.lab.errors import (
+    ClusterError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
+from lightos.lab.policies import rate_limits
+from lightos.lab.records import LimitKind, NodeState, SnapshotState, VolumeState
+from lightos.lab.view import AnaState, RateLimits
 from tests.unit.lab.harness import ADDRESS, HOST, Harness
 
 BLOCK = 4096
 SIZE = 16 * BLOCK
+POLICY_NAMES = st.sampled_from(["gold", "silver"])
 
 
 class ClusterMachine(RuleBasedStateMachine):
@@ -119,6 +127,51 @@ class ClusterMachine(RuleBasedStateMachine):
         )
         assert updated.etag != record.etag
 
+    @rule(name=POLICY_NAMES, limit=st.sampled_from(LimitKind), write_limit=st.integers(0, 1000))
+    def put_policy(self, name: str, limit: LimitKind, write_limit: int) -> None:
+        tenants = self.lab.cluster.tenants
+        if tenants.policies.find(name) is None:
+            change = tenants.create_policy(
+                name=name,
+                description="",
+                projects=(),
+                limit=limit,
+                read_limit=0,
+                write_limit=write_limit,
+            )
+        else:
+            change = tenants.update_policy(name, limit=(limit, 0, write_limit))
+        self.lab.cluster.carry_out(change)
+
+    @rule(volume=volumes, name=POLICY_NAMES)
+    def set_policy(self, volume: UUID, name: str) -> None:
+        tenants = self.lab.cluster.tenants
+        try:
+            self.lab.update(volume, qos_policy=name)
+        except InvalidArgument:
+            assert tenants.policies.find(name) is None
+        except (FailedPrecondition, NotFound, Unavailable):
+            record = self.lab.cluster.volumes.get(volume)
+            assert record is None or record.state is not VolumeState.AVAILABLE
+
+    @rule(volume=volumes)
+    def clear_policy(self, volume: UUID) -> None:
+        record = self.lab.cluster.volumes.get(volume)
+        if record is not None and record.state is VolumeState.AVAILABLE:
+            self.lab.update(volume, qos_policy="")
+
+    @rule(name=POLICY_NAMES)
+    def delete_policy(self, name: str) -> None:
+        tenants = self.lab.cluster.tenants
+        policy = tenants.policies.find(name)
+        try:
+            self.lab.cluster.carry_out(tenants.delete_policy(name))
+        except NotFound:
+            assert policy is None
+        except FailedPrecondition:
+            assert policy is not None
+            assert list(tenants.users(policy))
+
     @rule(volume=consumes(volumes))
     def delete_volume(self, volume: UUID) -> None:
         self.delete(volume)
@@ -178,11 +231,12 @@ class ClusterMachine(RuleBasedStateMachine):
             dict(self.lab.cluster.snapshots),
             dict(self.lab.cluster.nodes),
             self.replicas(),
+            dict(self.lab.cluster.tenants.policies),
         )
         self.lab.restart()
         cluster = self.lab.cluster
         after = (dict(cluster.volumes), dict(cluster.snapshots), dict(cluster.nodes))
-        assert (*after, self.replicas()) == before
+        assert (*after, self.replicas(), dict(cluster.tenants.policies)) == before
 
     def replicas(self) -> dict[UUID, tuple[UUID, ...]]:
         cluster = self.lab.cluster
@@ -218,6 +272,17 @@ class ClusterMachine(RuleBasedStateMachine):
     def blocks_are_those_of_volumes_and_snapshots(self) -> None:
         cluster = self.lab.cluster
         assert self.lab.store.uuids() == set(cluster.volumes) | set(cluster.snapshots)
+
+    @invariant()
+    def every_volume_has_the_limits_of_its_policy(self) -> None:
+        cluster = self.lab.cluster
+        policies = cluster.tenants.policies
+        for volume in cluster.volumes.values():
+            if volume.qos_policy_uuid is None:
+                assert cluster.rate_limits(volume.uuid) == RateLimits()
+            elif volume.state is not VolumeState.DELETING:
+                policy = policies[volume.qos_policy_uuid]
+                assert cluster.rate_limits(volume.uuid) == rate_limits(policy, volume.size_bytes)
 
     @invariant()
     def nsids_are_unique(self) -> None:
