@@ -6,11 +6,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from lightos.nvme_tcp.constants import AsyncEvent, Status
+from lightos.nvme_tcp.constants import DISCOVERY_NQN, AsyncEvent, Status
 from lightos.nvme_tcp.errors import CommandFailed
 from testbed.initiator import Initiator, InitiatorError
 from tests.contract.lab import PROJECT, Api, Lab
@@ -167,3 +168,83 @@ def test_what_was_written_survives_a_kill(own_lab: Lab) -> None:
         for start in range(100):
             assert host.read(nsid, start * 7, 1) == block(start + 100)
         assert host.read(clone["nsid"], 0, 1) == block(1)
+
+
+def test_a_host_hears_nothing_of_an_address_that_swallows_packets(lab: Lab, api: Api) -> None:
+    volume = api.create_volume("vol", **OPEN_TO_HOST)
+    path = f"{PROJECT}/volumes/{volume['UUID']}"
+    address = {node["uuid"]: node["address"] for node in lab.info["nodes"]}
+    with connect(lab, volume["primaryNodeUUID"]) as host:
+        host.write(volume["nsid"], 0, block(1))
+        host.watch(AsyncEvent.NAMESPACE_ATTRIBUTE_CHANGED)
+        rule = {"address": address[volume["primaryNodeUUID"]], "swallow": True}
+        elsewhere = next(
+            n for n, each in enumerate(lab.info["nodes"]) if each["address"] not in rule.values()
+        )
+        other = Api(lab, node=elsewhere)
+        assert other.raw("POST", "/lab/v1/faults", rule).status_code == 200
+        other.call("PUT", path, {"size": "2 gib"})
+        other.settled("volumes", volume["UUID"])
+        for queue in (host.admin, *host.io):
+            queue.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            host.write(volume["nsid"], 0, block(2))
+        with pytest.raises(TimeoutError):
+            host.keep_alive()
+        assert other.raw("DELETE", "/lab/v1/faults").status_code == 200
+        with pytest.raises((InitiatorError, OSError)):
+            host.keep_alive()
+    with connect(lab, volume["primaryNodeUUID"]) as host:
+        assert host.read(volume["nsid"], 0, 1) == block(1), "what was swallowed is not done later"
+
+
+def test_discovery_tells_of_nodes_that_join_and_move(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab")
+    lab.start()
+    try:
+        api = Api(lab)
+        addresses = lab.info["api_addresses"]
+        new, newer = (f"{addresses[0].rpartition('.')[0]}.{host}" for host in (98, 99))
+        with Initiator(addresses[0], 8009, DISCOVERY_NQN, host_nqn=HOST, io_queues=0) as host:
+
+            def listed(subsystem: str) -> list[str]:
+                log = host.discovery_log()
+                return [e.address for e in log.entries if e.subsystem_nqn == subsystem]
+
+            told = host.watch(AsyncEvent.DISCOVERY_LOG_CHANGE)
+            for method, name, asked, expected in (
+                ("POST", "", new, [*addresses, new]),
+                ("PUT", "/node4", newer, [*addresses, newer]),
+                ("DELETE", "/node4", None, addresses),
+            ):
+                body = None if asked is None else {"address": asked}
+                assert api.raw(method, f"/lab/v1/nodes{name}", body).status_code == 200
+                assert host.event(told) is AsyncEvent.DISCOVERY_LOG_CHANGE
+                told = host.watch(AsyncEvent.DISCOVERY_LOG_CHANGE)
+                assert listed(lab.info["subsystem_nqn"]) == expected
+                assert listed(DISCOVERY_NQN) == expected
+    finally:
+        lab.stop()
+
+
+def test_a_volume_goes_on_when_its_node_leaves(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab")
+    lab.start()
+    try:
+        api = Api(lab, node=1)
+        volume = api.create_volume("vol", acl={"values": [HOST]}, replicaCount=1)
+        first = volume["primaryNodeUUID"]
+        name = next(node["name"] for node in lab.info["nodes"] if node["uuid"] == first)
+        if name == "node2":
+            api = Api(lab, node=2)
+        with all_paths(lab) as paths:
+            paths[first].write(volume["nsid"], 0, block(1))
+            others = {node: path for node, path in paths.items() if node != first}
+            told = {node: path.watch(AsyncEvent.ANA_CHANGE) for node, path in others.items()}
+            assert api.raw("DELETE", f"/lab/v1/nodes/{name}").status_code == 200
+            for node, path in others.items():
+                assert path.event(told[node]) is AsyncEvent.ANA_CHANGE
+            found = api.call("GET", f"{PROJECT}/volumes/{volume['UUID']}")
+            assert paths[found["primaryNodeUUID"]].read(volume["nsid"], 0, 1) == block(1)
+    finally:
+        lab.stop()

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lightos.lab.certificates import CertificateFiles
 from lightos.lab.errors import LabError
-from lightos.lab.silence import SilentConnections, answer_packets, swallow_packets
+from lightos.lab.silence import Silence
 from lightos.lab.state_folder import StateFolder
 
 BACKLOG = 256
@@ -79,14 +79,24 @@ def control_listener(folder: StateFolder) -> socket.socket:
     return listener
 
 
+class _Config(uvicorn.Config):
+    """uvicorn's, which its connections know, with what else they have to."""
+
+    silence: Silence
+
+
 class _Connection(H11Protocol):
     """uvicorn's; applications find its transport as `scope["state"]["transport"]`."""
+
+    config: _Config
 
     def connection_made(  # type: ignore[override] # as uvicorn has it
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
         self.app_state = {"transport": transport}
+        if self.config.silence.kept:  # TLS had begun before
+            self.config.silence.add(self.leave())
 
     def leave(self) -> asyncio.Transport:
         """End as if the peer were gone, and leave the transport open, for nobody."""
@@ -130,18 +140,20 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """An ASGI application behind one listening socket."""
 
-    def __init__(self, server: _Server, task: asyncio.Task[None], listener: socket.socket) -> None:
+    def __init__(
+        self, server: _Server, task: asyncio.Task[None], listener: socket.socket, silence: Silence
+    ) -> None:
         self._server = server
         self._task = task
         self._listener = listener
-        self._silent = SilentConnections()
+        self._silence = silence
 
     @classmethod
     async def start(
         cls, application: ASGIApp, listener: socket.socket, tls: CertificateFiles | None = None
     ) -> HttpServer:
         """Serve from now on; HTTPS with `tls`."""
-        config = uvicorn.Config(
+        config = _Config(
             application,
             http=_Connection,
             ws="none",
@@ -154,25 +166,25 @@ class HttpServer:
             ssl_certfile=tls.server if tls else None,
             ssl_keyfile=tls.server_key if tls else None,
         )
+        config.silence = Silence()
         server = _Server(config)
         task = asyncio.create_task(server.serve([listener]))
         await server.serving.wait()
-        return cls(server, task, listener)
+        return cls(server, task, listener, config.silence)
 
     def swallow(self) -> None:
         """Neither accept nor hear nor say anything, as if the network had lost the address."""
-        swallow_packets(self._listener)
+        self._silence.begin([self._listener])
         for connection in tuple(self._server.server_state.connections):
             if isinstance(connection, _Connection):
-                self._silent.add(connection.leave())
+                self._silence.add(connection.leave())
 
     def answer(self) -> None:
         """Undo `swallow`; the connections of before are reset."""
-        answer_packets(self._listener)
-        self._silent.drop()
+        self._silence.end([self._listener])
 
     async def close(self) -> None:
         """Close the listener, answer what is in hand, then drop every connection."""
-        self._silent.drop()
+        self._silence.end()
         self._server.should_exit = True
         await self._task

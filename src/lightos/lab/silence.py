@@ -12,20 +12,20 @@ import asyncio
 import ctypes
 import socket
 import struct
-from asyncio.trsock import TransportSocket
+from collections.abc import Iterable
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
 _RETURN = 0x06  # BPF_RET | BPF_K: accept so many bytes of the packet, here none
 _DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 0))
 
 
-def swallow_packets(wire: socket.socket | TransportSocket) -> None:
+def swallow_packets(wire: socket.socket) -> None:
     """Drop whatever comes in on a socket, and on connections that a listener makes from it."""
     program = struct.pack("HL", 1, ctypes.addressof(_DROP_ALL))  # struct sock_fprog
     wire.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
-def answer_packets(wire: socket.socket | TransportSocket) -> None:
+def answer_packets(wire: socket.socket) -> None:
     """Undo `swallow_packets`; what the peer sends again comes in."""
     wire.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
@@ -37,11 +37,18 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-class SilentConnections:
-    """Connections that neither hear nor say anything, until they are dropped."""
+class Silence:
+    """Silence of a server: whether it is kept, and the connections that it has swallowed."""
 
     def __init__(self) -> None:
+        self.kept = False
         self._transports: list[asyncio.Transport] = []
+
+    def begin(self, listeners: Iterable[socket.socket]) -> None:
+        """Let nobody connect; `add` each connection that there is, and any that still comes."""
+        self.kept = True
+        for listener in listeners:
+            swallow_packets(listener)
 
     def add(self, transport: asyncio.Transport) -> None:
         """Take a transport away from its protocol."""
@@ -49,8 +56,14 @@ class SilentConnections:
         transport.set_protocol(asyncio.Protocol())
         self._transports.append(transport)
 
-    def drop(self) -> None:
-        """Reset all of them: what was sent in the meantime is never acted upon."""
+    def end(self, listeners: Iterable[socket.socket] = ()) -> None:
+        """Let clients connect again, and reset what was swallowed.
+
+        What was sent in the meantime is never acted upon.
+        """
+        self.kept = False
+        for listener in listeners:
+            answer_packets(listener)
         for transport in self._transports:
             reset(transport)
         self._transports.clear()

@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lightos.lab.controller.base import MAX_QUEUE_ENTRIES, Controller
 from lightos.lab.controller.queue import Queue
-from lightos.lab.silence import SilentConnections, answer_packets, swallow_packets
+from lightos.lab.silence import Silence
 from lightos.nvme_tcp.commands import Command
 from lightos.nvme_tcp.constants import (
     DYNAMIC_CONTROLLER_ID,
@@ -66,7 +67,7 @@ class Port:
         self._make_controller = make_controller
         self._queues: set[Queue] = set()
         self._server: asyncio.Server | None = None
-        self._silent = SilentConnections()
+        self._silence = Silence()
 
     async def listen(self, address: str, port: int) -> None:
         """Accept connections; OSError names the address and port that cannot be had."""
@@ -87,23 +88,21 @@ class Port:
 
     def swallow(self) -> None:
         """Neither accept nor hear nor say anything, as if the network had lost the address."""
-        if self._server is not None:
-            for listener in self._server.sockets:
-                swallow_packets(listener)
+        self._silence.begin(self._listeners())
         # Admin queues last: a controller that loses its own resets what connections it has left.
         for queue in sorted(self._queues, key=lambda queue: queue.queue_id, reverse=True):
-            self._silent.add(queue.leave())
+            self._silence.add(queue.leave())
 
     def answer(self) -> None:
         """Undo `swallow`; the connections of before are reset."""
-        if self._server is not None:
-            for listener in self._server.sockets:
-                answer_packets(listener)
-        self._silent.drop()
+        self._silence.end(self._listeners())
+
+    def _listeners(self) -> Sequence[socket.socket]:
+        return () if self._server is None else self._server.sockets
 
     async def close(self) -> None:
         """Stop listening and drop every connection at once, as a node that dies does."""
-        self._silent.drop()
+        self._silence.end()
         if self._server is not None:
             self._server.close()
         for controller in list(self.controllers.values()):
