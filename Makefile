@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test lint unit contract integration kernel bench-lab docs clean
+.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test lint unit contract integration kernel defects model bench-lab docs clean
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,7 +30,7 @@ tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cl
 	@$(VENV)/python -m tests.tempest
 
 test: lint  ## Every check and test
-	@$(VENV)/python -m tests.run unit contract integration kernel
+	@$(VENV)/python -m tests.run unit contract integration defects model kernel
 
 lint: install  ## Style, types and layering
 	@$(VENV)/ruff check .
@@ -40,6 +40,12 @@ lint: install  ## Style, types and layering
 
 unit contract integration kernel: install  ## One kind of tests
 	@$(VENV)/python -m tests.run $@
+
+defects: install  ## The known defects of cinder's own driver, looked for in it and in ours
+	@$(VENV)/python -W ignore -m bench.defects
+
+model: install  ## Random operations, faults and crashes (STEPS=10000, SEED=what a run printed)
+	@$(VENV)/python -W ignore -m tests.model.run --steps $(or $(STEPS),10000) $(if $(SEED),--seed $(SEED))
 
 bench-lab: install  ## Data path of the lab beside a kernel target in RAM
 	@$(VENV)/python -m bench.lab

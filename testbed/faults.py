@@ -36,6 +36,7 @@ class Faults:
 
     def __init__(self, lab: Mapping[str, Any]) -> None:
         self._lab = lab
+        self._session = requests.Session()
         self._base = f"https://{lab['api_addresses'][-1]}:{lab['api_port']}/lab/v1"
 
     def add(self, **rule: object) -> Fault:
@@ -74,7 +75,7 @@ class Faults:
         self, method: str, path: str, body: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
         token = Path(self._lab["jwt_file"]).read_text().strip()
-        reply = requests.request(
+        reply = self._session.request(
             method,
             f"{self._base}{path}",
             json=body,

@@ -76,6 +76,7 @@ class VolumeManager:
         self._manager.init_host(service_id=self._service.id)
         if not self._manager.is_working():
             raise RuntimeError(f"the driver did not initialise; see {self.log_file}")
+        self._manager.init_host_with_rpc()
 
     def _configure(self, options: Mapping[str, object | None]) -> None:
         backend = configuration.lightos_backend(self._lab)
@@ -257,6 +258,18 @@ class VolumeManager:
         snapshot.save()
         self._manager.revert_to_snapshot(self._admin, volume, snapshot)
 
+    def reset_state(self, volume_id: str) -> None:
+        """What an administrator does with a volume that a crash left in a passing state."""
+        volume = self.volume(volume_id)
+        volume.status = "in-use" if volume.volume_attachment else "available"
+        volume.save()
+
+    def reset_snapshot_state(self, snapshot_id: str) -> None:
+        """As `reset_state`."""
+        snapshot = self.snapshot(snapshot_id)
+        snapshot.status = fields.SnapshotStatus.ERROR
+        snapshot.save()
+
     # --- attachments ---------------------------------------------------------------------------
 
     def attach(self, volume_id: str, connector: Connector) -> tuple[str, dict[str, Any]]:
@@ -290,6 +303,12 @@ class VolumeManager:
         self._manager.attachment_delete(self._admin, attachment_id, volume)
         _ = volume.volume_attachment  # loaded, so that finish_detach takes this one out
         volume.finish_detach(attachment_id)
+
+    def force_detach(self, volume_id: str) -> None:
+        """Take every host's access away, as the API's forced detach without a connector does."""
+        self.terminate_connection(volume_id, None, force=True)
+        for attachment in self.attachments(volume_id):
+            self.volume(volume_id).finish_detach(attachment.id)
 
     def attachments(self, volume_id: str) -> objects.VolumeAttachmentList:
         return objects.VolumeAttachmentList.get_all_by_volume_id(self._admin, volume_id)

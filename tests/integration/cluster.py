@@ -88,11 +88,27 @@ class Cluster:
         reply.raise_for_status()
         return dict(reply.json())
 
+    def request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """What an administrator does without Cinder."""
+        reply = self._session.request(
+            method,
+            f"{self._base}{path}",
+            json=body,
+            verify=self.lab["ca_file"],
+            timeout=REQUEST_TIMEOUT_SECONDS,
+        )
+        reply.raise_for_status()
+        return dict(reply.json())
+
     def volumes(self) -> list[dict[str, Any]]:
         return list(self.get(f"/projects/{PROJECT}/volumes").get("volumes", []))
 
     def snapshots(self) -> list[dict[str, Any]]:
         return list(self.get(f"/projects/{PROJECT}/snapshots").get("snapshots", []))
+
+    def everything(self, kind: str) -> list[dict[str, Any]]:
+        """All `volumes` or `snapshots`, those that are being deleted among them."""
+        return list(self.get(f"/projects/{PROJECT}/{kind}", showAll="true").get(kind, []))
 
     def volume_of(self, cinder_volume_id: str) -> dict[str, Any]:
         """The one volume that stands for a Cinder volume."""

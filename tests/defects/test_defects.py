@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every known defect of cinder's own driver: it shows it, and ours does not.
+
+The scenarios are those of `make defects`, run once for all the tests. Needs the `lab`,
+`openstack` and `test` extras, nvme-cli, and `unshare` (util-linux) for the scenario of a machine
+without host NQN.
+"""
+
+import pytest
+
+from bench.defects.catalogue import Defect, all_defects
+from bench.defects.report import Row, run
+
+GONE = {"9b"}
+"""Reported of earlier releases, and not seen in cinder 29.0.0 any more."""
+
+
+@pytest.fixture(scope="session")
+def rows() -> dict[str, Row]:
+    return {row.defect.number: row for row in run(all_defects())}
+
+
+def test_every_number_is_covered() -> None:
+    assert {each.order[0] for each in all_defects()} == set(range(1, 21))
+
+
+@pytest.mark.parametrize("defect", all_defects(), ids=lambda defect: f"{defect.number}")
+def test_the_incumbent_shows_it_and_ours_does_not(defect: Defect, rows: dict[str, Row]) -> None:
+    row = rows[defect.number]
+    assert not row.incumbent.failed
+    assert not row.ours.failed
+    assert not row.ours.defect, row.ours.seen
+    assert row.incumbent.defect == (defect.number not in GONE), row.incumbent.seen
