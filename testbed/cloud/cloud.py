@@ -42,7 +42,7 @@ from testbed.nvme import wait_until
 from testbed.uml_kernel import uml_kernel
 
 FORWARDER = Path(__file__).with_name("forwarder.py")
-POOLS_SECONDS = 90.0
+POOLS_SECONDS = 240.0
 VOLUME_HOST_NAME = "volume1"
 UNLIMITED = (
     *("volumes", "snapshots", "gigabytes", "per_volume_gigabytes"),
