@@ -34,6 +34,10 @@ from tests.run import run as run_tests
 FOLDER = cache_dir() / "tempest"
 RESULTS = CHECKOUT / "bench" / "results" / "tempest.json"
 CONCURRENCY = 2
+PROJECT = "default"
+IMAGE_CACHE_PREFIX = "image-"
+DELETE_SECONDS = 60
+API_SECONDS = 30.0
 DISTRIBUTIONS = ("tempest", "cinder-tempest-plugin", "cinder", "nova", "keystone", "glance")
 
 
@@ -57,7 +61,7 @@ def run(console: Console, regex: str | None) -> int:
         selected = tempest.select(regex or selection.SELECTED)
         console.print(f"{len(selected)} of tempest's tests are selected")
         records, seconds = tempest.run(regex or selection.SELECTED, CONCURRENCY)
-        outcomes = results.outcomes(selected, records)
+        outcomes = [*results.outcomes(selected, records), nothing_is_left(cloud)]
     if regex is None:
         RESULTS.write_text(json.dumps(as_json(outcomes, seconds), indent=2) + "\n")
     return report(console, outcomes, own)
@@ -67,6 +71,27 @@ def run_own_tests(cloud: Cloud) -> Tests:
     """tests/cloud, in this cloud."""
     os.environ["LIGHTOS_CLOUD"] = str(cloud.deployment.folder)
     return run_tests("cloud", live=True)
+
+
+def nothing_is_left(cloud: Cloud) -> Outcome:
+    """Whether the cluster is empty once Cinder's image cache is; tempest deletes what it makes."""
+    storage = cloud.admin.block_storage
+    for volume in list(storage.volumes(all_projects=True)):
+        if volume.name.startswith(IMAGE_CACHE_PREFIX):
+            storage.delete_volume(volume)
+            storage.wait_for_delete(volume, wait=DELETE_SECONDS)
+    with cloud.network.entered():
+        api = cloud.lab.client()
+        deadline = api.deadline(API_SECONDS)
+        left = [
+            found.name
+            for listed in (api.list_volumes, api.list_snapshots)
+            for found in listed(PROJECT, show_all=True, deadline=deadline)
+        ]
+    test = "tests.tempest.nothing_is_left.in_the_cluster"
+    if left:
+        return Outcome(test, FAILED, reason=f"the cluster still has {', '.join(left)}")
+    return Outcome(test, PASSED)
 
 
 def report(console: Console, outcomes: Sequence[Outcome], own: Tests | None) -> int:
