@@ -3,10 +3,12 @@
 
 `.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. route-table::` lists the
 operations of the management API that the lab serves; `.. command-options:: lightos lab up`
-lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings.
+lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings;
+`.. fault-effects::` lists what the lab can do wrong on purpose.
 """
 
 import importlib
+import json
 
 import click
 from docutils import nodes
@@ -117,6 +119,36 @@ class DiscoveryKeys(Directive):
         return [_table(("Key", "Environment variable", "Default"), (30, 35, 35), rows)]
 
 
+class FaultEffects(Directive):
+    """Each effect of the lab's fault plan: its field, legal values, meaning and operations."""
+
+    def run(self) -> list[nodes.Node]:
+        rules = importlib.import_module("lightos.lab.faults.rules")
+        rows = [
+            [
+                _cell(nodes.literal(text=f'"{effect.key}": {_values(effect)}')),
+                _cell(nodes.Text(rules.meaning(effect))),
+                _cell(nodes.Text(_operations(effect, rules))),
+            ]
+            for effect in rules.EFFECTS
+        ]
+        return [_table(("Field", "What happens", "Goes with"), (28, 47, 25), rows)]
+
+
+def _values(effect) -> str:
+    return " | ".join(map(json.dumps, effect.words or [effect.example]))
+
+
+def _operations(effect, rules) -> str:
+    if effect in rules.ADDRESS_EFFECTS:
+        return "the address of a node"
+    if effect is rules.Stay:
+        states = rules.STAYS.items()
+        return "; ".join(f"{state}: {', '.join(sorted(names))}" for state, names in states)
+    every = set(rules.OPERATIONS) == effect.operations
+    return "every operation" if every else ", ".join(sorted(effect.operations))
+
+
 def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
@@ -126,4 +158,5 @@ def setup(app):
     app.add_directive("command-options", CommandOptions)
     app.add_directive("discovery-keys", DiscoveryKeys)
     app.add_directive("route-table", RouteTable)
+    app.add_directive("fault-effects", FaultEffects)
     return {"parallel_read_safe": True}

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 import click
 
-from lightos.cli.lab_folder import running, state_dir
+from lightos.cli.lab_folder import one_line_errors, running, state_dir
 from lightos.lab.faults.rules import ADDRESS_EFFECTS, CALL_EFFECTS, Effect, meaning
 from lightos.lab.state_folder import StateFolder
 
@@ -91,18 +91,19 @@ def clear(number: int | None, folder: StateFolder) -> None:
 
 
 @fault.command()
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @state_dir
-def load(file: IO[bytes], folder: StateFolder) -> None:
+def load(file: str, folder: StateFolder) -> None:
     """Have the plan in FILE (- is stdin) in place of the present one.
 
     It is JSON: {"seed": 7, "rules": [{"operation": "UpdateVolume", "status": 503}]}. The seed
     decides what rules with a probability do.
     """
     try:
-        plan = json.load(file)
+        with one_line_errors(), click.open_file(file, "rb") as content:
+            plan = json.load(content)
     except (ValueError, RecursionError) as cause:
-        raise click.ClickException(f"{file.name} is not JSON: {cause}") from None
+        raise click.ClickException(f"{file} is not JSON: {cause}") from None
     with running(folder) as control:
         count = len(control.ask("PUT", "faults", plan)["rules"])
     click.echo(f"{count} faults are in force.")

@@ -27,7 +27,7 @@ LONGEST_MESSAGE = 500
 MAX_RULES = 1000
 
 _VOLUME_CHANGES = frozenset({"CreateVolume", "UpdateVolume", "RollbackVolume"})
-_STAYS = {
+STAYS: Mapping[str, frozenset[str]] = {
     "Creating": frozenset({"CreateVolume", "CreateSnapshot"}),
     "Updating": frozenset({"UpdateVolume"}),
     "Rollback": frozenset({"RollbackVolume"}),
@@ -171,7 +171,7 @@ class StaleEtag(Effect):
 
     key = "stale_etag"
     example = True
-    operations = frozenset(route.operation for route in routes.ROUTES if route.if_match)
+    operations = frozenset({"UpdateVolume", "DeleteVolume", "DeleteSnapshot"})
 
     def happens_to(self, call: Call) -> bool:
         return super().happens_to(call) and call.sends_if_match
@@ -183,7 +183,7 @@ class Stay(Effect):
 
     key = "stay"
     example = "Creating"
-    words = tuple(_STAYS)
+    words = tuple(STAYS)
     state: str
 
     @classmethod
@@ -195,7 +195,7 @@ class Stay(Effect):
 
     @property
     def operations(self) -> frozenset[str]:  # type: ignore[override]
-        return _STAYS[self.state]
+        return STAYS[self.state]
 
 
 @dataclass(frozen=True)
