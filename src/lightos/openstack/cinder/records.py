@@ -25,9 +25,9 @@ def managed_volumes(identities: Sequence[Identity]) -> Managed:
 
 def managed_snapshot(identity: Identity) -> Managed:
     """Whether Cinder manages this snapshot."""
-    found = list(_snapshots("provider_id", _provider_id(identity)))
+    found = [*_snapshots("provider_id", _provider_id(identity))]
     if cinder_id := volume_utils.extract_id_from_snapshot_name(identity.name):
-        found += _snapshots("id", cinder_id)
+        found.extend(_snapshots("id", cinder_id))  # Cinder's lists refuse to be added to others
     return Managed.of(_known(found))
 
 
