@@ -20,7 +20,7 @@ BLOCK_BYTES = 256 * 1024
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One direction, up to its end, which is passed on as an end too."""
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):
         while block := await reader.read(BLOCK_BYTES):
             writer.write(block)
             await writer.drain()
