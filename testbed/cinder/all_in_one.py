@@ -53,7 +53,6 @@ from cinder.common import config as cinder_config  # noqa: E402
 from cinder.common import constants  # noqa: E402
 from cinder.db import api as database  # noqa: E402
 from cinder.image import image_utils  # noqa: E402
-from cinder.scheduler import host_manager  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 from oslo_privsep import priv_context  # noqa: E402
@@ -99,8 +98,13 @@ class DirectCalls:
         return target
 
 
-def plain_copy(capabilities: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(capabilities)
+def make_capabilities_copyable() -> None:
+    from cinder.scheduler import host_manager  # noqa: PLC0415 - after the objects are registered
+
+    def copy(capabilities: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(capabilities)
+
+    host_manager.ReadOnlyDict.copy = copy
 
 
 def load_configuration(config_dir: Path) -> None:
@@ -117,7 +121,7 @@ def load_configuration(config_dir: Path) -> None:
         root_helper=["env"] if os.geteuid() == 0 else shlex.split(utils.get_root_helper())
     )
     os_brick.setup(CONF)
-    host_manager.ReadOnlyDict.copy = plain_copy
+    make_capabilities_copyable()
     if utils.concurrency_mode_threading():
         image_utils.tpool = DirectCalls
         lock_database_per_transaction()
