@@ -123,7 +123,18 @@ def test_a_token_that_outlives_the_calendar(lab: Lab) -> None:
     assert "is not in the range" in line
 
 
-@pytest.mark.parametrize("command", ["status", "wait --timeout=0", "node stop node1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status",
+        "wait --timeout=0",
+        "node stop node1",
+        "node add 127.0.0.9",
+        "renew-tokens",
+        "fault add --reset",
+        "fault list",
+    ],
+)
 def test_without_a_lab(tmp_path: Path, command: str) -> None:
     line = refused(*command.split(), "--state-dir", str(tmp_path))
     assert "no lab runs on" in line or "is not ready" in line

@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,28 @@ def test_a_delay_comes_before_the_work(api: Api, faults: Faults, lab: Lab) -> No
         assert slow.result()["state"] == "Available"
     assert time.monotonic() - began >= 0.5
     assert seen_meanwhile == {}
+
+
+def test_a_call_that_is_delayed_goes_on_when_the_rule_is_cleared(own_lab: Lab) -> None:
+    """So it does at the lab's end, about which the log has nothing special to say."""
+    api = Api(own_lab)
+    faults = Faults(api)
+
+    def ask() -> tuple[int, Future[requests.Response]]:
+        number = faults.add(operation="GetCluster", delay_seconds=3600)["id"]
+        asked = pool.submit(Api(own_lab).raw, "GET", "/api/v2/cluster")
+        while not faults.list()[0]["hits"]:
+            assert not asked.done()
+        return number, asked
+
+    with ThreadPoolExecutor(1) as pool:
+        number, asked = ask()
+        faults.clear(number)
+        assert asked.result().status_code == 200
+        _, asked = ask()
+        own_lab.stop()
+        assert asked.result().status_code == 200
+    assert "Traceback" not in (own_lab.state_dir / "lab.log").read_text()
 
 
 def test_a_reply_that_is_lost_after_the_change_was_made(api: Api, faults: Faults) -> None:

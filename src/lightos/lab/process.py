@@ -114,6 +114,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         stack.push_async_callback(server.close)
         published = _lab_json(options, cluster, tls)
         stack.callback(folder.clear)
+        stack.push_async_callback(faults.clear)  # what waits, or is refused, ends in order
         folder.publish(published)
         LOG.info("ready: %d nodes, subsystem %s", len(cluster.nodes), cluster.subsystem_nqn)
         ready(published)

@@ -2,5 +2,6 @@
 """Faults that the lab shows on purpose: a plan of rules, seeded, in memory only.
 
 `rules` reads and validates a rule, `plan` decides which rule a call meets; both are pure.
-`calls` lets it happen to calls of the management API, `states` to volumes and snapshots.
+`calls` holds the plan and lets it happen to calls of the management API, `states` to volumes and
+snapshots; what happens to whole addresses is in `lightos.lab.nodes` and `lightos.lab.silence`.
 """

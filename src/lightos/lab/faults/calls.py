@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +33,7 @@ from lightos.lab.faults.rules import (
     Status,
     Stay,
 )
-from lightos.lab.faults.states import DisturbedChanges
+from lightos.lab.faults.states import DisturbedChanges, RuleInForce
 from lightos.lab.records import SnapshotRecord, SnapshotState, VolumeRecord
 from lightos.lab.replies import error_reply
 from lightos.lab.silence import reset
@@ -79,7 +79,7 @@ class Faults:
         self._changes = changes
         self._tokens = tokens
         self._plan = FaultPlan()
-        self._held: dict[int, set[UUID]] = {}
+        self._in_force: dict[int, RuleInForce] = {}
         self._snapshots_in_hand = 0
 
     # The plan
@@ -103,10 +103,10 @@ class Faults:
         """Have this plan in place of the present one. Raises Internal as `add` does."""
         if any(rule.at_once for rule in document.rules):
             await self._tokens.replace()
-        held, self._held = self._held, {}
+        cleared, self._in_force = self._in_force, {}
         self._plan = FaultPlan(document)
         self.planned = bool(document.rules)
-        await self._release(uuid for uuids in held.values() for uuid in uuids)
+        await self._end(list(cleared.values()))
         await self.addresses_changed()
 
     async def clear(self) -> None:
@@ -120,17 +120,21 @@ class Faults:
                 f"there is no fault {number}; `GET /lab/v1/faults` lists those there are"
             )
         self.planned = bool(self._plan.rules)
-        await self._release(self._held.pop(number, ()))
+        cleared = self._in_force.pop(number, None)
+        await self._end([] if cleared is None else [cleared])
         await self.addresses_changed()
 
-    async def _release(self, uuids: Iterable[UUID]) -> None:
-        released = list(uuids)
+    async def _end(self, cleared: Sequence[RuleInForce]) -> None:
+        """Let calls go on and objects settle, those included that a change in hand holds."""
+        for rule in cleared:
+            rule.cleared.set()
 
         def release() -> Change[VolumeRecord]:
-            self._cluster.release(released)
+            for rule in cleared:
+                self._cluster.release(rule.held)
             return Change()
 
-        if released:
+        if cleared:
             await self._changes.carry_out(release)
 
     # Calls
@@ -153,7 +157,10 @@ class Faults:
         found = self._object(message)
         met = self._plan.decide(self._call(route, message, request, found))
         changes: Changes = self._changes
-        match met and met.rule.effect:
+        if met is None:
+            return await answer(changes)
+        in_force = self._in_force.setdefault(met.number, RuleInForce())
+        match met.rule.effect:
             case (Status() as refusal) | RefuseConcurrentSnapshots(refusal):
                 return error_reply(refusal.http_status, refusal.code, refusal.message)
             case ReplaceToken():
@@ -166,12 +173,12 @@ class Faults:
                     await answer(changes)
                 return Disconnection(reset=False)
             case Delay(seconds):
-                await asyncio.sleep(seconds)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(in_force.cleared.wait(), seconds)
             case StaleEtag() if found is not None:
                 await changes.carry_out(self._cluster.touch, found.uuid)
-            case (Stay() | End()) as effect if met is not None:
-                touched = self._held.setdefault(met.number, set())
-                changes = DisturbedChanges(changes, self._cluster, effect, touched)
+            case (Stay() | End()) as effect:
+                changes = DisturbedChanges(changes, self._cluster, effect, in_force)
         return await answer(changes)
 
     def _call(

@@ -132,7 +132,10 @@ class Status(Effect):
 
 @dataclass(frozen=True)
 class Delay(Effect):
-    """The call waits so many seconds before anything is done; then all goes its usual way."""
+    """The call waits so many seconds before anything is done; then all goes its usual way.
+
+    At the latest it goes on when the rule is cleared.
+    """
 
     key = "delay_seconds"
     example = 2.5

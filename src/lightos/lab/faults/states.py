@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
@@ -18,17 +19,25 @@ P = ParamSpec("P")
 R = TypeVar("R", bound=Record)
 
 
+@dataclass
+class RuleInForce:
+    """What a rule has going: `held` objects stay as they are, and calls wait, until `cleared`."""
+
+    cleared: asyncio.Event = field(default_factory=asyncio.Event)
+    held: set[UUID] = field(default_factory=set)
+
+
 class DisturbedChanges:
     """Carries out changes as the queue behind it does, with one effect on what they touch."""
 
     def __init__(
-        self, changes: Changes, cluster: Cluster, effect: Stay | End, touched: set[UUID]
+        self, changes: Changes, cluster: Cluster, effect: Stay | End, in_force: RuleInForce
     ) -> None:
-        """`touched` gets the UUIDs of the objects that now stay as they are."""
+        """`in_force` gets the objects that now stay as they are; once it is cleared, none do."""
         self._changes = changes
         self._cluster = cluster
         self._effect = effect
-        self._touched = touched
+        self._in_force = in_force
 
     async def carry_out(
         self, operation: Callable[P, Change[R]], /, *args: P.args, **kwargs: P.kwargs
@@ -37,8 +46,8 @@ class DisturbedChanges:
         return await self._changes.carry_out(lambda: self._disturbed(plan()))
 
     def _disturbed(self, change: Change[R]) -> Change[R]:
-        if not change.put:
-            return change  # nothing changes, so nothing can go wrong
+        if not change.put or self._in_force.cleared.is_set():
+            return change  # nothing changes, or nothing is to go wrong any more
         record, *others = change.put
         match self._effect:
             case Stay(state):
@@ -46,7 +55,7 @@ class DisturbedChanges:
 
                 def disturb() -> None:
                     self._cluster.hold(record.uuid, state)
-                    self._touched.add(record.uuid)
+                    self._in_force.held.add(record.uuid)
 
             case End():
 
