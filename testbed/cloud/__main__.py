@@ -36,6 +36,14 @@ TRANSITION_MILLISECONDS = 300
 PLAIN_WIDTH = 120
 """Columns where the output is no terminal."""
 ANSWER_SECONDS = 5.0
+EXAMPLES = (
+    "volume type list",
+    "volume create --size 1 --type lightos-compressed data",
+    "volume snapshot create --volume data before",
+    "volume create --snapshot before copy",
+    "volume list",
+)
+"""Words for the `openstack` command, each to be typed when the one before has taken effect."""
 FAILURES = (
     *(GuestError, KernelImageError, LabError, NetworkError),
     *(NotWanted, PackagesError, ServiceFailed),
@@ -139,11 +147,7 @@ def usage() -> str:
             "",
             "The cloud runs. In any shell, from this folder:",
             f"  . {openrc}",
-            f"  {openstack} volume type list",
-            f"  {openstack} volume create --size 1 --type lightos-compressed data",
-            f"  {openstack} volume snapshot create --volume data before",
-            f"  {openstack} volume create --snapshot before copy",
-            f"  {openstack} volume list",
+            *(f"  {openstack} {example}" for example in EXAMPLES),
             "The lab:",
             f"  {shlex.join(NETWORK.command([]))} {lightos} lab status "
             f"--state-dir {os.path.relpath(FOLDER / 'lab')}",

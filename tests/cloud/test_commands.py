@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that `make cloud` prints work in a plain shell, outside the cloud's namespace."""
+
+from __future__ import annotations
+
+import subprocess
+
+from testbed.cinder.client import CinderClient
+from testbed.cinder.paths import VENV_BIN
+from testbed.cloud import Cloud
+from testbed.cloud.__main__ import EXAMPLES
+from testbed.nvme import wait_until
+
+COMMAND_SECONDS = 120
+SETTLED = {"available"}
+
+
+def in_a_plain_shell(cloud: Cloud, words: str) -> str:
+    """Run `openstack` in the network that the machine's first process is in."""
+    script = f'. "{cloud.openrc}" && "{VENV_BIN}/openstack" {words}'
+    outside = ["nsenter", "--net=/proc/1/ns/net", "sh", "-c", script]
+    done = subprocess.run(
+        outside, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_examples_can_be_pasted(cloud: Cloud, cinder: CinderClient) -> None:
+    storage = cloud.admin.block_storage
+    for example in EXAMPLES:
+        printed = in_a_plain_shell(cloud, example)
+        wait_until(
+            lambda: {v.status for v in storage.volumes()} <= SETTLED, f"`{example}` to take effect"
+        )
+    assert "data" in printed
+    assert "copy" in printed
