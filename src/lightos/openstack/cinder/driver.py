@@ -67,10 +67,13 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     .. code-block:: default
 
       Version history:
-          3.0.0 - First version of the lightos-openstack distribution.
+          3.0.0 - First version of the lightos-openstack distribution: create, delete, attach,
+                  detach, extend, snapshots, clones, multi-attach, statistics.
+          3.1.0 - Revert to snapshot, QoS specs, retype in place, manage and unmanage, migration
+                  inside a cluster, clone of images; no restart when the cluster changes.
     """
 
-    VERSION = "3.0.0"
+    VERSION = "3.1.0"
     # ThirdPartySystems wiki page
     CI_WIKI_NAME = "LightbitsLabs_CI"
     SUPPORTS_ACTIVE_ACTIVE = True
@@ -97,6 +100,10 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         """Make the client of the management API; nothing is sent yet."""
         conf = self.configuration
         options.check(conf)
+        try:
+            self._max_over_subscription_ratio()
+        except exception.InvalidParameterValue as error:
+            raise options.illegal_value("max_over_subscription_ratio", str(error)) from error
         self._timeout_seconds = options.operation_timeout_seconds(conf.lightos_api_service_timeout)
         verify = options.tls_verification(conf.driver_ssl_cert_verify, conf.driver_ssl_cert_path)
         if not verify:
@@ -128,6 +135,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             self._attachments,
             self._locate,
             self._deadline,
+            policies=self._policies,
         )
 
     def check_for_setup_error(self):
@@ -167,7 +175,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         if refresh or not self._stats:
             self._stats = self._current_stats()
             self._expiry_warning.look()
-            self._housekeeping.after_refresh()
+            if self.initialized:
+                self._housekeeping.after_refresh()
         return self._stats
 
     def _current_stats(self) -> dict[str, Any]:
@@ -183,9 +192,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             "total_capacity_gb": space.total_gib,
             "free_capacity_gb": space.free_gib,
             "reserved_percentage": conf.safe_get("reserved_percentage"),
-            "max_over_subscription_ratio": volume_utils.get_max_over_subscription_ratio(
-                conf.safe_get("max_over_subscription_ratio"), supports_auto=True
-            ),
+            "max_over_subscription_ratio": self._max_over_subscription_ratio(),
             "thin_provisioning_support": True,
             "thick_provisioning_support": False,
             "online_extend_support": True,
@@ -206,6 +213,11 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         """The same for all back ends of one cluster, and only for them."""
         return f"{LightOSVolumeDriver.__name__}:{self._fabric.subsystem_nqn}"
 
+    def _max_over_subscription_ratio(self) -> float | str:
+        return volume_utils.get_max_over_subscription_ratio(
+            self.configuration.safe_get("max_over_subscription_ratio"), supports_auto=True
+        )
+
     def _read_cluster(self) -> Cluster | None:
         """The cluster with its statistics; None when this token may not see them."""
         deadline = self._deadline()
@@ -222,6 +234,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     def init_capabilities(self):
         super().init_capabilities()
+        compression = self.capabilities["properties"][volume_types.COMPRESSION_SPEC]
+        compression["default"] = self.configuration.lightos_default_compression_enabled
         # Cinder decides by this protocol whether hosts must serialise attach and detach of a
         # back end's volumes ("shared_targets"), and knows ours only by its transport. They must:
         # two instances of one host share its access to a volume.

@@ -24,13 +24,14 @@ from lightos.openstack.cinder import acl, grants
 from lightos.openstack.cinder.attachments import Attachments, Target
 from lightos.openstack.cinder.cluster import ClusterOperations
 from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, cloned_volume_id
+from lightos.openstack.cinder.policies import QosPolicies
 from lightos.waiting import Deadline
 
 LOG = logging.getLogger(__name__)
 
 FIRST_REFRESH = 2
-"""Statistics are refreshed once in `init_host`, before Cinder has marked what a dead process was
-doing, and again when the service answers requests."""
+"""Of an initialised driver the statistics are refreshed once in `init_host`, before Cinder has
+marked what a dead process was doing, and again when the service answers requests."""
 REFRESHES_BETWEEN_PASSES = 60
 """Until access is looked through again: an hour at Cinder's default interval."""
 IDS_PER_QUERY = 500
@@ -61,8 +62,11 @@ class Housekeeping:
         attachments: Attachments,
         locate: Locate,
         deadline: Callable[[], Deadline],
+        *,
+        policies: QosPolicies,
     ) -> None:
         self._back_end = back_end
+        self._policies = policies
         self._cluster = cluster
         self._attachments = attachments
         self._locate = locate
@@ -71,7 +75,7 @@ class Housekeeping:
         self._running = threading.Lock()
 
     def after_refresh(self) -> None:
-        """Statistics were refreshed: time passes. Start what is due, and return at once."""
+        """The initialised driver's statistics were refreshed; start what is due, and return."""
         self._refreshes += 1
         if self._refreshes < FIRST_REFRESH or not self._running.acquire(blocking=False):
             return
@@ -94,6 +98,7 @@ class Housekeeping:
             self._try(self._remove_volume, volume)
         for project in sorted(_projects(self._back_end)):
             self._try(self._remove_clone_snapshots, project)
+        self._try(self._policies.drop_all_unused, self._deadline())
 
     def settle_access(self, *, whole: bool) -> None:
         """Look again at access that was in doubt; if `whole`, at all that no attachment shows."""

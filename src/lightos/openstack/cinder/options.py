@@ -9,7 +9,7 @@ import ipaddress
 import ssl
 
 from cinder import exception
-from cinder.volume import configuration, volume_utils
+from cinder.volume import configuration
 from oslo_config import cfg, types
 
 from lightos.api.credentials import FixedToken, TokenFile, TokenSource, TokenUnusable
@@ -150,12 +150,6 @@ def check(conf) -> None:
             conf.safe_get(name)
         except (ValueError, cfg.Error) as error:
             raise illegal_value(name, str(error)) from error
-    try:
-        volume_utils.get_max_over_subscription_ratio(
-            conf.safe_get("max_over_subscription_ratio"), supports_auto=True
-        )
-    except exception.InvalidParameterValue as error:
-        raise illegal_value("max_over_subscription_ratio", str(error)) from error
     if not conf.lightos_api_address:
         raise illegal_value("lightos_api_address", "is not set")
     if not conf.lightos_api_port:
