@@ -383,9 +383,13 @@ def test_statistics_in_one_call(driver, proxy):
     assert proxy.calls == []
 
 
-def test_capabilities_have_ranges(driver):
-    replicas = driver.capabilities["properties"]["lightos:num_replicas"]
+def test_capabilities_have_ranges_and_defaults(driver):
+    properties = driver.capabilities["properties"]
+    replicas = properties["lightos:num_replicas"]
     assert (replicas["minimum"], replicas["maximum"], replicas["default"]) == (1, 3, 2)
+    assert properties["lightos:project_name"]["default"] == "default"
+    assert properties["lightos:qos_policy"]["type"] == "string"
+    assert properties["compression"]["default"] is False
 
 
 def test_old_volumes_get_their_project_recorded(driver):

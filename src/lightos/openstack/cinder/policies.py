@@ -92,10 +92,13 @@ class QosPolicies:
 
     def drop_all_unused(self, deadline: Deadline) -> None:
         """Delete what a crash, or a change of the QoS specs themselves, left unused."""
-        ours = [p for p in self._client.list_policies(deadline) if is_made_on_demand(p)]
-        if not ours:
+        try:
+            ours = [p for p in self._client.list_policies(deadline) if is_made_on_demand(p)]
+            volumes = self._client.list_volumes(None, deadline) if ours else ()
+            used = {volume.qos_policy_uuid for volume in volumes}
+        except Forbidden as error:
+            LOG.debug("A token of one project made no policies: %s", error)
             return
-        used = {volume.qos_policy_uuid for volume in self._client.list_volumes(None, deadline)}
         for policy in ours:
             if policy.uuid not in used:
                 self.drop_if_unused(policy.uuid)
