@@ -4,15 +4,20 @@
 `.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. route-table::` lists the
 operations of the management API that the lab serves; `.. command-options:: lightos lab up`
 lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings;
-`.. fault-effects::` lists what the lab can do wrong on purpose.
+`.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
+the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw.
 """
 
 import importlib
 import json
+from pathlib import Path
 
 import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
+
+TEMPEST_RESULT = Path(__file__).parents[2] / "bench" / "results" / "tempest.json"
+DEFECTS = TEMPEST_RESULT.with_name("defects.json")
 
 
 def _cell(*children: nodes.Node) -> nodes.entry:
@@ -119,6 +124,42 @@ class DiscoveryKeys(Directive):
         return [_table(("Key", "Environment variable", "Default"), (30, 35, 35), rows)]
 
 
+class TempestResult(Directive):
+    """What the last whole run of `make tempest` came to, and every test it skipped."""
+
+    def run(self) -> list[nodes.Node]:
+        result = json.loads(TEMPEST_RESULT.read_text())
+        self.state.document.settings.record_dependencies.add(str(TEMPEST_RESULT))
+        ran = sorted([*result["passed"], *result["failed"]])
+        failed = set(result["failed"])
+        counts = {module: [0, 0] for module in sorted({_module(test) for test in ran})}
+        for test in ran:
+            counts[_module(test)][test in failed] += 1
+        rows = [
+            [_cell(nodes.literal(text=module)), *(_cell(nodes.Text(str(n))) for n in numbers)]
+            for module, numbers in counts.items()
+        ]
+        totals = [sum(numbers) for numbers in zip(*counts.values(), strict=True)]
+        rows.append([_cell(nodes.Text("in all")), *(_cell(nodes.Text(str(n))) for n in totals)])
+        skipped = [
+            [
+                _cell(nodes.literal(text=test)),
+                _cell(nodes.Text(skip["reason"])),
+                _cell(nodes.Text(skip["because"] or "")),
+            ]
+            for skip in result["skips"]
+            for test in skip["tests"]
+        ]
+        versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+        said = f"{versions}; {result['seconds']} seconds on {result['machine']}."
+        return [
+            nodes.paragraph(text=said),
+            _table(("Tests", "Passed", "Failed"), (70, 15, 15), rows),
+            nodes.paragraph(text=f"Skipped: {len(skipped)}."),
+            *([_table(("Test", "It says", "Because"), (50, 20, 30), skipped)] if skipped else []),
+        ]
+
+
 class FaultEffects(Directive):
     """Each effect of the lab's fault plan: its field, legal values, meaning and operations."""
 
@@ -149,6 +190,33 @@ def _operations(effect, rules) -> str:
     return "every operation" if every else ", ".join(sorted(effect.operations))
 
 
+class DefectTable(Directive):
+    """Each known defect of Cinder's own driver, and what either driver showed."""
+
+    def run(self) -> list[nodes.Node]:
+        document = json.loads(DEFECTS.read_text())
+        rows = [
+            [
+                _cell(nodes.Text(row["number"])),
+                _cell(nodes.Text(row["what"])),
+                *(self._answer(row[who]) for who in ("incumbent", "ours")),
+            ]
+            for row in document["defects"]
+        ]
+        head = ("No.", "Defect", document["incumbent"], document["ours"])
+        return [_table(head, (6, 30, 32, 32), rows)]
+
+    @staticmethod
+    def _answer(answer: dict[str, object]) -> nodes.entry:
+        word = "shows it: " if answer["defect"] else "does not: "
+        return _cell(nodes.strong(text=word), nodes.Text(str(answer["seen"])))
+
+
+def _module(test: str) -> str:
+    """The module of a test's name, or what else an outcome is of, such as `tearDownClass (...)`."""
+    return test.rpartition(".")[0].rpartition(".")[0]
+
+
 def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
@@ -158,5 +226,7 @@ def setup(app):
     app.add_directive("command-options", CommandOptions)
     app.add_directive("discovery-keys", DiscoveryKeys)
     app.add_directive("route-table", RouteTable)
+    app.add_directive("tempest-result", TempestResult)
     app.add_directive("fault-effects", FaultEffects)
+    app.add_directive("defect-table", DefectTable)
     return {"parallel_read_safe": True}

@@ -273,14 +273,14 @@ class VolumeManager:
     # --- attachments ---------------------------------------------------------------------------
 
     def attach(self, volume_id: str, connector: Connector) -> tuple[str, dict[str, Any]]:
-        """Attach to a new instance on the connector's host: attachment id, connection info.
+        """Attach to the connector's host once more: attachment id, connection info.
 
-        An attachment that fails is deleted again, as Nova does.
+        An attachment that fails is deleted again, as Nova does. It names no instance, since
+        Cinder would tell Nova about changes of its volume.
         """
         attachment = objects.VolumeAttachment(
             self._admin,
             volume_id=volume_id,
-            instance_uuid=str(uuid.uuid4()),
             attach_status=fields.VolumeAttachStatus.RESERVED,
         )
         attachment.create()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sqlite3
 import threading
 import time
@@ -48,8 +47,11 @@ def finish_housekeeping() -> None:
             thread.join()
 
 
-class CinderDied(Exception):
-    """The process ended in the middle of an operation."""
+class CinderDied(BaseException):
+    """The process ended by itself, or did not start.
+
+    No Exception, because hypothesis would try again what only the log can explain.
+    """
 
 
 def _serve(
@@ -96,9 +98,9 @@ class CinderProcess:
         self._process.start()
         theirs.close()
         if not self._connection.poll(START_SECONDS):
-            raise RuntimeError("cinder-volume did not start")
-        if error := self._connection.recv():
-            raise RuntimeError(error)
+            raise CinderDied(f"no sign of life after {START_SECONDS:g} s")
+        if error := self.receive():
+            raise CinderDied(error)
 
     def send(self, method: str, **arguments: object) -> None:
         """Begin an operation."""
@@ -113,11 +115,11 @@ class CinderProcess:
         try:
             return self._connection.recv()
         except (EOFError, ConnectionResetError):
-            raise CinderDied from None
+            raise CinderDied("in the middle of an operation") from None
 
     def kill(self) -> None:
         """End it as a crash would."""
-        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.join()
         self._connection.close()
 
