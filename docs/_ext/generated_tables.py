@@ -128,6 +128,8 @@ class TempestResult(Directive):
     """What the last whole run of `make tempest` came to, and every test it skipped."""
 
     def run(self) -> list[nodes.Node]:
+        if not TEMPEST_RESULT.exists():
+            return [nodes.paragraph(text="None is recorded in this checkout.")]
         result = json.loads(TEMPEST_RESULT.read_text())
         self.state.document.settings.record_dependencies.add(str(TEMPEST_RESULT))
         ran = sorted([*result["passed"], *result["failed"]])

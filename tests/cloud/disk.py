@@ -18,13 +18,14 @@ from typing import Any
 from lightos.nvme_tcp import commands
 from testbed.cinder.client import CinderClient
 from testbed.initiator import Initiator
-from testbed.network import Network
+from testbed.network import GATEWAY_ADDRESS, LAB_ADDRESSES, Network
 from tests.integration.cluster import GIB, Cluster, connector
 
 MIB = 1 << 20
 READ_BYTES = 128 << 10
 DEPTH = 8
-HOST = connector("test-host", number=99)
+# The tests are inside the cloud's network, where a connection to a node comes from its own address.
+HOST = connector("test-host", number=99) | {"host_ips": [GATEWAY_ADDRESS, *LAB_ADDRESSES]}
 
 
 @dataclass(frozen=True)
