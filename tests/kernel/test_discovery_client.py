@@ -13,6 +13,7 @@ from testbed import nvme
 from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.kernel_host import KernelHost
 from testbed.lab import LIGHTOS, Lab
+from testbed.network import GATEWAY_ADDRESS
 from testbed.nvmet import RamTarget
 from tests.kernel.controllers import controllers, identities
 from tests.kernel.volumes import Volumes
@@ -137,6 +138,29 @@ def test_a_node_that_stopped_is_connected_again_when_it_is_back(
         wait_for_controllers(daemon.host, lab, others)
     finally:
         lab.start_node(node["name"])
+    wait_for_controllers(daemon.host, lab, nodes)
+
+
+def test_a_node_that_joins_moves_and_leaves_is_followed(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    volumes.create(daemon.host.host_nqn)
+    nodes = lab.network.node_addresses
+    daemon.publish("volume.conf", lab.subsystem_nqn, nodes[0])
+    wait_for_controllers(daemon.host, lab, nodes)
+    moved = lab.info["nodes"][2]["name"]
+    lab.move_node(moved, GATEWAY_ADDRESS)
+    try:
+        wait_for_controllers(daemon.host, lab, (*nodes[:2], GATEWAY_ADDRESS))
+        lab.add_node(nodes[2])
+        joined = next(n["name"] for n in lab.info["nodes"] if n["address"] == nodes[2])
+        try:
+            wait_for_controllers(daemon.host, lab, (*nodes, GATEWAY_ADDRESS))
+        finally:
+            lab.remove_node(joined)
+        wait_for_controllers(daemon.host, lab, (*nodes[:2], GATEWAY_ADDRESS))
+    finally:
+        lab.move_node(moved, nodes[2])
     wait_for_controllers(daemon.host, lab, nodes)
 
 
