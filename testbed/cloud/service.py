@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from testbed.cloud.deployment import Deployment
 
 WSGI_SERVER = Path(__file__).with_name("wsgi.py")
-START_SECONDS = 120.0
+START_SECONDS = 180.0
 STOP_SECONDS = 20.0
 _LOG_LINES = 15
 _POLL_SECONDS = 0.1
