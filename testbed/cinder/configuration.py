@@ -92,6 +92,7 @@ def sections(deployment: Deployment) -> dict[str, Section]:
             "report_interval": 2,
             "service_down_time": 6,
             "backend_stats_polling_interval": 5,
+            "periodic_interval": 5,
             "periodic_fuzzy_delay": 0,
             # The volume services start first: a backend silent by then is down.
             "scheduler_driver_init_wait_time": 1,
