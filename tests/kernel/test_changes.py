@@ -9,6 +9,7 @@ from testbed import nvme
 from testbed.guest import GuestProcess
 from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
+from testbed.network import GATEWAY_ADDRESS
 from tests.kernel.volumes import MIB, Volumes
 
 
@@ -139,6 +140,33 @@ def test_a_killed_cluster_resumes_with_all_that_was_flushed(
         )
     finally:
         nvme.disconnect(host, lab.subsystem_nqn)
+
+
+def test_io_goes_on_while_the_primary_node_leaves_the_cluster(
+    connected: KernelHost, lab: Lab, volumes: Volumes
+) -> None:
+    """The volume's ANA group goes with the node; the kernel takes its new one from the ANA log."""
+    volume = volumes.create(connected.host_nqn)
+    device = _device_with_three_paths(connected, volume.uuid)
+    leaving = next(n for n in lab.info["nodes"] if n["uuid"] == volume.primary_node_uuid)
+    lab.add_node(GATEWAY_ADDRESS)
+    (joined,) = (n for n in lab.info["nodes"] if n["address"] == GATEWAY_ADDRESS)
+    try:
+        nvme.connect_all(connected, GATEWAY_ADDRESS)
+        nvme.wait_until(lambda: len(nvme.paths(connected, device)) == 4, "the fourth path")
+        fio = _start_fio(connected, device, volumes, volume.uuid, seconds=12)
+        lab.remove_node(leaving["name"])
+        primary = volumes.get(volume.uuid).primary_node_uuid
+        assert primary != leaving["uuid"]
+        nvme.wait_until(
+            lambda: lab.node_address(primary) in _optimized(connected, device),
+            "the path to the new primary is optimized",
+        )
+        _expect_progress(fio)
+        assert _finish_fio(fio)["error"] == 0
+    finally:
+        lab.add_node(leaving["address"])
+        lab.remove_node(joined["name"])
 
 
 @pytest.mark.parametrize("stopped", [0, 1, 2])
