@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-REQUEST_TIMEOUT_SECONDS = 10
+REQUEST_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from bench.defects.catalogue import Defect, all_defects
 
-INCUMBENT_WORKERS = 4
+INCUMBENT_WORKERS = 3
 """The incumbent mostly sleeps."""
 OUR_WORKERS = 2
 HIDE_HOST_NQN = """
@@ -69,12 +70,13 @@ class Worker:
         if without_host_nqn:
             user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
             command = ["unshare", *user, "--mount", "sh", "-c", HIDE_HOST_NQN, "sh", *command]
+        self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
             bufsize=1,
         )
@@ -85,15 +87,23 @@ class Worker:
         print(defect.number, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
-            return Answer(failed="the worker ended")
+            self._process.wait()
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace")
+            return Answer(failed=f"the worker ended: {said[-500:]}")
         reply = json.loads(line)
         reply.pop("number")
         return Answer(**reply)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def end(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+        self._errors.close()
 
 
 def run(
@@ -104,30 +114,38 @@ def run(
     answers: dict[tuple[str, bool], Answer] = {}
 
     def drain(jobs: queue.SimpleQueue[Defect], incumbent: bool, without_host_nqn: bool) -> None:
-        worker: Worker | None = None
+        if jobs.empty():
+            return
+        worker = Worker(incumbent=incumbent, without_host_nqn=without_host_nqn)
         try:
             while True:
-                try:
-                    defect = jobs.get_nowait()
-                except queue.Empty:
-                    return
-                worker = worker or Worker(incumbent=incumbent, without_host_nqn=without_host_nqn)
+                defect = jobs.get_nowait()
                 answer = worker.run(defect)
                 answers[defect.number, incumbent] = answer
                 note(defect, incumbent, answer)
+                if worker.has_ended:
+                    worker = Worker(incumbent=incumbent, without_host_nqn=without_host_nqn)
+        except queue.Empty:
+            return
         finally:
-            if worker:
-                worker.end()
+            worker.end()
 
-    lanes: list[tuple[queue.SimpleQueue[Defect], bool, bool]] = []
-    for incumbent, workers in ((True, INCUMBENT_WORKERS), (False, OUR_WORKERS)):
-        usual: queue.SimpleQueue[Defect] = queue.SimpleQueue()
-        special: queue.SimpleQueue[Defect] = queue.SimpleQueue()
-        for defect in defects:
-            (special if defect.without_host_nqn else usual).put(defect)
-        lanes += [(usual, incumbent, False)] * workers + [(special, incumbent, True)]
+    def lane(incumbent: bool) -> None:
+        """Usual scenarios as long as there are any, then those that need a machine of their own."""
+        for special in (False, True):
+            drain(jobs[incumbent, special], incumbent, special)
+
+    jobs: dict[tuple[bool, bool], queue.SimpleQueue[Defect]] = {
+        (incumbent, special): queue.SimpleQueue()
+        for incumbent in (True, False)
+        for special in (True, False)
+    }
+    for defect in defects:
+        for incumbent in (True, False):
+            jobs[incumbent, defect.without_host_nqn].put(defect)
+    lanes = [True] * INCUMBENT_WORKERS + [False] * OUR_WORKERS
     with ThreadPoolExecutor(len(lanes)) as pool:
-        list(pool.map(lambda lane: drain(*lane), lanes))
+        list(pool.map(lane, lanes))
     return [Row(each, answers[each.number, True], answers[each.number, False]) for each in defects]
 
 

@@ -22,7 +22,7 @@ import requests
 LIGHTOS = Path(sys.executable).with_name("lightos")
 PROJECT = "default"
 GIB = 1 << 30
-REQUEST_TIMEOUT_SECONDS = 10
+REQUEST_TIMEOUT_SECONDS = 60
 
 
 def free_port() -> int:

@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-SPEED = 20
-"""How many times faster the driver's clock runs than the wall's: its 40 s are 2 s."""
+SPEED = 10
+"""How many times faster the driver's clock runs than the wall's: its 40 s are 4 s."""
 START_SECONDS = 60.0
 HOUSEKEEPING_THREAD = "lightos-housekeeping"
 
