@@ -8,7 +8,7 @@ from pathlib import Path
 
 from testbed.cinder.configuration import Section
 
-BUILD_TIMEOUT_SECONDS = 300
+BUILD_TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)
