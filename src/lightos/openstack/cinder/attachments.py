@@ -4,20 +4,23 @@
 What keeps concurrent operations apart, in this driver, over all cinder-volume processes of a
 deployment:
 
-=========================  ======================================  ================================
-what                       protects                                why it takes this
-=========================  ======================================  ================================
-lightos-access-            the note and the access of one host to  two attachments of a volume on
-<volume>-<host>            one volume, together with the decision  one host share its access; each
-(Cinder coordination)      who still needs it                      decision must see the one before
-lightos-snapshot-<volume>  the taking of snapshots of one volume   the cluster refuses a second one
+===========================  ====================================  ================================
+what                         protects                              why
+===========================  ====================================  ================================
+lightos-access-              the note and the access of one host   attachments of one host share
+<volume>-<host>              to one volume, with the decision who  its access; each decision must
+(Cinder coordination)        still needs it                        see the one before
+lightos-snapshot-<volume>    the taking of snapshots of a volume   the cluster refuses a second one
 (Cinder coordination)                                              at the same moment
-ETag of the volume (on     the two access lists, and every other   hosts of other processes, of the
-the cluster)               change of a volume, against all others  operator and of other locks are
-                           who write                               in the same lists
-note in Cinder's database  access that was given and is not yet    Cinder records the host of an
-(see `grants`)             recorded, past the end of a process     attachment after we return
-=========================  ======================================  ================================
+lightos-qos-policy-<name>    the making and removing of one QoS    two would be made of one name, or
+(Cinder coordination)        policy that the driver keeps          one removed that is just found
+ETag of the volume           the access lists, and every other     other hosts, the operator and
+(on the cluster)             change of a volume                    holders of other locks write too
+note in Cinder's database    access that was given and is not      Cinder records an attachment's
+(see `grants`)               recorded yet, past the process's end  host only after we return
+lightos-housekeeping thread  one look for leftovers at a time, in  two would do everything twice;
+(one lock in the process)    one process                           between processes that is safe
+===========================  ====================================  ================================
 
 Locks are taken in no order, for none is taken inside another.
 """
