@@ -70,7 +70,7 @@ class Worker:
         if without_host_nqn:
             user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
             command = ["unshare", *user, "--mount", "sh", "-c", HIDE_HOST_NQN, "sh", *command]
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
         self._process = subprocess.Popen(
             command,
             env=environment,
