@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from testbed.cloud.database import Schema
 from testbed.cloud.deployment import Deployment, Endpoint
 from testbed.cloud.service import wsgi_service
+from testbed.kernel_image import CHECKOUT
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -37,7 +38,13 @@ class NetworkStub:
     users: tuple[str, ...] = ()
 
     def start(self, deployment: Deployment) -> None:
-        self.api = wsgi_service(deployment, "network", __name__, NETWORK.port)
+        self.api = wsgi_service(
+            deployment,
+            "network",
+            __name__,
+            NETWORK.port,
+            environment={"PYTHONPATH": str(CHECKOUT)},
+        )
         self.api.start()
         self.api.wait_listening(NETWORK.port)
 

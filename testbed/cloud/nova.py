@@ -18,6 +18,7 @@ from testbed.cloud.keystone import connect
 from testbed.cloud.network_stub import NetworkStub
 from testbed.cloud.placement import Placement
 from testbed.cloud.service import Service, wsgi_service
+from testbed.kernel_image import CHECKOUT
 from testbed.nvme import wait_until
 
 USER = "nova"
@@ -62,6 +63,7 @@ class Nova:
         self.conductor = service("nova-conductor", VENV_BIN / "nova-conductor")
         self.scheduler = service("nova-scheduler", VENV_BIN / "nova-scheduler")
         self.compute = service("nova-compute", PYTHON, "-m", "testbed.cloud.nova_compute")
+        self.compute.environment["PYTHONPATH"] = str(CHECKOUT)
         for each in (self.conductor, self.scheduler, self.api):
             each.start()
         self.api.wait_listening(COMPUTE.port)
