@@ -29,6 +29,7 @@ HOST_B = connector("compute-b", number=2)
 _ERROR = re.compile(r" (?:ERROR|CRITICAL) [\w.]+ (?:\[[^]]*\] )?(.*\S)\s*$", re.MULTILINE)
 _WRAPPERS = re.compile(
     r"Bad or unexpected response from the storage volume backend API: |"
+    r" from LocationInfo\(.*?\)(?= is)|"
     r"Driver initialize connection failed \(error: |Terminate volume connection failed: "
 )
 
