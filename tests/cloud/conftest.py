@@ -39,7 +39,8 @@ def storage(cloud: Cloud, cluster: InnerCluster) -> Iterator[Proxy]:
     images_before = {image.id for image in cloud.admin.image.images()}
     yield proxy
     everywhere = {"all_projects": True}
-    for backup in reversed(list(proxy.backups())):  # an increment goes before what it is based on
+    newest_first = sorted(proxy.backups(), key=lambda backup: backup.created_at, reverse=True)
+    for backup in newest_first:  # an increment goes before what it is based on
         proxy.delete_backup(backup)
         proxy.wait_for_delete(backup, wait=GONE_SECONDS)
     for snapshot in list(proxy.snapshots(**everywhere)):
