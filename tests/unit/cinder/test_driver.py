@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from cinder import context, exception, objects
+from cinder.db import api as db
 from cinder.interface import util as interface_util
 from cinder.volume import manager
 
@@ -17,6 +18,7 @@ from tests.unit.cinder.conftest import (
     new_snapshot,
     new_volume,
     record_attachment,
+    store,
 )
 
 HOST = connector("compute1", number=1)
@@ -132,6 +134,25 @@ def test_delete(driver, created, cluster, proxy):
     driver.delete_volume(volume)
     assert all(volume.id not in found["name"] for found in cluster.volumes())
     assert proxy.count("DELETE") == 1
+
+
+@pytest.mark.parametrize("is_unmanaged", [False, True], ids=["in use", "not managed any more"])
+def test_a_copied_record_does_not_delete_the_volume_that_it_was_copied_from(
+    driver, created, cluster, is_unmanaged
+):
+    """Cinder copies `provider_id` into the records that it makes for an entry of the image cache
+    and for a migration, and deletes such a record when the driver could not make its volume."""
+    original = created()
+    store(original, status="available", attach_status="detached")
+    copy = new_volume(provider_id=original.provider_id, status="error")
+    store(copy, status="error", attach_status="detached")
+    if is_unmanaged:
+        db.volume_destroy(context.get_admin_context(), original.id)
+    driver.delete_volume(copy)
+    assert cluster.volume_of(original.id)
+    db.volume_destroy(context.get_admin_context(), copy.id)
+    driver.delete_volume(original)
+    assert original.name not in {volume["name"] for volume in cluster.volumes()}
 
 
 def test_delete_is_idempotent(driver, created, proxy):

@@ -322,6 +322,18 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             return elsewhere
         return ProviderId(recorded.project, found.uuid)
 
+    def _locate_own(self, volume, deadline: Deadline) -> ProviderId:
+        """As `_locate`, for what deletes: never the volume of another record; NotFound.
+
+        Cinder copies `provider_id` into the records that it makes of a volume, for its image cache
+        and to migrate it. Where the driver then makes no volume, only the name tells them apart.
+        """
+        recorded = ProviderId.parse(volume.provider_id)
+        if not (recorded and recorded.uuid and records.is_provider_id_of_another(volume)):
+            return self._locate(volume, deadline)
+        found = self._client.get_volume_by_name(recorded.project, volume.name, deadline)
+        return ProviderId(recorded.project, found.uuid)
+
     def _in_any_project(self, name: str, deadline: Deadline) -> ProviderId | None:
         """Where the one volume of this name is; None when there is none that the token shows.
 
@@ -440,7 +452,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             return
         deadline = self._deadline()
         try:
-            where = self._locate(volume, deadline)
+            where = self._locate_own(volume, deadline)
         except (NotFound, volume_types.InvalidSpec) as error:
             # No project can have an invalid name, so a volume of such a type was never made.
             LOG.info("Volume %s does not exist on the cluster: %s", volume.name, error)

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from cinder import context, objects
+from cinder.db import models
 from cinder.volume import volume_utils
 
+from lightos.openstack.cinder import grants
 from lightos.openstack.cinder.manage import Identity, Managed
 from lightos.openstack.cinder.naming import ProviderId
 
@@ -36,6 +38,16 @@ def projects(*, host: str, cluster_name: str | None) -> set[str]:
     filters = {"cluster_name": cluster_name} if cluster_name else {"host": host}
     known = objects.VolumeList.get_all(context.get_admin_context(), filters=filters)
     return {where.project for where, _name, _id in _known(known)}
+
+
+def is_provider_id_of_another(volume) -> bool:
+    """Whether another volume that Cinder has, or had, is recorded at the same place."""
+    row = models.Volume
+    with grants.reading() as session:
+        others = session.query(row.id).filter(
+            row.provider_id == volume.provider_id, row.id != volume.id
+        )
+        return others.first() is not None
 
 
 def known_snapshots(snapshots: Iterable) -> Managed:
