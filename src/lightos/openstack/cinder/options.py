@@ -108,6 +108,8 @@ lightos_opts = [
 SHARED_OPTION_NAMES = (
     "driver_ssl_cert_path",
     "driver_ssl_cert_verify",
+    "filter_function",
+    "goodness_function",
     "max_over_subscription_ratio",
     "reserved_percentage",
     "volume_backend_name",
