@@ -130,6 +130,8 @@ LEGAL_VALUES = {
     "lightos_api_service_snapshots_max_calls": "1 or more",
     "driver_ssl_cert_path": "the path of a CA file, or of a folder prepared by `openssl rehash`",
     "driver_ssl_cert_verify": "True, False",
+    "filter_function": "an expression of Cinder's DriverFilter",
+    "goodness_function": "an expression of Cinder's GoodnessWeigher",
     "max_over_subscription_ratio": "1.0 or more, or auto",
     "reserved_percentage": "0 to 100",
     "volume_backend_name": "any text",
