@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 TESTS = Path(__file__).parent
-KINDS = ("unit", "contract", "integration", "kernel", "cloud")
+KINDS = ("unit", "contract", "integration", "defects", "model", "kernel", "cloud")
 
 
 @dataclass(frozen=True)
