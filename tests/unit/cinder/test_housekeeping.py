@@ -9,6 +9,7 @@ from cinder.db import api as db
 
 from lightos.api.models import CreateSnapshot, CreateVolume
 from lightos.openstack.cinder.capacity import GIB
+from lightos.openstack.cinder.housekeeping import FIRST_REFRESH, REFRESHES_BETWEEN_PASSES
 from lightos.openstack.cinder.naming import clone_snapshot_name
 from tests.integration.cluster import connector
 from tests.unit.cinder.api_proxy import refuse
@@ -26,39 +27,68 @@ def names(cluster):
     return {volume["name"] for volume in cluster.volumes()}
 
 
-def test_a_volume_that_was_never_finished_is_removed(driver, cluster):
-    """Cinder's own clean-up has put it into error; what the cluster has of it is in the way."""
-    half_made = new_volume()
-    store(half_made, status="error", attach_status="detached")
+def mark(volume, **values):
+    """What Cinder, or an operator, does to a volume's record."""
+    db.volume_update(context.get_admin_context(), volume.id, values)
+
+
+@pytest.fixture
+def interrupted(make_driver, driver):
+    """A volume that a process was making as it died, and the driver of the next process."""
+
+    def interrupt(volume=None, **values):
+        volume = volume or new_volume()
+        store(volume, **{"status": "creating", "attach_status": "detached"} | values)
+        return volume, make_driver()
+
+    return interrupt
+
+
+def test_a_volume_that_was_never_finished_is_removed(interrupted, cluster):
+    """Cinder's own clean-up puts it into error; what the cluster has of it is in the way."""
+    half_made, driver = interrupted()
     make_on_cluster(driver, half_made.name)
+    mark(half_made, status="error")
     driver._housekeeping.remove_half_made()
     assert half_made.name not in names(cluster)
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("at_start", "later"),
     [
-        {"status": "creating"},
-        {"status": "error", "launched_at": datetime(2026, 1, 1)},
-        {"status": "error", "host": "controller-2@lightos"},
-        {"status": "error", "migration_status": "target:1"},
-        {"status": "available"},
+        ({}, {}),
+        ({}, {"status": "available"}),
+        ({}, {"status": "error", "launched_at": datetime(2026, 1, 1)}),
+        ({"host": "controller-2@lightos"}, {"status": "error"}),
+        ({"migration_status": "target:1"}, {"status": "error"}),
+        ({"status": "available"}, {"status": "error"}),
+        ({"status": "error"}, {}),
+        ({"status": "managing"}, {"status": "error"}),
     ],
-    ids=["being made", "had been finished", "another back end's", "a migration's", "fine"],
+    ids=[
+        "being made",
+        "fine",
+        "had been finished",
+        "another back end's",
+        "a migration's",
+        "once set available by an operator",
+        "failed before",
+        "being taken over",
+    ],
 )
-def test_any_other_volume_is_left_alone(driver, cluster, values):
-    volume = new_volume()
-    store(volume, attach_status="detached", **values)
+def test_any_other_volume_is_left_alone(interrupted, cluster, at_start, later):
+    volume, driver = interrupted(**at_start)
     made = make_on_cluster(driver, volume.name)
+    mark(volume, **later)
     driver._housekeeping.remove_half_made()
     assert volume.name in names(cluster)
     driver._cluster.delete_volume("default", made.uuid, driver._deadline())
 
 
-def test_a_half_made_volume_that_some_host_may_use_is_left_alone(driver, created, cluster):
-    volume = created(status="in-use")
+def test_a_half_made_volume_that_some_host_may_use_is_left_alone(interrupted, created, cluster):
+    volume, driver = interrupted(created())
     driver.initialize_connection(volume, HOST)
-    store(volume, status="error")
+    mark(volume, status="error")
     driver._housekeeping.remove_half_made()
     assert volume.name in names(cluster)
 
@@ -104,23 +134,45 @@ def test_an_operators_snapshot_is_left_alone(driver, created, cluster):
     driver._cluster.delete_snapshot("default", taken.uuid, driver._deadline())
 
 
-def test_it_begins_when_cinder_has_marked_its_dead_processes_work(make_driver, cluster):
+def wait_for_housekeeping(driver):
+    with driver._housekeeping._running:
+        pass
+
+
+def test_it_begins_when_cinder_has_marked_its_dead_processes_work(interrupted, cluster):
     """`init_host` refreshes the statistics once before that."""
-    half_made = new_volume()
-    store(half_made, status="error", attach_status="detached")
-    driver = make_driver()
+    half_made, driver = interrupted()
     make_on_cluster(driver, half_made.name)
     driver.get_volume_stats(refresh=True)
     assert half_made.name in names(cluster)
+    mark(half_made, status="error")
     driver.get_volume_stats(refresh=True)
-    with driver._housekeeping._running:
-        assert half_made.name not in names(cluster)
+    wait_for_housekeeping(driver)
+    assert half_made.name not in names(cluster)
 
 
-def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(driver, cluster, proxy):
-    stuck, other = new_volume(), new_volume()
-    for volume in (stuck, other):
-        store(volume, status="error", attach_status="detached")
+def test_access_is_looked_through_at_start_and_then_every_hour(driver, monkeypatch):
+    """Also when a look is due while the one before is still at work."""
+    looks = []
+    housekeeping = driver._housekeeping
+    monkeypatch.setattr(housekeeping, "settle_access", lambda *, whole: looks.append(whole))
+    for refresh in range(1, 2 * REFRESHES_BETWEEN_PASSES):
+        if refresh in (FIRST_REFRESH, FIRST_REFRESH + REFRESHES_BETWEEN_PASSES):
+            with housekeeping._running:
+                housekeeping.after_refresh()
+        else:
+            housekeeping.after_refresh()
+            wait_for_housekeeping(driver)
+    assert [look for look, whole in enumerate(looks) if whole] == [0, REFRESHES_BETWEEN_PASSES - 1]
+
+
+def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(interrupted, cluster, proxy):
+    gone, stuck, other = new_volume(), new_volume(), new_volume()
+    for volume in (gone, stuck, other):
+        _, driver = interrupted(volume)
+        mark(volume, status="error")
+    db.volume_destroy(context.get_admin_context(), gone.id)
+    driver._housekeeping._unfinished = (gone.id, stuck.id, other.id)
     stuck_uuid = make_on_cluster(driver, stuck.name).uuid
     make_on_cluster(driver, other.name)
     proxy.fault("DELETE", stuck_uuid, refuse(403))

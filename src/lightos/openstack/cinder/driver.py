@@ -97,7 +97,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     # --- start ---------------------------------------------------------------------------------
 
     def do_setup(self, context):
-        """Make the client of the management API; nothing is sent yet."""
+        """Make the client of the management API; nothing is sent to it yet."""
         conf = self.configuration
         options.check(conf)
         try:
@@ -133,10 +133,11 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             BackEnd(self.host, self.cluster_name),
             self._cluster,
             self._attachments,
-            self._locate,
+            self._locate_own,
             self._deadline,
             policies=self._policies,
         )
+        self._housekeeping.note_unfinished()
 
     def check_for_setup_error(self):
         """Ask the cluster where its services are; an error names the option to check."""

@@ -71,21 +71,36 @@ class Housekeeping:
         self._attachments = attachments
         self._locate = locate
         self._deadline = deadline
+        self._unfinished: tuple[str, ...] = ()
         self._refreshes = 0
+        self._next_pass = FIRST_REFRESH
         self._running = threading.Lock()
+
+    def note_unfinished(self) -> None:
+        """Remember what was being made when the process started, before Cinder marks it.
+
+        Only of these is a volume in error without a launch half made for certain: an operator may
+        have set any other one available, and it was used since.
+        """
+        self._unfinished = _volumes_being_made(self._back_end)
 
     def after_refresh(self) -> None:
         """The initialised driver's statistics were refreshed; start what is due, and return."""
         self._refreshes += 1
         if self._refreshes < FIRST_REFRESH or not self._running.acquire(blocking=False):
             return
-        threading.Thread(target=self._run, name="lightos-housekeeping", daemon=True).start()
+        is_first = self._next_pass == FIRST_REFRESH
+        whole = self._refreshes >= self._next_pass
+        if whole:
+            self._next_pass = self._refreshes + REFRESHES_BETWEEN_PASSES
+        threading.Thread(
+            target=self._run, args=(is_first, whole), name="lightos-housekeeping", daemon=True
+        ).start()
 
-    def _run(self) -> None:
+    def _run(self, is_first: bool, whole: bool) -> None:
         try:
-            if self._refreshes == FIRST_REFRESH:
+            if is_first:
                 self.remove_half_made()
-            whole = (self._refreshes - FIRST_REFRESH) % REFRESHES_BETWEEN_PASSES == 0
             self.settle_access(whole=whole)
         except _FAILURES as error:
             LOG.warning("Looking for what interrupted operations left failed: %s", error)
@@ -94,8 +109,8 @@ class Housekeeping:
 
     def remove_half_made(self) -> None:
         """Remove what creates and clones left that a dead process was making."""
-        for volume in _half_made_volumes(self._back_end):
-            self._try(self._remove_volume, volume)
+        for volume_id in self._unfinished:
+            self._try(self._remove_volume, volume_id)
         for project in sorted(_projects(self._back_end)):
             self._try(self._remove_clone_snapshots, project)
         self._try(self._policies.drop_all_unused, self._deadline())
@@ -124,8 +139,14 @@ class Housekeeping:
         target = Target(volume.id, volume.status, lambda deadline: self._locate(volume, deadline))
         self._attachments.settle(target, host_nqn, seen, self._deadline())
 
-    def _remove_volume(self, volume: objects.Volume) -> None:
+    def _remove_volume(self, volume_id: str) -> None:
         """Delete what a create left; nobody was ever given access to it."""
+        try:
+            volume = objects.Volume.get_by_id(context.get_admin_context(), volume_id)
+        except exception.VolumeNotFound:
+            return
+        if volume.status != "error" or volume.launched_at:
+            return
         deadline = self._deadline()
         try:
             where = self._locate(volume, deadline)
@@ -150,20 +171,17 @@ class Housekeeping:
             LOG.info("Snapshot %s served a clone that has ended; it is removed", snapshot.name)
 
 
-def _half_made_volumes(back_end: BackEnd) -> Iterator[objects.Volume]:
-    """Volumes that Cinder gave up in the middle of making: in error, and never launched."""
+def _volumes_being_made(back_end: BackEnd) -> tuple[str, ...]:
+    """Ids of the volumes being made; not of a migration's, which Cinder may still complete."""
     volume = models.Volume
     with grants.reading() as session:
         found = session.query(volume.id).filter(
             volume.deleted.is_(False),
-            volume.status == "error",
-            volume.launched_at.is_(None),
+            volume.status.in_(BEING_MADE),
             volume.migration_status.is_(None),
             grants.of_back_end(volume, back_end.host, back_end.cluster_name),
         )
-        ids = [volume_id for (volume_id,) in found]
-    for volume_id in ids:
-        yield objects.Volume.get_by_id(context.get_admin_context(), volume_id)
+        return tuple(volume_id for (volume_id,) in found)
 
 
 def _projects(back_end: BackEnd) -> set[str]:
