@@ -12,7 +12,7 @@ from lightos.openstack.cinder import images
 from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import new_volume, store
 
-OWNER = "3" * 32
+OWNER, GLANCE = "3" * 32, "5" * 32
 RAW = {"id": "i", "disk_format": "raw", "container_format": "bare", "owner": OWNER}
 ONE, TWO = str(uuid.uuid4()), str(uuid.uuid4())
 
@@ -32,13 +32,18 @@ def test_ids_in_locations(location, ids):
     assert list(images.cinder_ids(location)) == ids
 
 
-@pytest.fixture
-def image(make_driver, created):
+@pytest.fixture(params=["kept in the owner's project", "kept in Glance's project"])
+def image(make_driver, created, request):
     """A volume with an image in it, as Glance's Cinder store keeps one."""
     cfg.CONF.set_override("allowed_direct_url_schemes", ["cinder"])
     volume = created()
-    store(volume, status="available", attach_status="detached", project_id=OWNER)
-    db.volume_metadata_update(context.get_admin_context(), volume.id, {"image_owner": OWNER}, False)
+    place = {"status": "available", "attach_status": "detached"}
+    if request.param == "kept in the owner's project":
+        store(volume, **place, project_id=OWNER)
+    else:
+        store(volume, **place, project_id=GLANCE)
+        owner = {"image_owner": OWNER}
+        db.volume_metadata_update(context.get_admin_context(), volume.id, owner, False)
     yield volume
     cfg.CONF.clear_override("allowed_direct_url_schemes")
 
@@ -63,10 +68,19 @@ def test_an_image_volume_is_cloned(driver, cluster, image):
     [
         ({"disk_format": "qcow2"}, {}),
         ({"owner": "4" * 32}, {}),
+        ({"owner": "4" * 32}, {"project_id": "4" * 32}),
+        ({"owner": None}, {}),
         ({}, {"encryption_key_id": str(uuid.uuid4())}),
         ({}, {"size": 0}),
     ],
-    ids=["not raw", "someone else's", "encrypted", "too small"],
+    ids=[
+        "not raw",
+        "someone else's",
+        "an own image with someone else's volume",
+        "nobody's",
+        "encrypted",
+        "too small",
+    ],
 )
 def test_what_is_not_cloned_is_left_to_cinder(driver, image, proxy, meta, fields):
     proxy.forget()

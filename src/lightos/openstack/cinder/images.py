@@ -19,22 +19,22 @@ READABLE = frozenset({"available", "in-use"})
 def image_volume(context, volume, image_location, image_meta: Mapping[str, Any]):
     """The Cinder volume with the content of an image that may be cloned into `volume`, or None.
 
-    The conditions are Cinder's own for such a clone: the operator allows it
-    (`allowed_direct_url_schemes`), the image is raw, nothing is encrypted, and the image belongs to
-    the project of the new volume or of the image volume's recorded owner.
+    The conditions: the operator allows it (`allowed_direct_url_schemes`), the image is raw, nothing
+    is encrypted, and the volume belongs to the image's owner, by its project or, in Glance's own
+    project, by what Glance recorded. Who may set an image's location could else read any volume.
     """
     if SCHEME not in glance.CONF.allowed_direct_url_schemes or volume.encryption_key_id:
         return None
     if (image_meta.get("disk_format"), image_meta.get("container_format")) != ("raw", "bare"):
         return None
     ids = list(cinder_ids(image_location))
-    if not ids:
+    owner = image_meta.get("owner")
+    if not (ids and owner):
         return None
     candidates = objects.VolumeList.get_all(context.elevated(), filters={"id": ids})
     for candidate in candidates:
-        owner = image_meta.get("owner")
         if (
-            owner in (volume.project_id, candidate.metadata.get("image_owner"))
+            owner in (candidate.project_id, candidate.metadata.get("image_owner"))
             and candidate.status in READABLE
             and not candidate.encryption_key_id
             and candidate.size <= volume.size
