@@ -61,6 +61,10 @@ def test_attaching_host():
     [
         ({"nqn": None}, "nqn: compute1 has no NVMe host NQN"),
         ({"nqn": ""}, "nqn: compute1"),
+        ({"nqn": "ALLOW_ANY"}, "nqn: the NVMe host NQN of compute1 is not an NQN"),
+        ({"nqn": f"{NQN}\n"}, "not an NQN"),
+        ({"nqn": "nqn." + 220 * "x"}, "not an NQN"),
+        ({"nqn": [NQN]}, "not an NQN"),
         ({"found_dsc": ""}, "found_dsc: no LightOS discovery client answers on compute1"),
         ({"host_ips": []}, "host_ips: compute1"),
         ({"host_ips": ["fe80::1"]}, "host_ips: compute1"),

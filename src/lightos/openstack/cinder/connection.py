@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from lightos.openstack.cinder.acl import Host, Network, usable
 DRIVER_VOLUME_TYPE = "lightos"
 DISCOVERY_PORT = 8009
 """Well-known port of NVMe/TCP discovery services (IANA), for endpoints that name none."""
+
+_NQN = re.compile(r"nqn\.[!#-\[\]-~]{1,219}")
+"""NVM Express Base 2.0, section 4.5 "NVMe Qualified Names": at most 223 bytes. Users may send
+connectors too, and what is no NQN could be a special entry of an access list (ALLOW_ANY)."""
 
 Connector = Mapping[str, Any]
 
@@ -74,6 +79,11 @@ def attaching_host(
     if host is None:
         raise exception.InvalidConnectorException(
             missing=f"nqn: {name} has no NVMe host NQN; write one to /etc/nvme/hostnqn"
+        )
+    if not isinstance(host.nqn, str) or not _NQN.fullmatch(host.nqn):
+        raise exception.InvalidConnectorException(
+            missing=f"nqn: the NVMe host NQN of {name} is not an NQN ('nqn.' and up to 219 more "
+            "characters, no spaces or quotes); correct /etc/nvme/hostnqn"
         )
     if not connector.get("found_dsc"):
         raise exception.InvalidConnectorException(
