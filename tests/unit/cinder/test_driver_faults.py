@@ -241,6 +241,30 @@ def test_13_a_create_that_was_not_answered_makes_one_volume(driver, cluster, pro
     assert volume.provider_id.split()[1] == cluster.volume_of(volume.id)["UUID"]
 
 
+def do_but_answer_500(forward):
+    forward()
+    return refuse(500)(forward)
+
+
+def test_a_create_that_failed_though_it_was_done_leaves_nothing(driver, cluster, proxy):
+    """Cinder may make the volume on another cluster next, and never ask this one again."""
+    volume = new_volume()
+    proxy.fault("POST", "volumes", do_but_answer_500, times=1)
+    with pytest.raises(BACKEND_ERROR, match="500"):
+        driver.create_volume(volume)
+    assert not exists(cluster, volume)
+
+
+def test_a_create_that_failed_leaves_another_volume_of_the_name_alone(driver, cluster, proxy):
+    volume = new_volume(1)
+    driver.create_volume(volume)
+    volume.size = 2
+    proxy.fault("POST", "volumes", refuse(500), times=1)
+    with pytest.raises(BACKEND_ERROR, match="500"):
+        driver.create_volume(volume)
+    assert exists(cluster, volume)
+
+
 def test_13_a_snapshot_whose_reply_was_lost_is_taken_once(driver, created, cluster, proxy):
     snapshot = new_snapshot(created())
     proxy.fault("POST", "snapshots", lose_reply, times=1)

@@ -92,6 +92,13 @@ class ClusterOperations:
             if not _could_be_made_by(volume, request):
                 raise
             LOG.info("Volume %s of project %s exists already", request.name, project)
+        except (ServerFault, TimedOut):
+            # It may have been made all the same, and Cinder may make it elsewhere next.
+            self._discard(
+                f"volume {request.name} of project {project}",
+                lambda allowed: self._delete_volume_made_by(project, request, allowed),
+            )
+            raise
         if _volume_is_ready(volume):
             return volume
         try:
@@ -108,6 +115,13 @@ class ClusterOperations:
                 lambda allowed: self.client.delete_volume(project, volume.uuid, allowed),
             )
             raise
+
+    def _delete_volume_made_by(
+        self, project: str, request: CreateVolume, deadline: Deadline
+    ) -> None:
+        volume = self.client.get_volume_by_name(project, request.name, deadline)
+        if _could_be_made_by(volume, request):
+            self.client.delete_volume(project, volume.uuid, deadline)
 
     def update_volume(
         self,
