@@ -9,8 +9,10 @@ from cinder import context, exception, objects
 from cinder.db import api as db
 
 from lightos.api.models import CreateSnapshot, CreateVolume, SnapshotState, UpdateVolume
+from lightos.openstack.cinder import records
 from tests.integration.cluster import GIB, connector
 from tests.unit.cinder.api_proxy import lose_reply, refuse
+from tests.unit.cinder.conftest import HOST as THIS_BACK_END
 from tests.unit.cinder.conftest import new_snapshot, new_volume, store
 
 HOST = connector("compute1", number=1)
@@ -251,6 +253,23 @@ def test_the_list_of_a_token_that_may_not_list_projects(driver, existing, proxy)
     found = existing()
     proxy.fault("GET", "/projects$", refuse(403))
     assert entry_of(page(driver), found)["safe_to_manage"] is True
+
+
+def test_the_projects_of_a_back_end():
+    for place, values in (
+        ("live 1", {}),
+        ("gone 2", {}),
+        ("other 3", {"host": ANOTHER_BACK_END}),
+    ):
+        volume = new_volume(provider_id=place)
+        store(volume, **values)
+        if place.startswith("gone"):
+            db.volume_destroy(context.get_admin_context(), volume.id)
+    back_end = {"host": THIS_BACK_END, "cluster_name": None}
+    projects = records.projects(**back_end)
+    assert {"default", "live"} <= projects
+    assert not {"gone", "other"} & projects
+    assert "gone" in records.projects(**back_end, with_deleted=True)
 
 
 # --- snapshots -----------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ class Attachments:
                 volume_id,
                 error,
             )
-            self._look_again(volume_id, host.nqn, grants.grant_of(volume_id, host.nqn))
+            self.look_again(volume_id, host.nqn, grants.grant_of(volume_id, host.nqn))
         else:
             grants.forget(volume_id, host.nqn)
 
@@ -206,7 +206,7 @@ class Attachments:
             if in_doubt or needs_access(others, host.nqn):
                 LOG.info("Host %s keeps its access to volume %s", host.nqn, volume.id)
                 # Of two detaches at once, each may see the other's attachment still there.
-                self._look_again(volume.id, host.nqn, grant)
+                self.look_again(volume.id, host.nqn, grant)
                 return True
             self._revoke(volume.id, volume.locate, self._without(host, others), deadline)
             grants.forget(volume.id, host.nqn)
@@ -226,6 +226,11 @@ class Attachments:
             kept, self._kept = self._kept, {}
         return kept
 
+    def look_again(self, volume_id: str, host_nqn: str, grant: Grant | None) -> None:
+        """Have `kept` tell of an access; `grant` is the note as it was seen."""
+        with self._guard:
+            self._kept[volume_id, host_nqn] = grant
+
     def settle(self, volume: Target, host_nqn: str, seen: Grant | None, deadline: Deadline) -> None:
         """Take access away that the driver gave and that no attachment needs.
 
@@ -238,7 +243,7 @@ class Attachments:
             if grant is None or needs_access(attachments, host_nqn):
                 return
             if not is_abandoned(grant, attachments, seen, is_copying=volume.status in COPYING):
-                self._look_again(volume.id, host_nqn, grant)
+                self.look_again(volume.id, host_nqn, grant)
                 return
             host = acl.Host(host_nqn, grant.addresses)
             self._revoke(volume.id, volume.locate, self._without(host, attachments), deadline)
@@ -251,10 +256,6 @@ class Attachments:
             )
 
     # --- the access lists ----------------------------------------------------------------------
-
-    def _look_again(self, volume_id: str, host_nqn: str, grant: Grant | None) -> None:
-        with self._guard:
-            self._kept[volume_id, host_nqn] = grant
 
     def _without(
         self, host: acl.Host, attachments: Iterable[Attachment]

@@ -663,8 +663,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         try:
             return {project.name for project in self._client.list_projects(deadline)}
         except Forbidden:
-            known = records.projects(host=self.host, cluster_name=self.cluster_name)
-            return {DEFAULT_PROJECT, *known}
+            return records.projects(host=self.host, cluster_name=self.cluster_name)
 
     def unmanage(self, volume):
         """Nothing to do: the volume stays as it is, under the name that Cinder gave it."""

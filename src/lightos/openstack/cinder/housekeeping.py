@@ -20,10 +20,10 @@ from cinder.db import models
 from oslo_db import exception as db_exception
 
 from lightos.api.errors import LightOSError, NotFound
-from lightos.openstack.cinder import acl, grants
+from lightos.openstack.cinder import acl, grants, records
 from lightos.openstack.cinder.attachments import Attachments, Target
 from lightos.openstack.cinder.cluster import ClusterOperations
-from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, cloned_volume_id
+from lightos.openstack.cinder.naming import ProviderId, cloned_volume_id
 from lightos.openstack.cinder.policies import QosPolicies
 from lightos.waiting import Deadline
 
@@ -111,7 +111,11 @@ class Housekeeping:
         """Remove what creates and clones left that a dead process was making."""
         for volume_id in self._unfinished:
             self._try(self._remove_volume, volume_id)
-        for project in sorted(_projects(self._back_end)):
+        # A clone that was deleted may have left its snapshot, too.
+        projects = records.projects(
+            host=self._back_end.host, cluster_name=self._back_end.cluster_name, with_deleted=True
+        )
+        for project in sorted(projects):
             self._try(self._remove_clone_snapshots, project)
         self._try(self._policies.drop_all_unused, self._deadline())
 
@@ -122,14 +126,17 @@ class Housekeeping:
             for pair in grants.unrecorded_grants(self._back_end.host, self._back_end.cluster_name):
                 pairs.setdefault(pair, None)
         for (volume_id, host_nqn), seen in pairs.items():
-            self._try(self._settle, volume_id, host_nqn, seen)
+            if not self._try(self._settle, volume_id, host_nqn, seen):
+                self._attachments.look_again(volume_id, host_nqn, seen)
 
-    def _try(self, remove: Callable[..., None], *what) -> None:
-        """One leftover that cannot be removed does not keep the others."""
+    def _try(self, remove: Callable[..., None], *what) -> bool:
+        """Whether it worked; one leftover that cannot be removed does not keep the others."""
         try:
             remove(*what)
         except _FAILURES as error:
             LOG.warning("What an interrupted operation left could not be removed: %s", error)
+            return False
+        return True
 
     def _settle(self, volume_id: str, host_nqn: str, seen: grants.Grant | None) -> None:
         try:
@@ -182,18 +189,6 @@ def _volumes_being_made(back_end: BackEnd) -> tuple[str, ...]:
             grants.of_back_end(volume, back_end.host, back_end.cluster_name),
         )
         return tuple(volume_id for (volume_id,) in found)
-
-
-def _projects(back_end: BackEnd) -> set[str]:
-    """The cluster's projects that volumes of the back end are in, or were."""
-    volume = models.Volume
-    with grants.reading() as session:
-        found = session.query(volume.provider_id).filter(
-            volume.provider_id.is_not(None),
-            grants.of_back_end(volume, back_end.host, back_end.cluster_name),
-        )
-        places = {ProviderId.parse(provider_id) for (provider_id,) in found}
-    return {place.project for place in places if place} | {DEFAULT_PROJECT}
 
 
 def _ended(clone_ids: Iterable[str]) -> Iterator[str]:
