@@ -203,9 +203,29 @@ class VolumeManager:
 
     def delete_volume(self, volume_id: str) -> None:
         volume = self.volume(volume_id)
-        volume.status = "deleting"
+        managing = volume.status == "error_managing"
+        volume.status = "error_managing_deleting" if managing else "deleting"
         volume.save()
         self._manager.delete_volume(self._admin, volume)
+
+    def unmanage(self, volume_id: str) -> None:
+        """Forget a volume, which stays on the cluster."""
+        volume = self.volume(volume_id)
+        volume.status = "unmanaging"
+        volume.save()
+        self._manager.delete_volume(self._admin, volume, unmanage_only=True)
+
+    def manage(self, source_id: str, size_gib: int, volume_type_id: str | None = None) -> None:
+        """Take the volume of the cluster over that has this UUID and size."""
+        volume = self.new_volume(size_gib, volume_type_id=volume_type_id)
+        self._manager.manage_existing(self._admin, volume, {"source-id": source_id})
+
+    def retype(self, volume_id: str, volume_type_id: str) -> None:
+        """Change a volume's type in place; an error when that takes a migration."""
+        volume = self.volume(volume_id)
+        volume.previous_status, volume.status = volume.status, "retyping"
+        volume.save()
+        self._manager.retype(self._admin, volume, volume_type_id, {"host": volume.host})
 
     def extend_volume(self, volume_id: str, size_gib: int) -> None:
         volume = self.volume(volume_id)

@@ -73,29 +73,29 @@ class Cluster:
 
     def __init__(self, lab: dict[str, Any]) -> None:
         self.lab = lab
-        self.jwt = Path(lab["jwt_file"]).read_text().strip()
         self._session = requests.Session()
-        self._session.headers["Authorization"] = f"Bearer {self.jwt}"
         self._base = f"https://{lab['api_addresses'][-1]}:{lab['api_port']}/api/v2"
 
+    @property
+    def jwt(self) -> str:
+        """The token, which the lab may have replaced."""
+        return Path(self.lab["jwt_file"]).read_text().strip()
+
     def get(self, path: str, **query: str) -> dict[str, Any]:
-        reply = self._session.get(
-            f"{self._base}{path}",
-            params=query,
-            verify=self.lab["ca_file"],  # per request: the session's gives way to the environment
-            timeout=REQUEST_TIMEOUT_SECONDS,
-        )
-        reply.raise_for_status()
-        return dict(reply.json())
+        return self._call("GET", path, params=query)
 
     def request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """What an administrator does without Cinder."""
+        return self._call(method, path, json=body)
+
+    def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         reply = self._session.request(
             method,
             f"{self._base}{path}",
-            json=body,
-            verify=self.lab["ca_file"],
+            headers={"Authorization": f"Bearer {self.jwt}"},
+            verify=self.lab["ca_file"],  # per request: the session's gives way to the environment
             timeout=REQUEST_TIMEOUT_SECONDS,
+            **content,
         )
         reply.raise_for_status()
         return dict(reply.json())

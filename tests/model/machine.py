@@ -3,20 +3,28 @@
 
 The model keeps nothing that Cinder keeps: what Cinder believes is read from its database, what
 the cluster did from its lists, over plain HTTPS. What the model does remember is where an error
-or a crash left a doubt that Cinder allows: until the next success on that object, its size or a
-host's access may be as before or as asked for.
+or a crash left a doubt that Cinder allows: until the next success on that object, its size, its
+type or a host's access may be as before or as asked for. That of a host without attachment is in
+doubt only until the driver next refreshes its statistics.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from testbed.faults import Faults
 from tests.integration.cluster import GIB, Cluster, allowed, connector, sensitive_words
@@ -26,9 +34,29 @@ from tests.model.cinder_process import (
     SnapshotRow,
     VolumeRow,
 )
+from tests.model.disturbances import Disturbance, maybe_disturbed
 
 HOSTS = tuple(connector(f"compute-{number}", number=number) for number in (1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Type:
+    """A volume type, and what its volumes are to be."""
+
+    compression: bool = False
+    iops: int | None = None
+
+    @property
+    def specs(self) -> dict[str, dict[str, str]]:
+        """What an administrator sets."""
+        extra = {"compression": "<is> True"} if self.compression else {}
+        qos = {"total_iops_sec": str(self.iops)} if self.iops else {}
+        return {"extra_specs": extra, "qos_specs": qos}
+
+
+TYPES = (Type(), Type(compression=True), Type(iops=512), Type(iops=2048), Type(True, 512))
 MAX_VOLUMES = 6
+OPERATIONS_BETWEEN_RESTARTS = 12
 MAX_GIB = 8
 SETTLE_SECONDS = 30.0
 CRASH_DELAY_SECONDS = 0.2
@@ -57,6 +85,7 @@ class Bench:
     steps: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
+    secrets: set[str] = field(default_factory=set)
     log_read: int = 0
     trace: list[str] = field(default_factory=list)
     """What was done since the cluster was last empty."""
@@ -64,60 +93,30 @@ class Bench:
     def __post_init__(self) -> None:
         self.cluster = Cluster(self.lab)
         self.faults = Faults(self.lab)
+        self.note_token()
+
+    def note_token(self) -> None:
+        """Remember what may not be in a log."""
+        self.secrets.update(sensitive_words(self.lab))
 
     def view(self) -> CinderView:
         return CinderView.read(self.folder / "cinder.sqlite")
 
     def secrets_logged(self) -> list[str]:
         """Lines with a part of the token, of what was logged since the last look."""
-        words = sensitive_words(self.lab)
         with (self.folder / "cinder.log").open("rb") as log:
             log.seek(self.log_read)
             text = log.read()
             self.log_read = log.tell()
-        if not any(word.encode() in text for word in words):
+        if not any(word.encode() in text for word in self.secrets):
             return []
         lines = text.decode(errors="replace").splitlines()
-        return [line[:60] for line in lines if any(word in line for word in words)]
+        return [line[:60] for line in lines if any(word in line for word in self.secrets)]
 
 
-@dataclass(frozen=True)
-class Disturbance:
-    """An effect on the `first`-th call, and those after it, that the operation makes."""
-
-    effect: tuple[str, object]
-    first: int
-    count: int
-
-    @property
-    def name(self) -> str:
-        return " ".join(map(str, self.effect))
-
-    def __str__(self) -> str:
-        return f"{self.name} from call {self.first} on, {self.count or 'any number of'} times"
-
-
-_STATUSES = (400, 401, 403, 412, 429, 500, 501, 502, 503, 504)
-_EFFECTS = (
-    *(("status", status) for status in _STATUSES),
-    ("delay_seconds", 0.05),
-    ("lose_reply", True),
-    ("reset", True),
-    ("stale_etag", True),
-    *(("stay", state) for state in ("Creating", "Updating", "Migrating", "Deleting", "Rollback")),
-    ("end", "Failed"),
-)
-disturbances = st.builds(
-    Disturbance,
-    effect=st.sampled_from(_EFFECTS),
-    first=st.integers(1, 6),
-    count=st.sampled_from((1, 1, 1, 2, 4, 0)),
-)
-maybe_disturbed = st.none() | disturbances
 which = st.integers(0, 63)
 sizes = st.integers(1, 3)
-seldom = st.integers(0, 5)
-CHOSEN_LOT = 3
+types = st.integers(0, len(TYPES) - 1)
 hosts = st.sampled_from(HOSTS)
 
 
@@ -131,9 +130,13 @@ class CinderMachine(RuleBasedStateMachine):
         self.bench.trace.clear()
         self.view = self.bench.view()
         self.sizes_in_doubt: set[str] = set()
+        self.types_in_doubt: set[str] = set()
         self.access_in_doubt: set[tuple[str, str]] = set()
         self.broken: set[str] = set()
         """Volumes that a fault ended in Failed: the cluster lost them, whatever Cinder did."""
+        self.unmanaged: dict[str, VolumeRow] = {}
+        """What Cinder does not have any more though the cluster does, by UUID."""
+        self.restarted_at = 0
         self.violated = False
 
     def check(self, holds: object, what: str) -> None:
@@ -150,28 +153,25 @@ class CinderMachine(RuleBasedStateMachine):
         bench = self.bench
         bench.steps[method] += 1
         met = 0
-        words = " ".join(f"{name}={_short(value)}" for name, value in arguments.items())
-        bench.trace.append(f"{method} {words}{f'; {disturbance}' if disturbance else ''}")
+        bench.trace.append(
+            f"{method} {_words(arguments)}{f'; {disturbance}' if disturbance else ''}"
+        )
         if disturbance:
-            effect, value = disturbance.effect
-            fault = bench.faults.add(
-                operation="*",
-                first=disturbance.first,
-                count=disturbance.count,
-                **{effect: value},
-            )
+            fault = bench.faults.add(**disturbance.rule(bench.lab["api_addresses"]))
         bench.cinder.send(method, **arguments)
         error = bench.cinder.receive()
         if disturbance:
-            met = fault.hits
+            met = fault.hits if disturbance.node is None else 1
             bench.faults.clear(fault)
+            bench.note_token()
             if met:
                 bench.hits[disturbance.name] += met
         self.settle()
         bench.trace[-1] += f" -> {error or 'done'}{f' (faults met: {met})' if met else ''}"
         if error:
             bench.failed[method] += 1
-            self.check(met, f"{method}{arguments} failed and nothing disturbed it: {error}")
+            excused = met and disturbance and disturbance.excuses
+            self.check(excused, f"{method}{arguments} failed without need: {error}")
         return error
 
     def settle(self) -> None:
@@ -198,10 +198,15 @@ class CinderMachine(RuleBasedStateMachine):
                 break
             self.check(time.monotonic() < ends_at, f"never at rest: {busy}")
             time.sleep(0.005)
-        self.view = self.bench.view()
-        self.broken |= {
-            name for name, found in self.cluster_volumes.items() if found["state"] == "Failed"
+        self.iops_limits: dict[str, int] = {
+            policy["UUID"]: policy["QoSRateLimitPolicy"]["limitIOPS"]["readIOPSLimit"]
+            for policy in self.bench.cluster.get("/policies").get("policies", [])
         }
+        """Of the cluster's policies, by UUID."""
+        self.view = self.bench.view()
+        self.broken |= {name for name in self.cluster_volumes if self._is_failed(name)}
+        alive = {f["UUID"] for f in self.cluster_volumes.values() if f["state"] != "Failed"}
+        self.unmanaged = {uuid: row for uuid, row in self.unmanaged.items() if uuid in alive}
 
     # --- volumes -------------------------------------------------------------------------------
 
@@ -218,40 +223,42 @@ class CinderMachine(RuleBasedStateMachine):
             if s.status == "available" and f"volume-{s.volume_id}" not in self.broken
         ]
 
-    @rule(size=sizes, disturbance=maybe_disturbed)
-    def create(self, size: int, disturbance: Disturbance | None) -> None:
-        if not self.has_room():
-            return
-        self.operate("create_volume", disturbance, size_gib=size, multiattach=True)
+    def create(self, disturbance: Disturbance | None, size_gib: int, **source: object) -> None:
+        self.operate("create_volume", disturbance, size_gib=size_gib, multiattach=True, **source)
 
-    @rule(which=which, larger=st.integers(0, 2), disturbance=maybe_disturbed)
+    @precondition(lambda self: self.has_room())
+    @rule(size=sizes, type_number=types, disturbance=maybe_disturbed)
+    def create_empty(self, size: int, type_number: int, disturbance: Disturbance | None) -> None:
+        self.create(disturbance, size, volume_type_id=self.type_id(type_number))
+
+    @precondition(lambda self: self.has_room() and self.ready_snapshots())
+    @rule(which=which, larger=st.integers(0, 2), type_number=types, disturbance=maybe_disturbed)
     def create_from_snapshot(
-        self, which: int, larger: int, disturbance: Disturbance | None
+        self, which: int, larger: int, type_number: int, disturbance: Disturbance | None
     ) -> None:
-        if not (self.has_room() and self.ready_snapshots()):
-            return
         snapshot = _pick(self.ready_snapshots(), which)
-        self.operate(
-            "create_volume",
+        self.create(
             disturbance,
-            size_gib=snapshot.volume_size + larger,
+            snapshot.volume_size + larger,
             snapshot_id=snapshot.id,
-            multiattach=True,
+            volume_type_id=self.type_id(type_number),
         )
 
-    @rule(which=which, larger=st.integers(0, 2), disturbance=maybe_disturbed)
-    def clone(self, which: int, larger: int, disturbance: Disturbance | None) -> None:
-        if not (self.has_room() and self.healthy()):
-            return
-        source = _pick(self.healthy(), which)
-        if source.id in self.sizes_in_doubt:
-            return
-        self.operate(
-            "create_volume",
+    def certain(self) -> list[VolumeRow]:
+        """Healthy volumes whose size is known."""
+        return [v for v in self.healthy() if v.id not in self.sizes_in_doubt]
+
+    @precondition(lambda self: self.has_room() and self.certain())
+    @rule(which=which, larger=st.integers(0, 2), type_number=types, disturbance=maybe_disturbed)
+    def clone(
+        self, which: int, larger: int, type_number: int, disturbance: Disturbance | None
+    ) -> None:
+        source = _pick(self.certain(), which)
+        self.create(
             disturbance,
-            size_gib=source.size + larger,
+            source.size + larger,
             source_volid=source.id,
-            multiattach=True,
+            volume_type_id=self.type_id(type_number),
         )
 
     def deletable(self) -> list[VolumeRow]:
@@ -259,10 +266,9 @@ class CinderMachine(RuleBasedStateMachine):
         kept |= {a.volume_id for a in self.view.attachments}
         return [v for v in self.view.volumes if v.id not in kept]
 
+    @precondition(lambda self: self.deletable())
     @rule(which=which, disturbance=maybe_disturbed)
     def delete(self, which: int, disturbance: Disturbance | None) -> None:
-        if not self.deletable():
-            return
         volume = _pick(self.deletable(), which)
         if not self.operate("delete_volume", disturbance, volume_id=volume.id):
             gone = volume.name not in self.cluster_volumes or self._is_failed(volume.name)
@@ -277,35 +283,78 @@ class CinderMachine(RuleBasedStateMachine):
             and v.name not in self.broken
         ]
 
+    @precondition(lambda self: self.extendable())
     @rule(which=which, more=sizes, disturbance=maybe_disturbed)
     def extend(self, which: int, more: int, disturbance: Disturbance | None) -> None:
-        if not self.extendable():
-            return
         volume = _pick(self.extendable(), which)
         # A retry after an error: nobody asks for less than what may be there already.
         size = volume.size + (3 if volume.id in self.sizes_in_doubt else more)
         self.operate("extend_volume", disturbance, volume_id=volume.id, size_gib=size)
         (now,) = (v for v in self.view.volumes if v.id == volume.id)
         if now.status == "error_extending":
-            self.check(disturbance, "an extend failed and nothing disturbed it")
+            excused = disturbance and disturbance.excuses
+            self.check(excused, "an extend failed and nothing disturbed it")
             self.sizes_in_doubt.add(volume.id)
         else:
             self.sizes_in_doubt.discard(volume.id)
 
+    @precondition(lambda self: self.healthy())
+    @rule(which=which, type_number=types, disturbance=maybe_disturbed)
+    def retype(self, which: int, type_number: int, disturbance: Disturbance | None) -> None:
+        volume = _pick(self.healthy(), which)
+        type_id = self.type_id(type_number)
+        if volume.type_id == type_id:
+            return
+        if self.operate("retype", disturbance, volume_id=volume.id, volume_type_id=type_id):
+            self.types_in_doubt.add(volume.id)
+        else:
+            self.types_in_doubt.discard(volume.id)
+
+    def type_id(self, number: int) -> str:
+        return self.view.type_ids[number]
+
+    # --- volumes that Cinder gives up and takes over -------------------------------------------
+
+    def releasable(self) -> list[VolumeRow]:
+        doubtful = self.sizes_in_doubt | self.types_in_doubt
+        doubtful |= {volume_id for volume_id, _nqn in self.access_in_doubt}
+        free = {v.id for v in self.deletable()} - doubtful
+        return [v for v in self.healthy() if v.id in free]
+
+    @precondition(lambda self: self.releasable())
+    @rule(which=which)
+    def unmanage(self, which: int) -> None:
+        volume = _pick(self.releasable(), which)
+        self.operate("unmanage", None, volume_id=volume.id)
+        self.check(volume.name in self.cluster_volumes, f"{volume} was unmanaged, and is gone")
+        self.unmanaged[self.cluster_volumes[volume.name]["UUID"]] = volume
+
+    @precondition(lambda self: self.has_room() and self.unmanaged)
+    @rule(which=which, disturbance=maybe_disturbed)
+    def manage(self, which: int, disturbance: Disturbance | None) -> None:
+        uuid, was = _pick(list(self.unmanaged.items()), which)
+        failed = self.operate(
+            "manage", disturbance, source_id=uuid, size_gib=was.size, volume_type_id=was.type_id
+        )
+        if not failed:
+            del self.unmanaged[uuid]
+            return
+        for volume in self.view.volumes:  # which is tried again with a record of its own
+            if volume.status == "error_managing":
+                self.operate("delete_volume", None, volume_id=volume.id)
+        self.check(uuid in self.unmanaged or self.broken, f"volume {uuid} is gone")
+
     # --- snapshots -----------------------------------------------------------------------------
 
+    @precondition(lambda self: self.certain() and len(self.view.snapshots) < MAX_VOLUMES)
     @rule(which=which, disturbance=maybe_disturbed)
     def snapshot(self, which: int, disturbance: Disturbance | None) -> None:
-        if not (self.healthy() and len(self.view.snapshots) < MAX_VOLUMES):
-            return
-        volume = _pick(self.healthy(), which)
-        if volume.id not in self.sizes_in_doubt:
-            self.operate("create_snapshot", disturbance, volume_id=volume.id)
+        volume = _pick(self.certain(), which)
+        self.operate("create_snapshot", disturbance, volume_id=volume.id)
 
+    @precondition(lambda self: self.view.snapshots)
     @rule(which=which, disturbance=maybe_disturbed)
     def delete_snapshot(self, which: int, disturbance: Disturbance | None) -> None:
-        if not self.view.snapshots:
-            return
         snapshot = _pick(self.view.snapshots, which)
         if not self.operate("delete_snapshot", disturbance, snapshot_id=snapshot.id):
             left = self.cluster_snapshots.get(snapshot.name)
@@ -316,13 +365,14 @@ class CinderMachine(RuleBasedStateMachine):
         """The newest snapshot of each volume that is not attached, as the API wants it."""
         free = {v.id for v in self.healthy() if v.status == "available"}
         free -= {a.volume_id for a in self.view.attachments}
+        # A host that a failed attach may have left there is refused until the next refresh.
+        free -= {volume_id for volume_id, _nqn in self.access_in_doubt}
         newest = {s.volume_id: s for s in self.view.snapshots}
         return [s for s in newest.values() if s.volume_id in free and s.status == "available"]
 
+    @precondition(lambda self: self.revertible())
     @rule(which=which, disturbance=maybe_disturbed)
     def revert(self, which: int, disturbance: Disturbance | None) -> None:
-        if not self.revertible():
-            return
         snapshot = _pick(self.revertible(), which)
         if self.operate("revert", disturbance, snapshot_id=snapshot.id):
             self.sizes_in_doubt.add(snapshot.volume_id)
@@ -330,75 +380,73 @@ class CinderMachine(RuleBasedStateMachine):
 
     # --- attachments ---------------------------------------------------------------------------
 
+    @precondition(lambda self: self.healthy())
     @rule(which=which, host=hosts, disturbance=maybe_disturbed)
     def attach(self, which: int, host: dict[str, Any], disturbance: Disturbance | None) -> None:
-        if not self.healthy():
-            return
         volume = _pick(self.healthy(), which)
         if self.operate("attach", disturbance, volume_id=volume.id, connector=host):
             self.access_in_doubt.add((volume.id, host["nqn"]))
         else:
             self.access_in_doubt.discard((volume.id, host["nqn"]))
 
+    @precondition(lambda self: self.view.attachments)
     @rule(which=which, disturbance=maybe_disturbed)
     def detach(self, which: int, disturbance: Disturbance | None) -> None:
-        if not self.view.attachments:
-            return
         attachment = _pick(self.view.attachments, which)
         if self.operate("detach", disturbance, attachment_id=attachment.id):
             self.access_in_doubt.add((attachment.volume_id, attachment.host))
         elif attachment.host not in self.hosts_attached(attachment.volume_id):
             self.access_in_doubt.discard((attachment.volume_id, attachment.host))
 
+    @precondition(lambda self: self.healthy())
     @rule(which=which, disturbance=maybe_disturbed)
     def force_detach(self, which: int, disturbance: Disturbance | None) -> None:
-        if not self.healthy():
-            return
         volume = _pick(self.healthy(), which)
         if self.operate("force_detach", disturbance, volume_id=volume.id):
-            self.access_in_doubt |= {(volume.id, host["nqn"]) for host in HOSTS}
+            self.doubt_access(volume.id)
         else:
             self.access_in_doubt -= {(volume.id, host["nqn"]) for host in HOSTS}
 
     def hosts_attached(self, volume_id: str) -> set[str]:
         return {a.host for a in self.view.attachments if a.volume_id == volume_id and a.host}
 
+    def doubt_access(self, volume_id: str) -> None:
+        self.access_in_doubt |= {(volume_id, host["nqn"]) for host in HOSTS}
+
+    # --- the back end --------------------------------------------------------------------------
+
+    @rule(disturbance=maybe_disturbed)
+    def refresh(self, disturbance: Disturbance | None) -> None:
+        """What Cinder has the driver do every minute, when it also looks for what was left."""
+        failed = self.operate("stats", disturbance)
+        if not failed and (disturbance is None or not disturbance.excuses):
+            self.access_in_doubt = {
+                (volume_id, nqn)
+                for volume_id, nqn in self.access_in_doubt
+                if nqn in self.hosts_attached(volume_id)
+            }
+
     # --- restarts ------------------------------------------------------------------------------
 
-    @rule(lot=seldom)
-    def restart(self, lot: int) -> None:
-        if lot != CHOSEN_LOT:
-            return
+    def may_restart(self) -> bool:
+        return len(self.bench.trace) - self.restarted_at >= OPERATIONS_BETWEEN_RESTARTS
+
+    @precondition(lambda self: self.may_restart())
+    @rule()
+    def restart(self) -> None:
         self.bench.steps["restart"] += 1
         self.bench.trace.append("restart")
         self.bench.cinder.kill()
         self.bench.cinder.start()
         self.after_restart()
 
-    @rule(
-        method=st.sampled_from(("clone", "extend_volume", "create_snapshot", "attach")),
-        which=which,
-        host=hosts,
-        call=st.integers(1, 6),
-        lot=seldom,
-    )
-    def crash(self, method: str, which: int, host: dict[str, Any], call: int, lot: int) -> None:
+    @precondition(lambda self: self.may_restart() and self.certain())
+    @rule(data=st.data(), which=which, host=hosts, call=st.integers(1, 6))
+    def crash(self, data: st.DataObject, which: int, host: dict[str, Any], call: int) -> None:
         """The driver is killed while a request of an operation is on its way."""
-        if lot != CHOSEN_LOT or not self.healthy():
-            return
-        volume = _pick(self.healthy(), which)
-        if volume.id in self.sizes_in_doubt:
-            return
-        arguments: dict[str, object] = {
-            "clone": {"size_gib": volume.size, "source_volid": volume.id, "multiattach": True},
-            "extend_volume": {"volume_id": volume.id, "size_gib": volume.size + 1},
-            "create_snapshot": {"volume_id": volume.id},
-            "attach": {"volume_id": volume.id, "connector": host},
-        }[method]
-        if method == "clone":
-            if not self.has_room():
-                return
-            method = "create_volume"
+        operations = self.to_be_killed(which, host)
+        method = data.draw(st.sampled_from(sorted(operations)))
+        volume_id, arguments = operations[method]
         bench = self.bench
         fault = bench.faults.add(operation="*", first=call, delay_seconds=CRASH_DELAY_SECONDS)
         bench.cinder.send(method, **arguments)
@@ -407,38 +455,76 @@ class CinderMachine(RuleBasedStateMachine):
         crashed = not bench.cinder.is_done()
         bench.steps["crash" if crashed else method] += 1
         end = f"killed in call {call}" if crashed else "done; then a restart"
-        bench.trace.append(f"{method} {arguments.get('volume_id', volume.id)} -> {end}")
+        bench.trace.append(f"{method} {_words(arguments)} -> {end}")
         bench.cinder.kill()
-        time.sleep(CRASH_DELAY_SECONDS if crashed else 0)  # the request is done by then
-        bench.faults.clear(fault)
-        if method == "extend_volume" and crashed:
-            self.sizes_in_doubt.add(volume.id)
+        bench.faults.clear(fault)  # the request goes on now
+        if crashed and method in ("extend_volume", "revert"):
+            self.sizes_in_doubt.add(volume_id)
+        if crashed and method == "retype":
+            self.types_in_doubt.add(volume_id)
+        if method in ("attach", "detach", "force_detach"):
+            self.doubt_access(volume_id)
         bench.cinder.start()
         self.after_restart()
+
+    def to_be_killed(
+        self, which: int, host: dict[str, Any]
+    ) -> dict[str, tuple[str, dict[str, object]]]:
+        """Method -> (volume, arguments) of operations that can be done now."""
+        volume = _pick(self.certain(), which)
+        of_volume: dict[str, object] = {"volume_id": volume.id}
+        operations = {
+            "extend_volume": (volume.id, {**of_volume, "size_gib": volume.size + 1}),
+            "create_snapshot": (volume.id, of_volume),
+            "attach": (volume.id, {**of_volume, "connector": host}),
+            "force_detach": (volume.id, of_volume),
+            "retype": (
+                volume.id,
+                {**of_volume, "volume_type_id": self.type_id(which % len(TYPES))},
+            ),
+        }
+        if self.has_room():
+            clone = {"size_gib": volume.size, "source_volid": volume.id, "multiattach": True}
+            operations["create_volume"] = (volume.id, {**clone, "volume_type_id": volume.type_id})
+        if self.deletable():
+            volume = _pick(self.deletable(), which)
+            operations["delete_volume"] = (volume.id, {"volume_id": volume.id})
+        if self.view.snapshots:
+            snapshot = _pick(self.view.snapshots, which)
+            operations["delete_snapshot"] = (snapshot.volume_id, {"snapshot_id": snapshot.id})
+        if self.revertible():
+            snapshot = _pick(self.revertible(), which)
+            operations["revert"] = (snapshot.volume_id, {"snapshot_id": snapshot.id})
+        if self.view.attachments:
+            attachment = _pick(self.view.attachments, which)
+            operations["detach"] = (attachment.volume_id, {"attachment_id": attachment.id})
+        return operations
 
     def after_restart(self) -> None:
         """Cinder's own clean-up has run; what it leaves to the administrator is done here."""
         self.settle()
         for volume in self.view.volumes:
-            if volume.status in ("extending", "reverting"):
+            if volume.status in ("extending", "reverting", "retyping"):
                 self.operate("reset_state", None, volume_id=volume.id)
         for snapshot in self.view.snapshots:
             if snapshot.status in ("creating", "deleting", "restoring"):
                 self.operate("reset_snapshot_state", None, snapshot_id=snapshot.id)
-        unanswered = [a for a in self.view.attachments if not a.host]
-        for attachment in unanswered:  # Nova gives up what it got no answer for
-            self.operate("detach", None, attachment_id=attachment.id)
-        # The driver took these for being under way; the next start (or hour) sees that they ended.
-        ended = {a.volume_id for a in unanswered}
-        self.access_in_doubt = {(volume_id, h["nqn"]) for volume_id in ended for h in HOSTS}
+        for attachment in self.view.attachments:
+            if not attachment.host:  # Nova gives up what it got no answer for
+                self.operate("detach", None, attachment_id=attachment.id)
+                self.doubt_access(attachment.volume_id)
+        # The driver took those for being under way when it started.
+        self.refresh(None)
+        self.restarted_at = len(self.bench.trace)
 
     # --- what must hold ------------------------------------------------------------------------
 
-    @initialize()
-    def nothing_there(self) -> None:
+    @initialize(type_number=types)
+    def one_volume(self, type_number: int) -> None:
         self.settle()
         left = self.what_is_left()
         self.check(not left, f"the cluster is not empty: {left}")
+        self.create(None, 1, volume_type_id=self.type_id(type_number))
 
     @invariant()
     def success_means_that_the_cluster_did_it(self) -> None:
@@ -447,9 +533,13 @@ class CinderMachine(RuleBasedStateMachine):
             self.check(found, f"Cinder has {volume}, the cluster does not")
             self.check(found["state"] in AT_REST, f"{volume}: {found['state']}")
             if volume.id not in self.sizes_in_doubt:
-                self.check(
-                    int(found["size"]) == volume.size * GIB, f"{volume}: {found['size']} bytes"
-                )
+                size = int(found["size"])
+                self.check(size == volume.size * GIB, f"{volume}: {size} bytes")
+            if volume.id not in self.types_in_doubt:
+                compression = str(found["compression"]).lower() == "true"
+                has = Type(compression, self.iops_limits.get(found.get("qosPolicyUUID", "")))
+                needs = TYPES[self.view.type_ids.index(volume.type_id)]
+                self.check(has == needs, f"{volume}: {has} instead of {needs}")
         for snapshot in self.ready_snapshots():
             found = self.cluster_snapshots.get(snapshot.name)
             self.check(found, f"Cinder has {snapshot}, the cluster does not")
@@ -458,7 +548,11 @@ class CinderMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_on_the_cluster_is_unknown_to_cinder(self) -> None:
         known = {volume.name for volume in self.view.volumes}
-        unknown = {n for n in self.cluster_volumes if not self._is_failed(n)} - known
+        unknown = {
+            name
+            for name, found in self.cluster_volumes.items()
+            if not self._is_failed(name) and found["UUID"] not in self.unmanaged
+        } - known
         self.check(not unknown, f"Cinder has no record of {unknown}")
 
     @invariant()
@@ -475,21 +569,18 @@ class CinderMachine(RuleBasedStateMachine):
         failed = {name for name in self.cluster_volumes if self._is_failed(name)}
         passing = ("Failed", "Deleting") if failed else ("Failed",)
         held = {n for n, found in self.cluster_snapshots.items() if found["state"] in passing}
-        return sorted({*self.cluster_volumes, *self.cluster_snapshots} - failed - held)
+        held |= {self.cluster_volumes[name].get("qosPolicyUUID") for name in failed}
+        left = {*self.cluster_volumes, *self.cluster_snapshots, *self.iops_limits}
+        return sorted(left - failed - held)
 
     def _is_failed(self, name: str) -> bool:
         return self.cluster_volumes[name]["state"] == "Failed"
 
     def teardown(self) -> None:
-        """Errors leave nothing that a delete, or a restart and a delete, cannot clear."""
+        """Errors leave nothing that a restart and a delete cannot clear."""
         if self.violated or not self.bench.trace:
             return
-        self.bench.faults.clear()
-        for _ in range(2):  # the second one settles what the first one took for being under way
-            self.bench.cinder.kill()
-            self.bench.cinder.start()
-            self.after_restart()
-        self.check(not self.access_in_doubt, "attachments without an answer came back")
+        self.restart()
         self.a_host_has_access_exactly_while_an_attachment_needs_it()
         for attachment in self.view.attachments:
             self.operate("detach", None, attachment_id=attachment.id)
@@ -497,16 +588,22 @@ class CinderMachine(RuleBasedStateMachine):
             self.operate("delete_snapshot", None, snapshot_id=snapshot.id)
         for volume in self.view.volumes:
             self.operate("delete_volume", None, volume_id=volume.id)
-        self.settle()
+        while self.unmanaged:
+            self.manage(0, None)
+        for volume in self.view.volumes:
+            self.operate("delete_volume", None, volume_id=volume.id)
         left = self.what_is_left()
         self.check(not left, f"everything was deleted, and the cluster still has {left}")
         leaked = self.bench.secrets_logged()
-        self.check(not leaked, f"the token is in the log: {leaked}")
+        self.check(not leaked, f"a token is in the log: {leaked}")
 
 
-def _short(value: object) -> object:
-    return value["host"] if isinstance(value, dict) else value
+def _words(arguments: Mapping[str, object]) -> str:
+    return " ".join(
+        f"{name}={value['host'] if isinstance(value, dict) else value}"
+        for name, value in arguments.items()
+    )
 
 
-def _pick(of: Any, which: int) -> Any:
+def _pick(of: Sequence[Any], which: int) -> Any:
     return of[which % len(of)]

@@ -9,6 +9,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -18,34 +19,45 @@ from rich.table import Table
 
 from tests.integration.cluster import running_lab
 from tests.model.cinder_process import CinderProcess
-from tests.model.machine import Bench, CinderMachine
+from tests.model.machine import TYPES, Bench, CinderMachine
 
 STEPS_PER_EXAMPLE = 60
 LEAST_EXAMPLES = 5
 """In one go: hypothesis begins with a trivial one, and leaves operations out of the others."""
+MOST_EXAMPLES = 20
+"""In one go, after which the progress is told."""
 TRANSITION_MS = 5
 
 
-def run(steps: int, seed_number: int, folder: Path) -> Bench:
-    """Run at least `steps` steps. Violation when something does not hold."""
+def run(
+    steps: int, seed_number: int, folder: Path, note: Callable[[str], None] = lambda _text: None
+) -> Bench:
+    """Run at least `steps` steps; `note` hears how far it is. Violation: what does not hold."""
     with running_lab(folder / "lab", transition_ms=TRANSITION_MS) as lab:
         cinder_folder = folder / "cinder"
         cinder_folder.mkdir()
-        cinder = CinderProcess(
-            cinder_folder,
-            lab,
-            {"lightos_api_service_timeout": 10, "lightos_default_num_replicas": 2},
-        )
+        options = {
+            "lightos_api_service_timeout": 10,
+            "lightos_default_num_replicas": 2,
+            "lightos_jwt": None,
+            "lightos_jwt_file": lab["jwt_file"],
+        }
+        cinder = CinderProcess(cinder_folder, lab, options)
         cinder.start()
+        for each in TYPES:
+            cinder.send("make_type", **each.specs)
+            if error := cinder.receive():
+                raise RuntimeError(error)
         bench = Bench(lab, cinder, cinder_folder)
         machine = type("Machine", (CinderMachine,), {"bench": bench})
         number = 0
         try:
             while (missing := steps - sum(bench.steps.values())) > 0:
+                wanted = math.ceil(missing / STEPS_PER_EXAMPLE)
                 run_state_machine_as_test(
                     seed(seed_number + number)(machine),
                     settings=settings(
-                        max_examples=max(LEAST_EXAMPLES, math.ceil(missing / STEPS_PER_EXAMPLE)),
+                        max_examples=min(max(LEAST_EXAMPLES, wanted), MOST_EXAMPLES),
                         stateful_step_count=STEPS_PER_EXAMPLE,
                         phases=[Phase.generate],
                         database=None,
@@ -54,6 +66,7 @@ def run(steps: int, seed_number: int, folder: Path) -> Bench:
                     ),
                 )
                 number += 1
+                note(f"{sum(bench.steps.values())} steps, {sum(bench.hits.values())} faults met")
         finally:
             cinder.kill()
     return bench
@@ -80,7 +93,7 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lightos-model-") as scratch:
         folder = arguments.folder or Path(scratch)
-        bench = run(arguments.steps, arguments.seed, folder)
+        bench = run(arguments.steps, arguments.seed, folder, console.print)
     console.print(summary(bench))
     console.print(
         f"{sum(bench.steps.values())} steps, {sum(bench.hits.values())} faults met, "

@@ -17,7 +17,9 @@ from lightos.openstack.cinder import grants
 from lightos.openstack.cinder.acl import Host
 from lightos.openstack.cinder.attachments import is_abandoned, is_in_doubt, without_one_of
 from lightos.openstack.cinder.grants import Attachment, Grant
+from testbed.faults import Faults
 from tests.integration.cluster import connector
+from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import (
     forget_attachment,
     new_volume,
@@ -150,6 +152,33 @@ def test_two_detaches_at_once_do_not_both_leave_the_access(driver, volume, clust
     look_again(driver)
     assert cluster.host_nqns(volume.id) == set()
     assert cluster.host_addresses(volume.id) == set()
+
+
+def test_a_look_that_fails_is_made_again(driver, volume, cluster, proxy):
+    attach(driver, volume)
+    attach(driver, volume)
+    driver.terminate_connection(volume, HOST)
+    forget_attachment(volume, HOST)
+    forget_attachment(volume, HOST)
+    proxy.fault("PUT", "/volumes/", refuse(403))
+    look_again(driver)
+    assert cluster.host_nqns(volume.id) == {NQN}
+    proxy.forget()
+    look_again(driver)
+    assert cluster.host_nqns(volume.id) == set()
+
+
+@pytest.mark.parametrize("connector", [HOST, None], ids=["detach", "forced detach"])
+def test_a_volume_that_the_cluster_lost_can_be_detached(driver, volume, cluster, lab, connector):
+    attach(driver, volume)
+    with (
+        Faults(lab).during(operation="UpdateVolume", end="Failed"),
+        pytest.raises(exception.VolumeBackendAPIException, match="Failed"),
+    ):
+        driver.extend_volume(volume, 2)
+    assert cluster.volume_of(volume.id)["state"] == "Failed"
+    assert driver.terminate_connection(volume, connector) is False
+    assert grants.grant_of(volume.id, NQN) is None
 
 
 def test_a_reserved_attachment_of_nobody_keeps_no_access(driver, volume, cluster):

@@ -35,8 +35,8 @@ from dataclasses import dataclass
 
 from cinder import coordination
 
-from lightos.api.errors import LightOSError, NotFound
-from lightos.api.models import UpdateVolume, Volume
+from lightos.api.errors import LightOSError, NotFound, WrongState
+from lightos.api.models import UpdateVolume, Volume, VolumeState
 from lightos.openstack.cinder import acl, grants
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
 from lightos.openstack.cinder.connection import (
@@ -280,7 +280,15 @@ class Attachments:
         deadline: Deadline,
     ) -> None:
         try:
-            self._change(locate(deadline), change, deadline)
+            where = locate(deadline)
+            try:
+                self._change(where, change, deadline)
+            except WrongState:
+                # A Failed volume holds no data, and the cluster changes nothing of it any more.
+                found = self._cluster.client.get_volume(where.project, where.uuid, deadline)
+                if found.state is not VolumeState.FAILED:
+                    raise
+                LOG.warning("Volume %s is Failed on the cluster: nobody can use it", volume_id)
         except NotFound:
             LOG.info("Volume %s does not exist on the cluster: nobody has access", volume_id)
 
