@@ -107,7 +107,9 @@ values = {
     "lightos_default_compression_enabled": "True", "lightos_api_service_timeout": "30",
     "lightos_use_ipacl": "False", "lightos_api_service_snapshots_max_calls": "5",
 }
-print(sorted((o.name, o.type(values[o.name]), o.secret) for o in lightos_opts))
+shared = [o for o in lightos_opts if o.name in values]
+assert len(shared) == len(values)
+print(sorted((o.name, o.type(values[o.name]), o.secret) for o in shared))
 """
     assert python(code) == python(code, overlay=False)
 
