@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench.defects.bed import HOST_A, Bed, Observation, error_of, outcome
 from bench.defects.catalogue import defect
-from tests.integration.cluster import sensitive_words
+from testbed.cluster import sensitive_words
 
 THREADS = 4
 BUSY_LOOP = 100

@@ -12,8 +12,8 @@ from typing import Any
 
 from lightos.waiting import Deadline, DeadlineExpired, poll_until
 from testbed.cinder.volume_manager import VolumeManager
+from testbed.cluster import Cluster, allowed, connector
 from testbed.faults import Fault, Faults
-from tests.integration.cluster import Cluster, allowed, connector
 
 REQUEST_SECONDS = 1
 """lightos_api_service_timeout: the least that both drivers take."""

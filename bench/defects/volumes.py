@@ -21,7 +21,7 @@ from bench.defects.bed import (
     wait_until,
 )
 from bench.defects.catalogue import defect
-from tests.integration.cluster import GIB
+from testbed.cluster import GIB
 
 HOUR_SECONDS = 3600
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.defects.bed import OTHER_PROJECT, Bed
 from bench.defects.catalogue import Defect, all_defects
 from testbed.cinder.volume_manager import VolumeManager
-from tests.integration.cluster import free_port, loopback_addresses, running_lab
+from testbed.cluster import free_port, loopback_addresses, running_lab
 
 
 def answer(defect: Defect, bed: Bed) -> dict[str, object]:

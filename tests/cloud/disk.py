@@ -17,9 +17,9 @@ from typing import Any
 
 from lightos.nvme_tcp import commands
 from testbed.cinder.client import CinderClient
+from testbed.cluster import GIB, Cluster, connector
 from testbed.initiator import Initiator
 from testbed.network import GATEWAY_ADDRESS, LAB_ADDRESSES, Network
-from tests.integration.cluster import GIB, Cluster, connector
 
 MIB = 1 << 20
 READ_BYTES = 128 << 10

@@ -13,9 +13,9 @@ from openstack.image.v2.image import Image
 
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cloud import ENCRYPTED_TYPE, Cloud
+from testbed.cluster import GIB
 from testbed.nvme import wait_until
 from tests.cloud.disk import MIB, Content, Disks, InnerCluster, file_sha256
-from tests.integration.cluster import GIB
 
 IMAGE_SECONDS = 300
 LUKS_MAGIC = b"LUKS\xba\xbe"

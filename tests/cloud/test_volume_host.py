@@ -10,8 +10,8 @@ import pytest
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cloud import Cloud
 from testbed.cloud.volume_host import BACKUP, VOLUME, VolumeHost
+from testbed.cluster import GIB
 from tests.cloud.disk import Content, Disks
-from tests.integration.cluster import GIB
 
 
 @pytest.fixture(scope="module")

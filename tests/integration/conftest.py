@@ -10,7 +10,7 @@ import pytest
 
 from testbed.cinder.client import CinderClient
 from testbed.cinder.service import CinderService
-from tests.integration.cluster import Cluster, free_port, running_lab
+from testbed.cluster import Cluster, free_port, running_lab
 
 StartCinder = Callable[..., CinderService]
 

@@ -6,7 +6,7 @@ from openstack import exceptions
 from openstack.block_storage.v3.volume import Volume
 
 from testbed.cinder.client import CinderClient
-from tests.integration.cluster import Cluster, connector
+from testbed.cluster import Cluster, connector
 
 FIRST = connector("compute-1", number=1)
 SECOND = connector("compute-2", number=2)

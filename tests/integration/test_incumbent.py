@@ -11,7 +11,7 @@ import pytest
 
 from testbed.cinder.client import CinderClient
 from testbed.cinder.service import CinderService
-from tests.integration.cluster import GIB, Cluster, connector, free_port
+from testbed.cluster import GIB, Cluster, connector, free_port
 from tests.integration.conftest import StartCinder, assert_nothing_left, ready_client
 
 INCUMBENT_VERSION = "2.3.12"

@@ -15,7 +15,7 @@ from openstack import exceptions
 from testbed.cinder.client import Attachment, CinderClient
 from testbed.cinder.errors import CinderFailed
 from testbed.cinder.service import CinderService
-from tests.integration.cluster import (
+from testbed.cluster import (
     LIGHTOS,
     Cluster,
     connector,

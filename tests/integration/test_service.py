@@ -18,7 +18,7 @@ from testbed.cinder import configuration
 from testbed.cinder.client import CinderClient
 from testbed.cinder.errors import CinderFailed
 from testbed.cinder.service import CinderService
-from tests.integration.cluster import Cluster, connector, files_with, free_port, sensitive_words
+from testbed.cluster import Cluster, connector, files_with, free_port, sensitive_words
 from tests.integration.conftest import StartCinder, assert_nothing_left, ready_client
 
 HOST = connector("compute-1", number=1)

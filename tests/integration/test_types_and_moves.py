@@ -18,8 +18,8 @@ from testbed.cinder import configuration
 from testbed.cinder.client import CinderClient
 from testbed.cinder.errors import ResourceFailed
 from testbed.cinder.service import CinderService
+from testbed.cluster import GIB, Cluster, connector, free_port
 from testbed.nvme import wait_until
-from tests.integration.cluster import GIB, Cluster, connector, free_port
 from tests.integration.conftest import assert_nothing_left, ready_client
 
 HOST = connector("compute-1", number=1)

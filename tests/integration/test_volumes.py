@@ -12,7 +12,7 @@ from openstack import exceptions
 from testbed.cinder.client import CinderClient, openstack_command
 from testbed.cinder.errors import ResourceFailed
 from testbed.cinder.service import CinderService
-from tests.integration.cluster import GIB, Cluster, connector, stopped_node
+from testbed.cluster import GIB, Cluster, connector, stopped_node
 
 
 def test_untyped_volume_has_the_configured_defaults(client: CinderClient, cluster: Cluster) -> None:

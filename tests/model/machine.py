@@ -26,8 +26,8 @@ from hypothesis.stateful import (
     rule,
 )
 
+from testbed.cluster import GIB, Cluster, allowed, connector, sensitive_words
 from testbed.faults import Faults
-from tests.integration.cluster import GIB, Cluster, allowed, connector, sensitive_words
 from tests.model.cinder_process import (
     CinderProcess,
     CinderView,

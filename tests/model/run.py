@@ -17,7 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from rich.console import Console
 from rich.table import Table
 
-from tests.integration.cluster import running_lab
+from testbed.cluster import running_lab
 from tests.model.cinder_process import CinderProcess
 from tests.model.machine import TYPES, Bench, CinderMachine
 

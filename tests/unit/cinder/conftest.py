@@ -22,7 +22,7 @@ from oslo_config import cfg, fixture
 
 from lightos.openstack.cinder.driver import LightOSVolumeDriver
 from testbed.cinder.database import connection_url, provision
-from tests.integration.cluster import Cluster, running_lab
+from testbed.cluster import Cluster, running_lab
 from tests.unit.cinder.api_proxy import ApiProxy
 
 objects.register_all()  # cinder's own modules need it when they are imported

@@ -17,8 +17,8 @@ from lightos.openstack.cinder import grants
 from lightos.openstack.cinder.acl import Host
 from lightos.openstack.cinder.attachments import is_abandoned, is_in_doubt, without_one_of
 from lightos.openstack.cinder.grants import Attachment, Grant
+from testbed.cluster import connector
 from testbed.faults import Faults
-from tests.integration.cluster import connector
 from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import (
     forget_attachment,

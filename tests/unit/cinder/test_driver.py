@@ -12,7 +12,7 @@ from cinder.interface import util as interface_util
 from cinder.volume import manager
 
 from lightos.openstack.cinder.driver import LightOSVolumeDriver
-from tests.integration.cluster import GIB, connector
+from testbed.cluster import GIB, connector
 from tests.unit.cinder.conftest import (
     forget_attachment,
     new_snapshot,

@@ -8,7 +8,7 @@ import pytest
 from cinder import exception
 
 from lightos.openstack.cinder.naming import ProviderId
-from tests.integration.cluster import GIB, connector, sensitive_words
+from testbed.cluster import GIB, connector, sensitive_words
 from tests.unit.cinder.api_proxy import Reply, lose_reply, refuse, rewrite
 from tests.unit.cinder.conftest import (
     OPERATION_SECONDS,

@@ -10,7 +10,7 @@ from cinder.db import api as db
 
 from lightos.api.models import CreateSnapshot, CreateVolume, SnapshotState, UpdateVolume
 from lightos.openstack.cinder import records
-from tests.integration.cluster import GIB, connector
+from testbed.cluster import GIB, connector
 from tests.unit.cinder.api_proxy import lose_reply, refuse
 from tests.unit.cinder.conftest import HOST as THIS_BACK_END
 from tests.unit.cinder.conftest import new_snapshot, new_volume, store

@@ -10,7 +10,7 @@ from cinder import context, exception
 from lightos.api.errors import NotFound
 from lightos.api.models import CreatePolicy
 from lightos.openstack.cinder.qos import POLICY_DESCRIPTION, Limit, LimitKind
-from tests.integration.cluster import GIB, connector
+from testbed.cluster import GIB, connector
 from tests.unit.cinder.api_proxy import lose_reply, refuse, rewrite
 from tests.unit.cinder.conftest import new_snapshot, new_type, new_volume, store
 

@@ -11,7 +11,7 @@ from lightos.api.models import CreateSnapshot, CreateVolume
 from lightos.openstack.cinder.capacity import GIB
 from lightos.openstack.cinder.housekeeping import FIRST_REFRESH, REFRESHES_BETWEEN_PASSES
 from lightos.openstack.cinder.naming import clone_snapshot_name
-from tests.integration.cluster import connector
+from testbed.cluster import connector
 from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import new_volume, store
 
