@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.table import Column, Table
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
@@ -100,7 +100,7 @@ def summary(all_outcomes: Sequence[Outcome]) -> Table:
 
 def skip_table(all_outcomes: Sequence[Outcome]) -> Table:
     """Every skipped test below the reason it gives."""
-    table = Table("skipped", "reason", title="Skipped")
+    table = Table(Column("skipped", overflow="fold"), "reason", title="Skipped")
     for reason, tests in sorted(skips(all_outcomes).items()):
         table.add_row("\n".join(sorted(tests)), reason)
         table.add_section()
