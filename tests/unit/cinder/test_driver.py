@@ -13,6 +13,7 @@ from cinder.volume import manager
 
 from lightos.openstack.cinder.driver import LightOSVolumeDriver
 from testbed.cluster import GIB, connector
+from tests.unit.cinder.api_proxy import rewrite
 from tests.unit.cinder.conftest import (
     forget_attachment,
     new_snapshot,
@@ -411,6 +412,15 @@ def test_capabilities_have_ranges_and_defaults(driver):
     assert properties["lightos:project_name"]["default"] == "default"
     assert properties["lightos:qos_policy"]["type"] == "string"
     assert properties["compression"]["default"] is False
+
+
+def test_a_cluster_that_names_no_endpoint_leaves_hosts_those_known(driver, created, proxy):
+    proxy.fault("GET", "/cluster$", rewrite(lambda m: m.update(discoveryEndpoints=[])))
+    gone = {"discoveryEndpoints": [], "nvmeEndpoints": []}
+    proxy.fault("GET", "/clusterinfo$", rewrite(lambda m: m.update(gone)))
+    driver.get_volume_stats(refresh=True)
+    connection = driver.initialize_connection(created(), HOST)
+    assert connection["data"]["lightos_nodes"]
 
 
 def test_old_volumes_get_their_project_recorded(driver):

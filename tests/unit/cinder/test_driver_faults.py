@@ -2,6 +2,7 @@
 """The driver when things go wrong. Numbered tests are defects of the driver that Cinder ships."""
 
 import logging
+import uuid
 from pathlib import Path
 
 import pytest
@@ -293,6 +294,19 @@ def test_14_an_edited_type_does_not_move_a_volume(driver, created, cluster):
     driver.delete_snapshot(snapshot)
     driver.delete_volume(volume)
     assert not exists(cluster, volume)
+
+
+def test_14_a_name_that_several_projects_have_is_nobodys_to_delete(driver, created, cluster, proxy):
+    volume = created()
+    volume.volume_type = None
+    volume.provider_id = "elsewhere"
+    twin = {"UUID": str(uuid.uuid4()), "projectName": "tenant"}
+    proxy.fault(
+        "GET", "/api/v2/volumes", rewrite(lambda m: m["volumes"].append(m["volumes"][0] | twin))
+    )
+    with pytest.raises(exception.VolumeBackendAPIException, match="default, tenant each have one"):
+        driver.delete_volume(volume)
+    assert exists(cluster, volume)
 
 
 def test_14_a_clone_looks_for_its_source_where_the_source_is(driver, created, cluster):

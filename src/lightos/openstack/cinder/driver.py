@@ -26,6 +26,7 @@ from lightos.api.errors import (
     Forbidden,
     LightOSError,
     NotFound,
+    Refused,
     Unauthorized,
     WrongState,
 )
@@ -222,15 +223,19 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def _read_cluster(self) -> Cluster | None:
         """The cluster with its statistics; None when this token may not see them."""
         deadline = self._deadline()
+        cluster = None
+        fabric = None
         try:
             cluster = self._client.get_cluster(deadline)
+            fabric = Fabric.of(cluster)
         except (Forbidden, Unauthorized):
-            self._fabric = Fabric.of(self._client.get_cluster_info(deadline))
-            return None
-        fabric = Fabric.of(cluster)
-        if not fabric.discovery_services:
+            LOG.debug("The token may not see the cluster's statistics")
+        if not (fabric and fabric.discovery_services):
             fabric = Fabric.of(self._client.get_cluster_info(deadline))
-        self._fabric = fabric
+        if fabric.discovery_services:
+            self._fabric = fabric
+        else:
+            LOG.warning("The cluster names no endpoint now; hosts are told those known so far")
         return cluster
 
     def init_capabilities(self):
@@ -338,13 +343,18 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def _in_any_project(self, name: str, deadline: Deadline) -> ProviderId | None:
         """Where the one volume of this name is; None when there is none that the token shows.
 
-        Old drivers did not record the project, and the type may have been edited since.
+        Old drivers did not record the project, and the type may have been edited since. Refused
+        when several projects have one, because nothing says which of them is Cinder's.
         """
         try:
             found = list(self._client.list_volumes(None, deadline, name=name))
         except (Forbidden, Unauthorized):
             return None
-        return ProviderId(found[0].project, found[0].uuid) if len(found) == 1 else None
+        if len(found) > 1:
+            owners = ", ".join(sorted(volume.project for volume in found))
+            reason = f"projects {owners} each have one; rename those that are not Cinder's"
+            raise Refused("ListVolumes", f"volume {name}", reason)
+        return ProviderId(found[0].project, found[0].uuid) if found else None
 
     def _locate_snapshot(self, snapshot, deadline: Deadline) -> ProviderId:
         """Project and UUID of a snapshot, which lives where its volume does; NotFound."""
