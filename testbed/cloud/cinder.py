@@ -88,6 +88,7 @@ class Cinder:
             "cinder_internal_tenant_user_id": tenant.user_id,
             "backup_driver": "cinder.backup.drivers.posix.PosixBackupDriver",
             "backup_posix_path": state / "backup",
+            "backup_compression_algorithm": "none",
             # A restore has a whole object in memory, of which a process on the volume host can
             # map little: the machine's vm.max_map_count is its limit, a page each.
             "backup_file_size": 16 << 20,
