@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-SPEED = 20
-"""How many times shorter the driver sleeps: the 40 s that it waits for a change are 2 s."""
+SPEED = 50
+"""How many times shorter the driver sleeps: the 40 s that it waits for a change are 0.8 s."""
 START_SECONDS = 60.0
 HOUSEKEEPING_THREAD = "lightos-housekeeping"
 
