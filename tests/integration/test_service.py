@@ -35,7 +35,7 @@ def forged_token() -> str:
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "forged": ({"lightos_jwt": forged_token()}, "lightos_jwt.* 401.*Renew the JWT"),
     "garbled": ({"lightos_jwt": "not.a.token"}, "lightos_jwt.*not valid.* 401.*Renew the JWT"),
-    "no-token": ({"lightos_jwt": ""}, "lightos_jwt.*is not set.*asks for a token"),
+    "no-token": ({"lightos_jwt": ""}, "lightos_jwt: .*a token is needed.*lightos_jwt is not set"),
     "other-ca": (
         {"driver_ssl_cert_path": certifi.where()},
         "driver_ssl_cert_path.*refused.*CA file",
