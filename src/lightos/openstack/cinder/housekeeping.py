@@ -102,6 +102,8 @@ class Housekeeping:
             if is_first:
                 self.remove_half_made()
             self.settle_access(whole=whole)
+            if whole:
+                self.drop_policies()
         except _FAILURES as error:
             LOG.warning("Looking for what interrupted operations left failed: %s", error)
         finally:
@@ -117,7 +119,6 @@ class Housekeeping:
         )
         for project in sorted(projects):
             self._try(self._remove_clone_snapshots, project)
-        self._try(self._policies.drop_all_unused, self._deadline())
 
     def settle_access(self, *, whole: bool) -> None:
         """Look again at access that was in doubt; if `whole`, at all that no attachment shows."""
@@ -128,6 +129,10 @@ class Housekeeping:
         for (volume_id, host_nqn), seen in pairs.items():
             if not self._try(self._settle, volume_id, host_nqn, seen):
                 self._attachments.look_again(volume_id, host_nqn, seen)
+
+    def drop_policies(self) -> None:
+        """Delete the QoS policies made on demand that no volume has any more."""
+        self._try(self._policies.drop_all_unused, self._deadline())
 
     def _try(self, remove: Callable[..., None], *what) -> bool:
         """Whether it worked; one leftover that cannot be removed does not keep the others."""
