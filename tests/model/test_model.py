@@ -4,7 +4,6 @@
 Needs the `lab`, `openstack` and `test` extras; no root, nothing but loopback.
 """
 
-import random
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,17 @@ import pytest
 from tests.model.run import run
 
 STEPS = 500
+SEED = 11
+"""One seed, so that a change is judged by what the change before it passed; the nightly
+`make model` draws another every time."""
 
 
 def test_random_operations_faults_and_crashes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seed = random.randrange(2**32)
     with capsys.disabled():
-        print(f"\nmodel test: seed {seed} (repeat it with `make model STEPS={STEPS} SEED={seed}`)")
-    bench = run(STEPS, seed, tmp_path)
+        print(f"\nmodel test: seed {SEED} (repeat it with `make model STEPS={STEPS} SEED={SEED}`)")
+    bench = run(STEPS, SEED, tmp_path)
     assert sum(bench.steps.values()) >= STEPS
     assert bench.hits
     with capsys.disabled():
