@@ -131,6 +131,13 @@ def test_qos_specs_limit_volumes_and_leave_nothing(client: CinderClient, cluster
     assert cluster.get("/policies").get("policies", []) == []
 
 
+def test_impossible_qos_specs_end_in_error(client: CinderClient) -> None:
+    """The scheduler has to save the state of a volume that came back to it."""
+    impossible = client.create_qos_type("impossible", {"total_iops_sec": "none"})
+    with pytest.raises(ResourceFailed, match="total_iops_sec"):
+        client.create_volume(1, volume_type=impossible)
+
+
 def test_qos_specs_of_the_front_end_are_novas(client: CinderClient, cluster: Cluster) -> None:
     limited = client.create_qos_type("nova", {"read_iops_sec": "1"}, consumer="front-end")
     assert policy_of(cluster, client.create_volume(1, volume_type=limited)) is None

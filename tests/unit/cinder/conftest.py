@@ -129,17 +129,15 @@ def new_type(
 ) -> objects.VolumeType:
     """A volume type; `qos_specs` are QoS specs for the back end that it is associated with."""
     admin = context.get_admin_context()
-    qos_id = str(uuid.uuid4())
-    specs = objects.QualityOfServiceSpecs(
-        admin, id=qos_id, name="qos", consumer="back-end", specs=dict(qos_specs or {})
-    )
+    qos_id = None
+    if qos_specs is not None:
+        specs = objects.QualityOfServiceSpecs(
+            admin, name=f"qos-{uuid.uuid4()}", consumer="back-end", specs=dict(qos_specs)
+        )
+        specs.create()
+        qos_id = specs.id
     return objects.VolumeType(
-        admin,
-        id=type_id,
-        name="type",
-        extra_specs=extra_specs,
-        qos_specs_id=qos_id if qos_specs is not None else None,
-        qos_specs=specs if qos_specs is not None else None,
+        admin, id=type_id, name="type", extra_specs=extra_specs, qos_specs_id=qos_id
     )
 
 

@@ -83,14 +83,14 @@ def test_qos_specs_make_a_policy_that_volumes_share(driver, created, cluster, po
 
 
 def test_volumes_of_one_limit_made_and_deleted_at_once(driver, policies):
-    def live_and_die(_):
-        volume = new_volume(extra_specs={}, qos_specs=IOPS)
+    def live_and_die(volume):
         volume.update(driver.create_volume(volume))
         driver.delete_volume(volume)
 
     driver._timeout_seconds = 30
+    volumes = [new_volume(extra_specs={}, qos_specs=IOPS) for _ in range(12)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(live_and_die, range(12)))
+        list(pool.map(live_and_die, volumes))
     assert POLICY not in policies()
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cinder import coordination, exception, interface
+from cinder import context as cinder_context
+from cinder import coordination, exception, interface, objects
 from cinder.common import constants
 from cinder.i18n import _
 from cinder.volume import driver, volume_utils
@@ -862,8 +863,11 @@ def _qos_limit(volume_type) -> qos.Limit | None:
     """What the QoS specs of a volume type ask of the back end."""
     if not (volume_type and volume_type.qos_specs_id):
         return None
-    with volume_type.obj_as_admin():
-        specs = volume_type.qos_specs
+    # Not by way of the type: once sent over RPC, a type with its specs loaded counts as changed,
+    # and Cinder then fails to save the state of the volume that has it.
+    specs = objects.QualityOfServiceSpecs.get_by_id(
+        cinder_context.get_admin_context(), volume_type.qos_specs_id
+    )
     return qos.limit_of(specs.consumer, specs.specs or {})
 
 
