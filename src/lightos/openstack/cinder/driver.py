@@ -11,7 +11,8 @@ protects what beside that is one table, in `attachments`.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from cinder import context as cinder_context
 from cinder import coordination, exception, interface, objects
@@ -53,6 +54,8 @@ from lightos.openstack.cinder.policies import QosPolicies
 from lightos.waiting import Deadline
 
 LOG = logging.getLogger(__name__)
+
+Listed = TypeVar("Listed", Volume, Snapshot)
 
 SNAPSHOT_LOCK = "lightos-snapshot-{volume_id}"
 ERROR_MANAGING_DELETING = "error_managing_deleting"
@@ -651,16 +654,12 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     ):
         """One page of the cluster's volumes, in all projects that the token may see."""
         deadline = self._deadline()
-        found = {
-            volume.uuid: volume
+        found = (
+            volume
             for project in self._projects(deadline)
             for volume in self._client.list_volumes(project, deadline)
-        }
-        listed = [manage.sortable(volume) for volume in found.values()]
-        page = volume_utils.paginate_entries_list(
-            listed, marker, limit, offset, sort_keys, sort_dirs
         )
-        shown = [found[entry["reference"][manage.SOURCE_ID]] for entry in page]
+        shown = _page(found, marker, limit, offset, sort_keys, sort_dirs)
         # Only a page is looked up in the database, where other back ends of the cluster count too.
         managed = records.managed_volumes([manage.Identity.of(volume) for volume in shown])
         return [manage.volume_entry(volume, managed) for volume in shown]
@@ -723,16 +722,12 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     ):
         """One page of the cluster's snapshots, in all projects that the token may see."""
         deadline = self._deadline()
-        found = {
-            snapshot.uuid: snapshot
+        found = (
+            snapshot
             for project in self._projects(deadline)
             for snapshot in self._client.list_snapshots(project, deadline)
-        }
-        listed = [manage.sortable(snapshot) for snapshot in found.values()]
-        page = volume_utils.paginate_entries_list(
-            listed, marker, limit, offset, sort_keys, sort_dirs
         )
-        shown = [found[entry["reference"][manage.SOURCE_ID]] for entry in page]
+        shown = _page(found, marker, limit, offset, sort_keys, sort_dirs)
         managed = records.known_snapshots(cinder_snapshots)
         volumes = records.managed_volumes([manage.Identity.of_source(each) for each in shown])
         return [manage.snapshot_entry(each, managed, volumes) for each in shown]
@@ -869,6 +864,14 @@ def _qos_limit(volume_type) -> qos.Limit | None:
         cinder_context.get_admin_context(), volume_type.qos_specs_id
     )
     return qos.limit_of(specs.consumer, specs.specs or {})
+
+
+def _page(found: Iterable[Listed], *paging) -> list[Listed]:
+    """What one page of Cinder's list shows of all that was found, in its order."""
+    by_uuid = {each.uuid: each for each in found}
+    listed = [manage.sortable(each) for each in by_uuid.values()]
+    page = volume_utils.paginate_entries_list(listed, *paging)
+    return [by_uuid[entry["reference"][manage.SOURCE_ID]] for entry in page]
 
 
 def _reference(existing_ref, default_project: str) -> manage.Reference:
