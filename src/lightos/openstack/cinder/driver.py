@@ -711,7 +711,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             )
             raise _invalid_reference(existing_ref, reason)
         identity = manage.Identity.of(found)
-        if records.managed_snapshot(identity).id_of(identity):
+        if records.managed_snapshots([identity]).id_of(identity):
             raise _invalid_reference(existing_ref, "Cinder manages it already")
         _check(manage.snapshot_obstacle(found), existing_ref)
         return found
@@ -728,7 +728,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             for snapshot in self._client.list_snapshots(project, deadline)
         )
         shown = _page(found, marker, limit, offset, sort_keys, sort_dirs)
-        managed = records.known_snapshots(cinder_snapshots)
+        managed = records.managed_snapshots([manage.Identity.of(each) for each in shown])
         volumes = records.managed_volumes([manage.Identity.of_source(each) for each in shown])
         return [manage.snapshot_entry(each, managed, volumes) for each in shown]
 

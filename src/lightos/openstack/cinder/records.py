@@ -22,16 +22,12 @@ def managed_volumes(identities: Sequence[Identity]) -> Managed:
     return _managed(row, row.provider_id.in_(places) | row.id.in_(filter(None, ids)))
 
 
-def managed_snapshot(identity: Identity) -> Managed:
-    """Whether Cinder manages this snapshot."""
+def managed_snapshots(identities: Sequence[Identity]) -> Managed:
+    """Which of these snapshots Cinder manages."""
     row = models.Snapshot
-    cinder_id = volume_utils.extract_id_from_snapshot_name(identity.name)
-    return _managed(row, (row.provider_id == _provider_id(identity)) | (row.id == cinder_id))
-
-
-def known_snapshots(snapshots: Iterable) -> Managed:
-    """As `managed_volumes`, of Cinder's own snapshot objects."""
-    return Managed.of(_known(snapshots))
+    places = [_provider_id(identity) for identity in identities]
+    ids = [volume_utils.extract_id_from_snapshot_name(identity.name) for identity in identities]
+    return _managed(row, row.provider_id.in_(places) | row.id.in_(filter(None, ids)))
 
 
 def projects(*, host: str, cluster_name: str | None, with_deleted: bool = False) -> set[str]:
