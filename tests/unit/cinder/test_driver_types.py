@@ -9,6 +9,7 @@ from cinder import context, exception
 
 from lightos.api.errors import NotFound
 from lightos.api.models import CreatePolicy
+from lightos.openstack.cinder.naming import ProviderId
 from lightos.openstack.cinder.qos import POLICY_DESCRIPTION, Limit, LimitKind
 from testbed.cluster import GIB, connector
 from tests.unit.cinder.api_proxy import lose_reply, refuse, rewrite
@@ -243,6 +244,30 @@ def test_a_failed_retype_leaves_no_policy(driver, created, cluster, policies, pr
         retyped(driver, volume, {}, IOPS)
     assert not cluster.volume_of(volume.id).get("qosPolicyName")
     assert POLICY not in policies()
+
+
+def test_a_retype_that_failed_after_the_change_is_undone(driver, created, cluster, policies, proxy):
+    volume = created(extra_specs={"compression": "<is> True"}, qos_specs=IOPS)
+    wanted = {"compression": "<is> False"}, {"total_iops_sec": "1024"}
+    proxy.fault(
+        "GET", f"volumes/{ProviderId.parse(volume.provider_id).uuid}", refuse(403), skip=2, times=1
+    )
+    with pytest.raises(BACKEND_ERROR, match="403"):
+        retyped(driver, volume, *wanted)
+    assert proxy.count("PUT") == 2
+    found = cluster.volume_of(volume.id)
+    assert (found["compression"].lower(), found["qosPolicyName"]) == ("true", POLICY)
+    assert policies() == {POLICY}
+    driver.delete_volume(volume)
+
+
+def test_the_policy_is_cleared_where_the_token_may_not_see_the_projects_default(
+    driver, created, cluster, proxy
+):
+    volume = created(extra_specs={}, qos_specs=IOPS)
+    proxy.fault("GET", "projects/default$", refuse(403))
+    assert retyped(driver, volume, {})
+    assert "qosPolicyName" not in cluster.volume_of(volume.id)
 
 
 # --- migration -----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 
 from lightos.api.models import UpdateVolume, Volume
 from lightos.openstack.cinder import retype, volume_types
-from lightos.openstack.cinder.qos import PolicyRef
+from lightos.openstack.cinder.qos import NotThisPolicy, PolicyRef
 
 VOLUME = Volume(replica_count=2, compression=False, project="default", qos_policy_uuid="a")
 THREE, TWO = {"lightos:num_replicas": "3"}, {"lightos:num_replicas": "2"}
@@ -47,6 +47,9 @@ def test_obstacles(old, new, reason):
         ({}, {}, PolicyRef(uuid="a"), None),
         ({}, {}, PolicyRef(uuid="b"), UpdateVolume(qos_policy_uuid="b")),
         ({}, {}, PolicyRef(), UpdateVolume(qos_policy_uuid="")),
+        ({}, {}, NotThisPolicy("A"), UpdateVolume(qos_policy_uuid="")),
+        ({}, {}, NotThisPolicy("b"), None),
+        ({}, {}, NotThisPolicy(""), None),
         (
             {},
             COMPRESSED,
@@ -57,3 +60,19 @@ def test_obstacles(old, new, reason):
 )
 def test_changes(old, new, policy, change):
     assert retype.change(VOLUME, old, new, wanted(new), policy) == change
+
+
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        (VOLUME, None),
+        (Volume(compression=True, qos_policy_uuid="a"), UpdateVolume(compression=True)),
+        (Volume(compression=False), UpdateVolume(qos_policy_uuid="")),
+        (
+            Volume(compression=True, qos_policy_uuid="b"),
+            UpdateVolume(compression=True, qos_policy_uuid="b"),
+        ),
+    ],
+)
+def test_what_a_failed_retype_sets_back(before, change):
+    assert retype.set_back(VOLUME, before) == change

@@ -11,11 +11,10 @@ protects what beside that is one table, in `attachments`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeVar
+import functools
+from typing import Any
 
-from cinder import context as cinder_context
-from cinder import coordination, exception, interface, objects
+from cinder import coordination, exception, interface
 from cinder.common import constants
 from cinder.i18n import _
 from cinder.volume import driver, volume_utils
@@ -28,7 +27,6 @@ from lightos.api.errors import (
     Forbidden,
     LightOSError,
     NotFound,
-    Refused,
     Unauthorized,
     WrongState,
 )
@@ -50,12 +48,12 @@ from lightos.openstack.cinder.connection import Fabric, host_of
 from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured
 from lightos.openstack.cinder.housekeeping import BackEnd, Housekeeping
 from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, clone_snapshot_name
+from lightos.openstack.cinder.places import Places
 from lightos.openstack.cinder.policies import QosPolicies
+from lightos.openstack.cinder.takeover import Takeover
 from lightos.waiting import Deadline
 
 LOG = logging.getLogger(__name__)
-
-Listed = TypeVar("Listed", Volume, Snapshot)
 
 SNAPSHOT_LOCK = "lightos-snapshot-{volume_id}"
 ERROR_MANAGING_DELETING = "error_managing_deleting"
@@ -90,7 +88,9 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         self._timeout_seconds: float
         self._tokens: TokenSource
         self._cluster: ClusterOperations
+        self._places: Places
         self._policies: QosPolicies
+        self._takeover: Takeover
         self._attachments: Attachments
         self._housekeeping: Housekeeping
         self._fabric: Fabric
@@ -129,7 +129,9 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         self._cluster = ClusterOperations(
             client, snapshot_attempts=conf.lightos_api_service_snapshots_max_calls
         )
+        self._places = Places(client)
         self._policies = QosPolicies(self._cluster)
+        self._takeover = Takeover(self._cluster, self._policies, self._own_projects)
         self._attachments = Attachments(
             self._cluster, Rules(conf.lightos_use_ipacl, tuple(conf.lightos_data_networks))
         )
@@ -138,7 +140,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             BackEnd(self.host, self.cluster_name),
             self._cluster,
             self._attachments,
-            self._locate_own,
+            self._places.of_own_volume,
             self._deadline,
             policies=self._policies,
         )
@@ -172,6 +174,9 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     def _deadline(self) -> Deadline:
         return self._client.deadline(self._timeout_seconds)
+
+    def _own_projects(self) -> set[str]:
+        return records.projects(host=self.host, cluster_name=self.cluster_name)
 
     # --- statistics and capabilities -----------------------------------------------------------
 
@@ -292,7 +297,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             if ProviderId.parse(volume.provider_id):
                 continue
             try:
-                project = self._project_of_type(volume)
+                project = volume_types.project(records.extra_specs(volume))
             except volume_types.InvalidSpec as error:
                 LOG.warning("The project of volume %s is not known: %s", volume.name, error)
                 continue
@@ -300,74 +305,15 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         return updates, []
 
     def _specs(self, volume) -> volume_types.VolumeSpecs:
-        return self._specs_of_type(_type_of(volume))
+        return self._specs_of_type(records.type_of(volume))
 
     def _specs_of_type(self, volume_type) -> volume_types.VolumeSpecs:
         return volume_types.parse(
             volume_type.extra_specs if volume_type else None,
-            _qos_limit(volume_type),
+            records.qos_limit(volume_type),
             default_replica_count=self.configuration.lightos_default_num_replicas,
             default_compression=self.configuration.lightos_default_compression_enabled,
         )
-
-    @staticmethod
-    def _project_of_type(volume) -> str:
-        return volume_types.project(_extra_specs(volume))
-
-    def _recorded(self, volume) -> ProviderId:
-        """Project and, when known, UUID of a volume; its type may say something else by now."""
-        return ProviderId.parse(volume.provider_id) or ProviderId(self._project_of_type(volume))
-
-    def _locate(self, volume, deadline: Deadline) -> ProviderId:
-        """Project and UUID of a volume, by name where the UUID was not recorded; NotFound."""
-        recorded = self._recorded(volume)
-        if recorded.uuid:
-            return recorded
-        try:
-            found = self._client.get_volume_by_name(recorded.project, volume.name, deadline)
-        except NotFound:
-            elsewhere = self._in_any_project(volume.name, deadline)
-            if elsewhere is None:
-                raise
-            return elsewhere
-        return ProviderId(recorded.project, found.uuid)
-
-    def _locate_own(self, volume, deadline: Deadline) -> ProviderId:
-        """As `_locate`, for what deletes: never the volume of another record; NotFound.
-
-        Cinder copies `provider_id` into the records that it makes of a volume, for its image cache
-        and to migrate it. Where the driver then makes no volume, only the name tells them apart.
-        """
-        recorded = ProviderId.parse(volume.provider_id)
-        if not (recorded and recorded.uuid and records.is_provider_id_of_another(volume)):
-            return self._locate(volume, deadline)
-        found = self._client.get_volume_by_name(recorded.project, volume.name, deadline)
-        return ProviderId(recorded.project, found.uuid)
-
-    def _in_any_project(self, name: str, deadline: Deadline) -> ProviderId | None:
-        """Where the one volume of this name is; None when there is none that the token shows.
-
-        Old drivers did not record the project, and the type may have been edited since. Refused
-        when several projects have one, because nothing says which of them is Cinder's.
-        """
-        try:
-            found = list(self._client.list_volumes(None, deadline, name=name))
-        except (Forbidden, Unauthorized):
-            return None
-        if len(found) > 1:
-            owners = ", ".join(sorted(volume.project for volume in found))
-            reason = f"projects {owners} each have one; rename those that are not Cinder's"
-            raise Refused("ListVolumes", f"volume {name}", reason)
-        return ProviderId(found[0].project, found[0].uuid) if found else None
-
-    def _locate_snapshot(self, snapshot, deadline: Deadline) -> ProviderId:
-        """Project and UUID of a snapshot, which lives where its volume does; NotFound."""
-        recorded = ProviderId.parse(snapshot.provider_id)
-        if recorded and recorded.uuid:
-            return recorded
-        project = self._locate(snapshot.volume, deadline).project
-        found = self._client.get_snapshot_by_name(project, snapshot.name, deadline)
-        return ProviderId(project, found.uuid)
 
     # --- volumes -------------------------------------------------------------------------------
 
@@ -379,7 +325,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def create_volume_from_snapshot(self, volume, snapshot):
         specs = self._specs(volume)
         deadline = self._deadline()
-        source = self._locate_snapshot(snapshot, deadline)
+        source = self._places.of_snapshot(snapshot, deadline)
         volume_types.check_source_project(specs, source.project)
         return self._create(volume, specs, source, deadline)
 
@@ -388,7 +334,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         """Clone by way of a snapshot, because the cluster makes volumes from snapshots only."""
         specs = self._specs(volume)
         deadline = self._deadline()
-        origin = self._locate(src_vref, deadline)
+        origin = self._places.of_volume(src_vref, deadline)
         volume_types.check_source_project(specs, origin.project)
         name = clone_snapshot_name(volume.id)
         try:
@@ -467,7 +413,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             return
         deadline = self._deadline()
         try:
-            where = self._locate_own(volume, deadline)
+            where = self._places.of_own_volume(volume, deadline)
         except (NotFound, volume_types.InvalidSpec) as error:
             # No project can have an invalid name, so a volume of such a type was never made.
             LOG.info("Volume %s does not exist on the cluster: %s", volume.name, error)
@@ -479,7 +425,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     def _policy_made_for(self, volume, where: ProviderId, deadline: Deadline) -> str:
         """UUID of the policy that goes when its last volume goes; empty when there is none."""
-        volume_type = _type_of(volume)
+        volume_type = records.type_of(volume)
         if not (volume_type and volume_type.qos_specs_id):
             return ""
         try:
@@ -491,7 +437,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def extend_volume(self, volume, new_size):
         """Grow to `new_size` GiB, attached or not; returns when the cluster shows the size."""
         deadline = self._deadline()
-        where = self._locate(volume, deadline)
+        where = self._places.of_volume(volume, deadline)
         self._grow(where, new_size * GIB, deadline)
 
     def _grow(self, where: ProviderId, size_bytes: int, deadline: Deadline) -> None:
@@ -524,26 +470,31 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         """Change compression and QoS policy in place; all else takes a migration.
 
         Returns (whether it is done, None). The volume is compared with what the new type asks
-        for, so a type whose volumes would be made the same needs no change at all.
+        for, so a type whose volumes would be made the same needs no change at all. One that
+        could not be changed for certain is set back, because Cinder keeps its old type.
         """
         wanted = self._specs_of_type(new_type)
-        old_type = _type_of(volume)
+        old_type = records.type_of(volume)
         old = (old_type.extra_specs or {}) if old_type else {}
         new = new_type.extra_specs or {}
         deadline = self._deadline()
-        where = self._locate(volume, deadline)
+        where = self._places.of_volume(volume, deadline)
         before = self._client.get_volume(where.project, where.uuid, deadline)
         if reason := retype.obstacle(before, old, new, wanted):
             LOG.info("Volume %s is not retyped in place: %s", volume.name, reason)
             return False, None
 
-        def change_to(policy: qos.PolicyRef | None) -> Volume:
-            return self._cluster.update_volume(
-                where.project,
-                where.uuid,
-                lambda current: retype.change(current, old, new, wanted, policy),
-                deadline,
-            )
+        def change_to(policy: qos.PolicyRef | qos.NotThisPolicy | None) -> Volume:
+            try:
+                return self._cluster.update_volume(
+                    where.project,
+                    where.uuid,
+                    lambda current: retype.change(current, old, new, wanted, policy),
+                    deadline,
+                )
+            except LightOSError:
+                self._set_back(where, before)
+                raise
 
         if wanted.qos_limit:
             after = self._policies.with_policy_of(
@@ -554,12 +505,29 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             after = change_to(policy)
         elif volume_types.QOS_POLICY_SPEC in old or (old_type and old_type.qos_specs_id):
             default = self._policies.default_of(where.project, deadline)
-            after = change_to(qos.PolicyRef(uuid=default))
+            unknown = qos.NotThisPolicy(before.qos_policy_uuid)
+            after = change_to(unknown if default is None else qos.PolicyRef(uuid=default))
         else:
             after = change_to(None)
         if before.qos_policy_uuid not in ("", after.qos_policy_uuid):
             self._policies.drop_if_unused(before.qos_policy_uuid)
         return True, None
+
+    def _set_back(self, where: ProviderId, before: Volume) -> None:
+        """Undo what a retype may have changed; what failed for good changed nothing."""
+        deadline = self._client.deadline(CLEANUP_SECONDS)
+        try:
+            self._cluster.update_volume(
+                where.project, where.uuid, lambda now: retype.set_back(now, before), deadline
+            )
+        except LightOSError as error:
+            LOG.error(
+                "Volume %s of project %s may have the compression and QoS policy of the type that "
+                "it could not be given; retype it again: %s",
+                where.uuid,
+                where.project,
+                error,
+            )
 
     def migrate_volume(self, context, volume, host):
         """Hand the volume over to another back end of this cluster: it stays where it is.
@@ -578,7 +546,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         name_id = None
         try:
             deadline = self._deadline()
-            where = self._locate(new_volume, deadline)
+            where = self._places.of_volume(new_volume, deadline)
             original_name = volume_utils.CONF.volume_name_template % volume.id
             self._rename(where, original_name, deadline)
         except AlreadyExists:
@@ -594,86 +562,28 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
         self._cluster.update_volume(where.project, where.uuid, rename, deadline)
 
-    # --- volumes that Cinder takes over --------------------------------------------------------
+    # --- volumes and snapshots that Cinder takes over ------------------------------------------
 
     @in_cinder_terms
     def manage_existing(self, volume, existing_ref):
         """Take a volume of the cluster over; it gets the name that Cinder has for it."""
-        deadline = self._deadline()
         specs = self._specs(volume)
-        found = self._manageable(volume, specs, existing_ref, deadline)
-        where = ProviderId(found.project, found.uuid)
-
-        def take_over(policy: qos.PolicyRef | None) -> None:
-            def compute(current: Volume) -> UpdateVolume | None:
-                _check(manage.obstacle(current), existing_ref)
-                return manage.take_over(current, volume.name, policy)
-
-            self._cluster.update_volume(where.project, where.uuid, compute, deadline)
-
-        if specs.qos_limit:
-            self._policies.with_policy_of(
-                specs.qos_limit, deadline, lambda uuid: take_over(qos.PolicyRef(uuid=uuid))
-            )
-        elif specs.has_qos:
-            take_over(qos.PolicyRef(uuid=specs.qos_policy_uuid, name=specs.qos_policy_name))
-        else:
-            take_over(None)
+        where = self._takeover.take_volume(volume, specs, existing_ref, self._deadline())
         return {"provider_id": str(where)}
 
     @in_cinder_terms
     def manage_existing_get_size(self, volume, existing_ref):
-        found = self._manageable(volume, self._specs(volume), existing_ref, self._deadline())
+        specs = self._specs(volume)
+        found = self._takeover.find_volume(volume, specs, existing_ref, self._deadline())
         return manage.rounded_gib(found.size_bytes)
-
-    def _manageable(
-        self, volume, specs: volume_types.VolumeSpecs, existing_ref, deadline: Deadline
-    ) -> Volume:
-        """The volume that a reference names, if it may be taken over as this Cinder volume."""
-        reference = _reference(existing_ref, specs.project)
-        try:
-            if reference.uuid:
-                found = self._client.get_volume(reference.project, reference.uuid, deadline)
-            else:
-                found = self._client.get_volume_by_name(reference.project, reference.name, deadline)
-        except NotFound as error:
-            raise _invalid_reference(existing_ref, str(error)) from error
-        identity = manage.Identity.of(found)
-        if records.managed_volumes([identity]).id_of(identity):
-            raise exception.ManageExistingAlreadyManaged(volume_ref=found.name)
-        _check(manage.obstacle(found), existing_ref)
-        try:
-            manage.check_type(found, _extra_specs(volume), specs)
-        except manage.TypeMismatch as error:
-            raise exception.ManageExistingVolumeTypeMismatch(reason=str(error)) from error
-        return found
 
     @in_cinder_terms
     def get_manageable_volumes(  # noqa: PLR0917 - Cinder's signature
         self, cinder_volumes, marker, limit, offset, sort_keys, sort_dirs
     ):
-        """One page of the cluster's volumes, in all projects that the token may see."""
-        deadline = self._deadline()
-        found = (
-            volume
-            for project in self._projects(deadline)
-            for volume in self._client.list_volumes(project, deadline)
+        return self._takeover.list_volumes(
+            self._deadline(), marker, limit, offset, sort_keys, sort_dirs
         )
-        shown = _page(found, marker, limit, offset, sort_keys, sort_dirs)
-        # Only a page is looked up in the database, where other back ends of the cluster count too.
-        managed = records.managed_volumes([manage.Identity.of(volume) for volume in shown])
-        return [manage.volume_entry(volume, managed) for volume in shown]
-
-    def _projects(self, deadline: Deadline) -> set[str]:
-        """The projects of the cluster.
-
-        When the token may not list them: those that volumes of this back end are in, and the
-        default one.
-        """
-        try:
-            return {project.name for project in self._client.list_projects(deadline)}
-        except Forbidden:
-            return records.projects(host=self.host, cluster_name=self.cluster_name)
 
     def unmanage(self, volume):
         """Nothing to do: the volume stays as it is, under the name that Cinder gave it."""
@@ -693,44 +603,16 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     def _manageable_snapshot(self, snapshot, existing_ref) -> Snapshot:
         deadline = self._deadline()
-        volume = self._locate(snapshot.volume, deadline)
-        reference = _reference(existing_ref, volume.project)
-        try:
-            if reference.uuid:
-                found = self._client.get_snapshot(reference.project, reference.uuid, deadline)
-            else:
-                found = self._client.get_snapshot_by_name(
-                    reference.project, reference.name, deadline
-                )
-        except NotFound as error:
-            raise _invalid_reference(existing_ref, str(error)) from error
-        if found.source_volume_uuid != volume.uuid:
-            reason = (
-                f"it is a snapshot of volume {found.source_volume_name} "
-                f"({found.source_volume_uuid}), not of {snapshot.volume.name} ({volume.uuid})"
-            )
-            raise _invalid_reference(existing_ref, reason)
-        identity = manage.Identity.of(found)
-        if records.managed_snapshots([identity]).id_of(identity):
-            raise _invalid_reference(existing_ref, "Cinder manages it already")
-        _check(manage.snapshot_obstacle(found), existing_ref)
-        return found
+        volume = self._places.of_volume(snapshot.volume, deadline)
+        return self._takeover.find_snapshot(snapshot, volume, existing_ref, deadline)
 
     @in_cinder_terms
     def get_manageable_snapshots(  # noqa: PLR0917 - Cinder's signature
         self, cinder_snapshots, marker, limit, offset, sort_keys, sort_dirs
     ):
-        """One page of the cluster's snapshots, in all projects that the token may see."""
-        deadline = self._deadline()
-        found = (
-            snapshot
-            for project in self._projects(deadline)
-            for snapshot in self._client.list_snapshots(project, deadline)
+        return self._takeover.list_snapshots(
+            self._deadline(), marker, limit, offset, sort_keys, sort_dirs
         )
-        shown = _page(found, marker, limit, offset, sort_keys, sort_dirs)
-        managed = records.managed_snapshots([manage.Identity.of(each) for each in shown])
-        volumes = records.managed_volumes([manage.Identity.of_source(each) for each in shown])
-        return [manage.snapshot_entry(each, managed, volumes) for each in shown]
 
     def unmanage_snapshot(self, snapshot):
         """Nothing to do: the snapshot stays as it is."""
@@ -740,7 +622,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     @in_cinder_terms
     def create_snapshot(self, snapshot):
         deadline = self._deadline()
-        source = self._locate(snapshot.volume, deadline)
+        source = self._places.of_volume(snapshot.volume, deadline)
         created = self._take_snapshot(snapshot.volume_id, source, snapshot.name, deadline)
         return {"provider_id": str(ProviderId(source.project, created.uuid))}
 
@@ -762,7 +644,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def delete_snapshot(self, snapshot):
         deadline = self._deadline()
         try:
-            where = self._locate_snapshot(snapshot, deadline)
+            where = self._places.of_snapshot(snapshot, deadline)
         except NotFound:
             LOG.info("Snapshot %s does not exist on the cluster", snapshot.name)
             return
@@ -772,8 +654,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def revert_to_snapshot(self, context, volume, snapshot):
         """Set the volume's content back to its snapshot; its size stays as Cinder knows it."""
         deadline = self._deadline()
-        where = self._locate(volume, deadline)
-        source = self._locate_snapshot(snapshot, deadline)
+        where = self._places.of_volume(volume, deadline)
+        source = self._places.of_snapshot(snapshot, deadline)
 
         def check(current: Volume) -> None:
             if hosts := manage.hosts_with_access(current):
@@ -837,54 +719,10 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         return self._attachments.dismiss(self._target(volume), connector, host, self._deadline())
 
     def _target(self, volume) -> Target:
-        return Target(volume.id, volume.status, lambda deadline: self._locate(volume, deadline))
+        return Target(
+            volume.id, volume.status, lambda deadline: self._places.of_volume(volume, deadline)
+        )
 
     @property
     def _filter_addresses(self) -> bool:
         return self.configuration.lightos_use_ipacl
-
-
-def _type_of(volume):
-    return volume.volume_type if volume.volume_type_id else None
-
-
-def _extra_specs(volume) -> dict[str, str]:
-    """Extra specs of the volume's type; none for a volume without type."""
-    volume_type = _type_of(volume)
-    return (volume_type.extra_specs or {}) if volume_type else {}
-
-
-def _qos_limit(volume_type) -> qos.Limit | None:
-    """What the QoS specs of a volume type ask of the back end."""
-    if not (volume_type and volume_type.qos_specs_id):
-        return None
-    # Not by way of the type: once sent over RPC, a type with its specs loaded counts as changed,
-    # and Cinder then fails to save the state of the volume that has it.
-    specs = objects.QualityOfServiceSpecs.get_by_id(
-        cinder_context.get_admin_context(), volume_type.qos_specs_id
-    )
-    return qos.limit_of(specs.consumer, specs.specs or {})
-
-
-def _page(found: Iterable[Listed], *paging) -> list[Listed]:
-    """What one page of Cinder's list shows of all that was found, in its order."""
-    by_uuid = {each.uuid: each for each in found}
-    listed = [manage.sortable(each) for each in by_uuid.values()]
-    page = volume_utils.paginate_entries_list(listed, *paging)
-    return [by_uuid[entry["reference"][manage.SOURCE_ID]] for entry in page]
-
-
-def _reference(existing_ref, default_project: str) -> manage.Reference:
-    try:
-        return manage.Reference.parse(existing_ref, default_project)
-    except manage.InvalidReference as error:
-        raise _invalid_reference(existing_ref, str(error)) from error
-
-
-def _invalid_reference(existing_ref, reason: str) -> exception.ManageExistingInvalidReference:
-    return exception.ManageExistingInvalidReference(existing_ref=existing_ref, reason=reason)
-
-
-def _check(obstacle: str, existing_ref) -> None:
-    if obstacle:
-        raise _invalid_reference(existing_ref, obstacle)

@@ -29,10 +29,6 @@ class InvalidReference(ValueError):
     """The reference names nothing that could be taken over."""
 
 
-class NotManageable(ValueError):
-    """The object exists, but Cinder may not take it over as it is."""
-
-
 class TypeMismatch(ValueError):
     """The volume is not what its Cinder volume type says."""
 

@@ -68,13 +68,16 @@ class QosPolicies:
             if not is_done:
                 self.drop_if_unused(uuid)
 
-    def default_of(self, project: str, deadline: Deadline) -> str:
-        """UUID of the policy that volumes of a project have when they name none; may be empty."""
+    def default_of(self, project: str, deadline: Deadline) -> str | None:
+        """UUID of the policy that volumes of a project have when they name none; may be empty.
+
+        None when the token may not tell.
+        """
         try:
             policies = self._client.get_project(project, deadline).default_policies
         except (Forbidden, NotFound, Refused) as error:
-            LOG.debug("Taken as without default QoS policy: %s", error)
-            return ""
+            LOG.debug("Whether there is a default QoS policy is not known: %s", error)
+            return None
         uuids = (p.policy_uuid for p in policies if p.policy_type is PolicyType.QOS_RATE_LIMIT)
         return next(uuids, "")
 

@@ -102,6 +102,18 @@ class PolicyRef:
         return {} if is_so else {"qos_policy_uuid": self.uuid}
 
 
+@dataclass(frozen=True)
+class NotThisPolicy:
+    """That a volume shall have another policy than this one, or none: what the cluster gives it."""
+
+    uuid: str
+
+    def change_of(self, volume: Volume) -> dict[str, str]:
+        """As of `PolicyRef`."""
+        has_it = self.uuid and volume.qos_policy_uuid.lower() == self.uuid.lower()
+        return {"qos_policy_uuid": ""} if has_it else {}
+
+
 def is_made_on_demand(policy: Policy) -> bool:
     """Whether a policy is one of ours, to be deleted when no volume uses it."""
     is_named_so = policy.name.startswith(POLICY_NAME_PREFIX)

@@ -1,17 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Cinder's database knows of objects of the cluster, whichever back end has them."""
+"""What Cinder's objects and database tell: volume types, and which objects Cinder has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from cinder import context, objects
 from cinder.db import models
 from cinder.volume import volume_utils
 
-from lightos.openstack.cinder import grants
+from lightos.openstack.cinder import grants, qos
 from lightos.openstack.cinder.manage import Identity, Managed
 from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId
+
+
+def type_of(volume):
+    """The volume's type, None for a volume without one."""
+    return volume.volume_type if volume.volume_type_id else None
+
+
+def extra_specs(volume) -> dict[str, str]:
+    """Extra specs of the volume's type; none for a volume without type."""
+    volume_type = type_of(volume)
+    return (volume_type.extra_specs or {}) if volume_type else {}
+
+
+def qos_limit(volume_type) -> qos.Limit | None:
+    """What the QoS specs of a volume type, None for no type, ask of the back end.
+
+    :raises InvalidQosSpecs: when no policy of the cluster could hold it.
+    """
+    if not (volume_type and volume_type.qos_specs_id):
+        return None
+    # Not by way of the type: once sent over RPC, a type with its specs loaded counts as changed,
+    # and Cinder then fails to save the state of the volume that has it.
+    specs = objects.QualityOfServiceSpecs.get_by_id(
+        context.get_admin_context(), volume_type.qos_specs_id
+    )
+    return qos.limit_of(specs.consumer, specs.specs or {})
 
 
 def managed_volumes(identities: Sequence[Identity]) -> Managed:

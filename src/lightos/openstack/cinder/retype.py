@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightos.api.models import UpdateVolume, Volume
-from lightos.openstack.cinder.qos import PolicyRef
+from lightos.openstack.cinder.qos import NotThisPolicy, PolicyRef
 from lightos.openstack.cinder.volume_types import (
     COMPRESSION_SPEC,
     PROJECT_SPEC,
@@ -42,7 +42,7 @@ def change(
     old: Mapping[str, str],
     new: Mapping[str, str],
     wanted: VolumeSpecs,
-    policy: PolicyRef | None,
+    policy: PolicyRef | NotThisPolicy | None,
 ) -> UpdateVolume | None:
     """What to write to a volume that nothing stands in the way of; None when it is as wanted.
 
@@ -51,4 +51,12 @@ def change(
     changes: dict[str, Any] = policy.change_of(volume) if policy else {}
     if COMPRESSION_SPEC in {*old, *new} and volume.compression != wanted.compression:
         changes["compression"] = wanted.compression
+    return UpdateVolume(**changes) if changes else None
+
+
+def set_back(volume: Volume, before: Volume) -> UpdateVolume | None:
+    """What to write to a volume for all that `change` may have changed to be as before."""
+    changes: dict[str, Any] = PolicyRef(uuid=before.qos_policy_uuid).change_of(volume)
+    if volume.compression != before.compression:
+        changes["compression"] = before.compression
     return UpdateVolume(**changes) if changes else None
