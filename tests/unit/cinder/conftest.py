@@ -95,7 +95,9 @@ def make_driver(settings: dict[str, Any]) -> Iterator[Callable[..., LightOSVolum
         conf.register_opts(LightOSVolumeDriver.get_driver_options(), group=BACKEND)
         conf.config(connection=str(db.get_engine().url), group="database")
 
-        def make(*, set_up: bool = True, **more: Any) -> LightOSVolumeDriver:
+        def make(
+            *, set_up: bool = True, cluster_name: str | None = None, **more: Any
+        ) -> LightOSVolumeDriver:
             for name, value in (settings | more).items():
                 conf.conf.set_override(name, value, group=BACKEND)
             driver = LightOSVolumeDriver(
@@ -103,6 +105,7 @@ def make_driver(settings: dict[str, Any]) -> Iterator[Callable[..., LightOSVolum
                     cinder_driver.volume_opts, config_group=BACKEND
                 ),
                 host=HOST,
+                cluster_name=cluster_name,
             )
             if set_up:
                 driver.do_setup(context.get_admin_context())
@@ -198,6 +201,11 @@ def store(volume: objects.Volume, **values: Any) -> None:
     if fields["volume_type_id"] is None:
         fields["volume_type_id"] = db.volume_type_get_by_name(admin, "__DEFAULT__")["id"]
     db.volume_create(admin, fields | values)
+
+
+def mark(volume: objects.Volume, **values: Any) -> None:
+    """What Cinder, or an operator, does to a volume's record."""
+    db.volume_update(context.get_admin_context(), volume.id, values)
 
 
 def reserve_attachment(volume: objects.Volume) -> str:

@@ -22,6 +22,7 @@ from testbed.faults import Faults
 from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import (
     forget_attachment,
+    mark,
     new_volume,
     record_attachment,
     reserve_attachment,
@@ -62,19 +63,28 @@ def test_when_it_is_in_doubt_who_needs_access(grant, attachments, is_copying, ex
 
 
 @pytest.mark.parametrize(
-    ("grant", "attachments", "seen", "is_copying", "expected"),
+    ("grant", "attachments", "seen", "volume", "expected"),
     [
-        (AN_ATTACH, [], None, False, True),
-        (AN_ATTACH, [WAITING], None, False, False),
-        (AN_ATTACH, [WAITING], AN_ATTACH_BESIDE, False, False),
-        (AN_ATTACH, [WAITING], AN_ATTACH, False, True),
-        (AN_ATTACH, [WAITING], AN_ATTACH, True, False),
-        (AN_ATTACH, [Attachment(ID, None, is_attached=True)], AN_ATTACH, False, False),
-        (A_COPY, [], A_COPY, False, False),
+        (AN_ATTACH, [], None, "idle", True),
+        (AN_ATTACH, [WAITING], None, "idle", False),
+        (AN_ATTACH, [WAITING], AN_ATTACH_BESIDE, "idle", False),
+        (AN_ATTACH, [WAITING], AN_ATTACH, "idle", True),
+        (AN_ATTACH, [WAITING], AN_ATTACH, "in use", True),
+        (AN_ATTACH, [WAITING], AN_ATTACH, "copying", False),
+        (AN_ATTACH, [Attachment(ID, None, is_attached=True)], AN_ATTACH, "in use", False),
+        (A_COPY, [], A_COPY, "idle", True),
+        (A_COPY, [], AN_ATTACH, "idle", False),
+        (A_COPY, [], None, "idle", False),
+        (A_COPY, [HERE], A_COPY, "idle", False),
+        (A_COPY, [], A_COPY, "in use", False),
+        (A_COPY, [], A_COPY, "copying", False),
     ],
 )
-def test_when_an_attach_came_to_nothing(grant, attachments, seen, is_copying, expected):
-    assert is_abandoned(grant, attachments, seen, is_copying=is_copying) is expected
+def test_when_an_attach_came_to_nothing(grant, attachments, seen, volume, expected):
+    found = is_abandoned(
+        grant, attachments, seen, is_copying=volume == "copying", is_idle=volume == "idle"
+    )
+    assert found is expected
 
 
 def test_one_of_equal_attachments_ends():
@@ -85,7 +95,12 @@ def test_one_of_equal_attachments_ends():
 
 @pytest.mark.parametrize(
     "grant",
-    [AN_ATTACH, AN_ATTACH_BESIDE, A_COPY, Grant("4", True, addresses=("10.0.0.1", "fd00::1"))],
+    [
+        AN_ATTACH,
+        AN_ATTACH_BESIDE,
+        A_COPY,
+        Grant("4", True, machine=("compute-1", "10.0.0.9"), addresses=("10.0.0.1", "fd00::1")),
+    ],
 )
 def test_notes_are_read_as_they_were_written(grant):
     assert Grant.parse(str(grant)) == grant
@@ -93,7 +108,7 @@ def test_notes_are_read_as_they_were_written(grant):
 
 def test_a_note_fits_its_column_and_keeps_whole_words():
     addresses = tuple(f"fd00:1234:5678:9abc::{n:x}" for n in range(16))
-    text = str(Grant("5", True, frozenset({ID[:8]}), addresses))
+    text = str(Grant("5", True, frozenset({ID[:8]}), addresses=addresses))
     assert len(text) <= 255
     kept = Grant.parse(text).addresses
     assert kept == addresses[: len(kept)]
@@ -138,7 +153,7 @@ def test_a_detach_does_not_cut_off_an_attach_that_is_not_recorded_yet(driver, vo
 
     assert driver.terminate_connection(volume, HOST) is False
     assert cluster.host_nqns(volume.id) == set()
-    assert grants.grant_of(volume.id, NQN) is None
+    assert NQN not in grants.grants_of(volume.id)
 
 
 def test_two_detaches_at_once_do_not_both_leave_the_access(driver, volume, cluster):
@@ -178,7 +193,7 @@ def test_a_volume_that_the_cluster_lost_can_be_detached(driver, volume, cluster,
         driver.extend_volume(volume, 2)
     assert cluster.volume_of(volume.id)["state"] == "Failed"
     assert driver.terminate_connection(volume, connector) is False
-    assert grants.grant_of(volume.id, NQN) is None
+    assert NQN not in grants.grants_of(volume.id)
 
 
 def test_a_reserved_attachment_of_nobody_keeps_no_access(driver, volume, cluster):
@@ -226,7 +241,7 @@ def test_attaches_and_detaches_of_one_host_at_once(driver, make_driver, volume, 
     for service in services:
         look_again(service)
     assert cluster.host_nqns(volume.id) == set()
-    assert grants.grant_of(volume.id, NQN) is None
+    assert NQN not in grants.grants_of(volume.id)
 
 
 def test_an_attach_that_fails_for_want_of_room_leaves_no_note(make_driver, cluster):
@@ -238,7 +253,7 @@ def test_an_attach_that_fails_for_want_of_room_leaves_no_note(make_driver, clust
     with pytest.raises(exception.VolumeBackendAPIException, match="none is left for"):
         driver.initialize_connection(volume, OTHER | {"host_ips": ["192.168.75.200"]})
     assert cluster.host_nqns(volume.id) == {NQN}
-    assert grants.grant_of(volume.id, OTHER["nqn"]) is None
+    assert OTHER["nqn"] not in grants.grants_of(volume.id)
 
 
 def test_only_addresses_of_the_data_networks_are_admitted(make_driver, cluster):
@@ -256,6 +271,40 @@ def test_only_addresses_of_the_data_networks_are_admitted(make_driver, cluster):
             match=r"compute2 has no IP address in lightos_data_networks \(192\.168\.75\.0/24, fd00",
         ):
             method(outside)
+
+
+def test_an_address_shared_with_a_host_that_is_not_recorded_yet_stays(driver, volume, cluster):
+    shared = "192.168.75.77"
+    first = HOST | {"host_ips": ["192.168.75.101", shared]}
+    second = OTHER | {"host_ips": ["192.168.75.102", shared]}
+    attach(driver, volume, first)
+    attachment = reserve_attachment(volume)
+    driver.initialize_connection(volume, second)
+    assert driver.terminate_connection(volume, first) is False
+    assert cluster.host_addresses(volume.id) == set(second["host_ips"])
+    record_attachment(volume, second, attachment)
+    assert driver.terminate_connection(volume, second) is False
+    assert cluster.host_addresses(volume.id) == set()
+
+
+@pytest.mark.parametrize("first", ["attach", "forced detach"])
+def test_a_forced_detach_and_an_attach_at_once(driver, volume, cluster, lab, first):
+    """One waits for the other: access that is left has its note."""
+    steps = {
+        "attach": lambda: driver.initialize_connection(volume, HOST),
+        "forced detach": lambda: driver.terminate_connection(volume, None),
+    }
+    driver.initialize_connection(volume, OTHER)
+    with Faults(lab).during(operation="UpdateVolume", delay_seconds=0.3) as fault:
+        slow = threading.Thread(target=steps.pop(first))
+        slow.start()
+        while not fault.hits:
+            assert slow.is_alive()
+        ((_, second),) = steps.items()
+        second()
+        slow.join()
+    left = {NQN} if first == "forced detach" else set()
+    assert cluster.host_nqns(volume.id) == set(grants.grants_of(volume.id)) == left
 
 
 # --- two hosts with one NQN ----------------------------------------------------------------------
@@ -292,6 +341,26 @@ def test_a_second_machine_with_the_nqn_is_refused_and_both_are_named(
     driver.terminate_connection(volume, first)
     forget_attachment(volume, first)
     driver.validate_connector(second)
+
+
+def test_of_two_machines_with_the_nqn_at_once_one_at_most_gets_access(
+    driver, make_driver, created, cluster, nqn_of_its_own
+):
+    """Neither is recorded, as when both boot from one image and are given their first volumes."""
+    first, second = nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
+    volume, another = created(status="in-use"), created(status="in-use")
+    for each in (volume, another):
+        store(each)
+        reserve_attachment(each)
+    driver.initialize_connection(volume, first)
+    with pytest.raises(exception.InvalidConnectorException) as refused:
+        make_driver().initialize_connection(another, second)
+    for word in ("compute1", first["ip"], "compute2", second["ip"], first["nqn"]):
+        assert word in str(refused.value)
+    assert cluster.host_nqns(another.id) == set()
+    assert not grants.grants_of(another.id)
+    driver.initialize_connection(another, first)
+    assert cluster.host_nqns(another.id) == {first["nqn"]}
 
 
 @pytest.mark.parametrize(
@@ -383,6 +452,19 @@ def test_access_that_cinder_records_nowhere_is_left_alone(driver, make_driver, v
     assert cluster.host_nqns(volume.id) == {NQN}
 
 
+def test_access_for_a_copy_that_nobody_finished_is_taken_away(driver, make_driver, volume, cluster):
+    """Cinder's own, of a volume that is not in use; the process died in the middle."""
+    mark(volume, status="uploading")
+    volume.status = "uploading"
+    driver.initialize_connection(volume, HOST)
+    after_restart(make_driver)
+    assert cluster.host_nqns(volume.id) == {NQN}
+    for migration_status, left in (("migrating", {NQN}), (None, set())):
+        mark(volume, status="available", migration_status=migration_status)
+        after_restart(make_driver)
+        assert cluster.host_nqns(volume.id) == left
+
+
 def test_access_to_volumes_of_another_back_end_is_left_alone(driver, created, cluster, make_driver):
     volume = created(status="in-use")
     store(volume, host="controller-1@lightos-2#lightos-2")
@@ -393,6 +475,7 @@ def test_access_to_volumes_of_another_back_end_is_left_alone(driver, created, cl
 
 
 def test_a_host_is_known_with_all_its_addresses_only_as_an_attachment_needs_them():
-    grant = Grant.now([WAITING], Host(NQN, ("10.0.0.1",)))
+    grant = Grant.now([WAITING], Host(NQN, ("10.0.0.1",)), HOST)
     assert (grant.for_attachment, grant.addresses) == (True, ("10.0.0.1",))
-    assert not Grant.now([HERE], Host(NQN)).for_attachment
+    assert grant.connector == {"host": HOST["host"], "ip": HOST["ip"]}
+    assert not Grant.now([HERE], Host(NQN), HOST).for_attachment

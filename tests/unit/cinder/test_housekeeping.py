@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes and snapshots that a process left half made, and those of others beside them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
-from cinder import context
+from cinder import context, objects
 from cinder.db import api as db
+from oslo_utils import timeutils
 
 from lightos.api.models import CreateSnapshot, CreateVolume
 from lightos.openstack.cinder.capacity import GIB
@@ -13,7 +14,8 @@ from lightos.openstack.cinder.housekeeping import FIRST_REFRESH, REFRESHES_BETWE
 from lightos.openstack.cinder.naming import clone_snapshot_name
 from testbed.cluster import connector
 from tests.unit.cinder.api_proxy import refuse
-from tests.unit.cinder.conftest import new_volume, store
+from tests.unit.cinder.conftest import BACKEND, mark, new_volume, store
+from tests.unit.cinder.conftest import HOST as SERVICE
 
 HOST = connector("compute1", number=1)
 
@@ -25,11 +27,6 @@ def make_on_cluster(driver, name):
 
 def names(cluster):
     return {volume["name"] for volume in cluster.volumes()}
-
-
-def mark(volume, **values):
-    """What Cinder, or an operator, does to a volume's record."""
-    db.volume_update(context.get_admin_context(), volume.id, values)
 
 
 @pytest.fixture
@@ -119,7 +116,7 @@ def test_snapshots_of_clones_go_with_the_clone_of_ours_that_has_ended(
     taken = driver._cluster.create_snapshot(
         "default", CreateSnapshot(name=name, source_volume_uuid=source_uuid), driver._deadline()
     )
-    driver._housekeeping.remove_half_made()
+    driver._housekeeping.remove_clone_snapshots()
     left = [snapshot["name"] for snapshot in cluster.snapshots()]
     assert left == ([name] if stays else [])
     driver._cluster.delete_snapshot("default", taken.uuid, driver._deadline())
@@ -129,7 +126,7 @@ def test_an_operators_snapshot_is_left_alone(driver, created, cluster):
     source_uuid = created().provider_id.split()[1]
     request = CreateSnapshot(name="for_clone_tests", source_volume_uuid=source_uuid)
     taken = driver._cluster.create_snapshot("default", request, driver._deadline())
-    driver._housekeeping.remove_half_made()
+    driver._housekeeping.remove_clone_snapshots()
     assert [snapshot["name"] for snapshot in cluster.snapshots()] == ["for_clone_tests"]
     driver._cluster.delete_snapshot("default", taken.uuid, driver._deadline())
 
@@ -172,12 +169,58 @@ def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(interrupte
         _, driver = interrupted(volume)
         mark(volume, status="error")
     db.volume_destroy(context.get_admin_context(), gone.id)
-    driver._housekeeping._unfinished = (gone.id, stuck.id, other.id)
+    driver._housekeeping._unfinished = frozenset({gone.id, stuck.id, other.id})
     stuck_uuid = make_on_cluster(driver, stuck.name).uuid
     make_on_cluster(driver, other.name)
     proxy.fault("DELETE", stuck_uuid, refuse(403))
-    driver._housekeeping.remove_half_made()
+    driver.get_volume_stats(refresh=True)
+    driver.get_volume_stats(refresh=True)
+    wait_for_housekeeping(driver)
     assert names(cluster) & {stuck.name, other.name} == {stuck.name}
     proxy.forget()
-    driver._housekeeping.remove_half_made()
+    driver.get_volume_stats(refresh=True)
+    wait_for_housekeeping(driver)
     assert stuck.name not in names(cluster)
+
+
+# --- another process of the cluster dies ---------------------------------------------------------
+
+CLUSTER = f"cluster-1@{BACKEND}"
+
+
+def report(host, *, seconds_ago=0):
+    """What a cinder-volume of the cluster does every ten seconds."""
+    admin = context.get_admin_context()
+    known = objects.ServiceList.get_all(admin, {"host": host, "binary": "cinder-volume"})
+    if not known:
+        values = {"host": host, "binary": "cinder-volume", "cluster_name": CLUSTER}
+        objects.Service(admin, topic="cinder-volume", report_count=0, **values).create()
+    at = timeutils.utcnow() - timedelta(seconds=seconds_ago)
+    found = objects.ServiceList.get_all(admin, {"host": host, "binary": "cinder-volume"})[0]
+    db.service_update(admin, found.id, {"updated_at": at, "report_count": 1})
+
+
+def test_what_a_dead_process_of_the_cluster_was_making_is_removed_by_another(
+    make_driver, driver, cluster, monkeypatch
+):
+    survivor = make_driver(cluster_name=CLUSTER)
+    other = f"controller-2@{BACKEND}"
+    for host in (SERVICE, other):
+        report(host)
+    survivor.get_volume_stats(refresh=True)
+    survivor.get_volume_stats(refresh=True)
+    wait_for_housekeeping(survivor)
+
+    half_made = new_volume()
+    store(
+        half_made, status="creating", host=f"{other}#{BACKEND}", cluster_name=f"{CLUSTER}#{BACKEND}"
+    )
+    make_on_cluster(driver, half_made.name)
+    report(other, seconds_ago=3600)
+    survivor.get_volume_stats(refresh=True)
+    wait_for_housekeeping(survivor)
+    assert half_made.name in names(cluster), "Cinder has not given it up yet"
+    mark(half_made, status="error")  # cleanup of the workers table
+    survivor.get_volume_stats(refresh=True)
+    wait_for_housekeeping(survivor)
+    assert half_made.name not in names(cluster)

@@ -7,33 +7,34 @@ deployment:
 ===========================  ====================================  ================================
 what                         protects                              why
 ===========================  ====================================  ================================
-lightos-access-              the note and the access of one host   attachments of one host share
-<volume>-<host>              to one volume, with the decision who  its access; each decision must
-(Cinder coordination)        still needs it                        see the one before
+lightos-access-<volume>      the notes and the access lists of     attachments of one host share
+(Cinder coordination)        one volume, with the decision who     its access, hosts may share an
+                             still needs access                    address; each decision must see
+                                                                   the one before
 lightos-snapshot-<volume>    the taking of snapshots of a volume   the cluster refuses a second one
 (Cinder coordination)                                              at the same moment
 lightos-qos-policy-<name>    the making and removing of one QoS    two would be made of one name, or
 (Cinder coordination)        policy that the driver keeps          one removed that is just found
-ETag of the volume           the access lists, and every other     other hosts, the operator and
-(on the cluster)             change of a volume                    holders of other locks write too
+ETag of the volume           the access lists, and every other     the operator and holders of other
+(on the cluster)             change of a volume                    locks write too
 note in Cinder's database    access that was given and is not      Cinder records an attachment's
 (see `grants`)               recorded yet, past the process's end  host only after we return
 lightos-housekeeping thread  one look for leftovers at a time, in  two would do everything twice;
 (one lock in the process)    one process                           between processes that is safe
 ===========================  ====================================  ================================
 
-Locks are taken in no order, for none is taken inside another.
+Locks are taken in no order, for none is taken inside another. Two machines with one host NQN need
+no lock: each notes its access first and looks for the other's note then, so one of them sees it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cinder import coordination
+from cinder import coordination, exception
 
 from lightos.api.errors import LightOSError, NotFound, WrongState
 from lightos.api.models import UpdateVolume, Volume, VolumeState
@@ -52,7 +53,7 @@ from lightos.waiting import Deadline
 
 LOG = logging.getLogger(__name__)
 
-ACCESS_LOCK = "lightos-access-{volume_id}-{host}"
+ACCESS_LOCK = "lightos-access-{volume_id}"
 
 COPYING = frozenset({"uploading", "downloading", "backing-up", "restoring-backup", "retyping"})
 """States of a volume that Cinder itself may have attached, which no attachment shows."""
@@ -68,11 +69,15 @@ class Rules:
 
 @dataclass(frozen=True)
 class Target:
-    """A volume of Cinder, and how to find it on the cluster (NotFound when it is not there)."""
+    """A volume of Cinder, and how to find it on the cluster (NotFound when it is not there).
+
+    `is_idle`: nobody of Cinder can be copying it, and no instance has it.
+    """
 
     id: str
     status: str
     locate: Callable[[Deadline], ProviderId]
+    is_idle: bool = False
 
 
 class Attachments:
@@ -119,21 +124,37 @@ class Attachments:
                 raise same_nqn_on_two_machines(connector, other)
             self._known_hosts[nqn] = attachment
 
+    def _refuse_unrecorded_machine(self, connector: Connector, nqn: str) -> None:
+        """Refuse a host whose NQN another machine was just given access with.
+
+        To be called when this one's own access is noted: of two, the later one sees the other.
+        """
+        if nqn in self._known_hosts:
+            return
+        for grant in grants.unrecorded_grants_of(nqn):
+            if any(grant.machine) and not is_same_machine(connector, grant.connector):
+                raise same_nqn_on_two_machines(connector, grant.connector)
+
     # --- attach --------------------------------------------------------------------------------
 
     def admit(
         self,
         volume: Target,
-        host: acl.Host,
+        connector: Connector,
         data_addresses: tuple[str, ...],
         deadline: Deadline,
     ) -> ProviderId:
-        """Give a host access to a volume, beside those that have it; returns where it is."""
+        """Give a host access to a volume, beside those that have it; returns where it is.
+
+        InvalidConnectorException as `check` raises it.
+        """
+        host = self.check(connector)
         where = volume.locate(deadline)
-        with _access_lock(volume.id, host.nqn):
+        with _access_lock(volume.id):
             attachments = grants.attachments_of(volume.id)
-            before = grants.grant_of(volume.id, host.nqn)
-            grants.note(volume.id, host.nqn, Grant.now(attachments, host))
+            noted = grants.grants_of(volume.id)
+            before = noted.get(host.nqn)
+            grants.note(volume.id, host.nqn, Grant.now(attachments, host, connector))
             had_access: list[bool] = []
 
             def admit(access: acl.Access) -> acl.Access:
@@ -141,22 +162,24 @@ class Attachments:
                 return acl.admit(
                     access,
                     host,
-                    neighbours=_hosts_of(attachments),
+                    neighbours=_hosts_of(attachments, noted),
                     filter_addresses=self._rules.filter_addresses,
                     data_addresses=data_addresses,
                     networks=self._rules.networks,
                 )
 
             try:
+                self._refuse_unrecorded_machine(connector, host.nqn)
                 self._change(where, admit, deadline)
-            except acl.NoRoom:
+            except (acl.NoRoom, exception.InvalidConnectorException):
                 _restore(volume.id, host.nqn, before)
                 raise
             except LightOSError:
                 if not had_access or had_access[0]:
                     _restore(volume.id, host.nqn, before)
                 else:
-                    self._take_back(volume.id, where, host, attachments)
+                    neighbours = _hosts_of(attachments, noted)
+                    self._take_back(volume.id, where, host, neighbours)
                 raise
         return where
 
@@ -165,12 +188,12 @@ class Attachments:
         volume_id: str,
         where: ProviderId,
         host: acl.Host,
-        attachments: Iterable[Attachment],
+        neighbours: Iterable[acl.Host],
     ) -> None:
         """Take the access of a failed attach back; later, when that fails too."""
         deadline = self._cluster.client.deadline(CLEANUP_SECONDS)
         try:
-            self._revoke(volume_id, lambda _: where, self._without(host, attachments), deadline)
+            self._revoke(volume_id, lambda _: where, self._without(host, neighbours), deadline)
         except LightOSError as error:
             LOG.error(
                 "Host %s may still have access to volume %s after a failed attach; this is looked "
@@ -179,7 +202,7 @@ class Attachments:
                 volume_id,
                 error,
             )
-            self.look_again(volume_id, host.nqn, grants.grant_of(volume_id, host.nqn))
+            self.look_again(volume_id, host.nqn, grants.grants_of(volume_id).get(host.nqn))
         else:
             grants.forget(volume_id, host.nqn)
 
@@ -193,9 +216,10 @@ class Attachments:
         Cinder passes the connector as it recorded it for the attachment. One that no attachment
         has is Cinder's own, to copy data on a host that may run instances with the volume.
         """
-        with _access_lock(volume.id, host.nqn):
+        with _access_lock(volume.id):
             attachments = grants.attachments_of(volume.id)
-            grant = grants.grant_of(volume.id, host.nqn)
+            noted = grants.grants_of(volume.id)
+            grant = noted.get(host.nqn)
             others = without_one_of(attachments, connector)
             in_doubt = is_in_doubt(
                 grant,
@@ -208,15 +232,17 @@ class Attachments:
                 # Of two detaches at once, each may see the other's attachment still there.
                 self.look_again(volume.id, host.nqn, grant)
                 return True
-            self._revoke(volume.id, volume.locate, self._without(host, others), deadline)
+            change = self._without(host, _hosts_of(others, noted))
+            self._revoke(volume.id, volume.locate, change, deadline)
             grants.forget(volume.id, host.nqn)
             return False
 
     def dismiss_all(self, volume: Target, deadline: Deadline) -> None:
         """Take every host's access away."""
         closed = acl.closed(filter_addresses=self._rules.filter_addresses)
-        self._revoke(volume.id, volume.locate, lambda _access: closed, deadline)
-        grants.forget_all(volume.id)
+        with _access_lock(volume.id):
+            self._revoke(volume.id, volume.locate, lambda _access: closed, deadline)
+            grants.forget_all(volume.id)
 
     # --- what was left -------------------------------------------------------------------------
 
@@ -237,16 +263,24 @@ class Attachments:
         `seen` is the note at an earlier look: one that is still the same is of an attach that
         came to nothing.
         """
-        with _access_lock(volume.id, host_nqn):
+        with _access_lock(volume.id):
             attachments = grants.attachments_of(volume.id)
-            grant = grants.grant_of(volume.id, host_nqn)
+            noted = grants.grants_of(volume.id)
+            grant = noted.get(host_nqn)
             if grant is None or needs_access(attachments, host_nqn):
                 return
-            if not is_abandoned(grant, attachments, seen, is_copying=volume.status in COPYING):
+            if not is_abandoned(
+                grant,
+                attachments,
+                seen,
+                is_copying=volume.status in COPYING,
+                is_idle=volume.is_idle,
+            ):
                 self.look_again(volume.id, host_nqn, grant)
                 return
             host = acl.Host(host_nqn, grant.addresses)
-            self._revoke(volume.id, volume.locate, self._without(host, attachments), deadline)
+            change = self._without(host, _hosts_of(attachments, noted))
+            self._revoke(volume.id, volume.locate, change, deadline)
             grants.forget(volume.id, host_nqn)
             LOG.info(
                 "Access of host %s to volume %s was left by an attach or detach that did not end; "
@@ -258,9 +292,9 @@ class Attachments:
     # --- the access lists ----------------------------------------------------------------------
 
     def _without(
-        self, host: acl.Host, attachments: Iterable[Attachment]
+        self, host: acl.Host, neighbours: Iterable[acl.Host]
     ) -> Callable[[acl.Access], acl.Access]:
-        neighbours = _hosts_of(attachments)
+        neighbours = tuple(neighbours)
 
         def dismiss(access: acl.Access) -> acl.Access:
             return acl.dismiss(
@@ -308,16 +342,14 @@ class Attachments:
         self._cluster.update_volume(where.project, where.uuid, compute, deadline)
 
 
-def _access_lock(volume_id: str, host_nqn: str):
-    """The lock of one host's access to one volume, across all processes."""
-    # An NQN may have characters that a lock manager's names may not.
-    host = hashlib.sha256(host_nqn.encode()).hexdigest()[:16]
-    return coordination.COORDINATOR.get_lock(ACCESS_LOCK.format(volume_id=volume_id, host=host))
+def _access_lock(volume_id: str):
+    """The lock of all access to one volume, across all processes."""
+    return coordination.COORDINATOR.get_lock(ACCESS_LOCK.format(volume_id=volume_id))
 
 
 def remove_lock_files(volume_id: str) -> None:
     """Remove what file locks left for a volume that is gone."""
-    coordination.synchronized_remove(ACCESS_LOCK.format(volume_id=volume_id, host="*"))
+    coordination.synchronized_remove(ACCESS_LOCK.format(volume_id=volume_id))
 
 
 def needs_access(attachments: Iterable[Attachment], host_nqn: str) -> bool:
@@ -362,24 +394,33 @@ def is_abandoned(
     seen: Grant | None,
     *,
     is_copying: bool,
+    is_idle: bool,
 ) -> bool:
     """Whether nobody will ever record the attachment that access was given for.
 
     Recording it takes milliseconds, and looks are a minute apart. A grant for no attachment
-    belongs to a client that may be there yet, so only its own detach ends it.
+    belongs to Cinder itself or to a client that recorded nothing: it may be there yet unless the
+    volume is idle, and was at the look before.
     """
-    if not grant.for_attachment or is_copying:
-        return False
     attachments = tuple(attachments)
+    if not grant.for_attachment:
+        return is_idle and not attachments and grant == seen
+    if is_copying:
+        return False
     if any(a.connector is None and a.is_attached for a in attachments):
         return False  # attached by the calls that record no host
     waiting = any(a.connector is None for a in attachments)
     return not waiting or grant == seen
 
 
-def _hosts_of(attachments: Iterable[Attachment]) -> tuple[acl.Host, ...]:
-    hosts = (host_of(attachment.connector) for attachment in attachments)
-    return tuple(host for host in hosts if host)
+def _hosts_of(
+    attachments: Iterable[Attachment], noted: Mapping[str, Grant]
+) -> tuple[acl.Host, ...]:
+    """The hosts that attachments show, then those that only notes do, so far."""
+    recorded = [host for a in attachments if (host := host_of(a.connector))]
+    known = {host.nqn for host in recorded}
+    only_noted = (acl.Host(nqn, g.addresses) for nqn, g in noted.items() if nqn not in known)
+    return (*recorded, *only_noted)
 
 
 def _restore(volume_id: str, host_nqn: str, before: Grant | None) -> None:

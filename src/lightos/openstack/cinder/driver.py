@@ -692,9 +692,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     @in_cinder_terms
     def initialize_connection(self, volume, connector):
         """Give a host access to a volume, beside those that have it."""
-        host = self._attachments.check(connector)
         where = self._attachments.admit(
-            self._target(volume), host, self._fabric.addresses, self._deadline()
+            self._target(volume), connector, self._fabric.addresses, self._deadline()
         )
         return self._fabric.connection_info(where.uuid)
 
@@ -719,9 +718,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         return self._attachments.dismiss(self._target(volume), connector, host, self._deadline())
 
     def _target(self, volume) -> Target:
-        return Target(
-            volume.id, volume.status, lambda deadline: self._places.of_volume(volume, deadline)
-        )
+        locate = functools.partial(self._places.of_volume, volume)
+        return Target(volume.id, volume.status, locate)
 
     @property
     def _filter_addresses(self) -> bool:

@@ -58,24 +58,36 @@ class Grant:
 
     `for_attachment`: some attachment was waiting for its host then, so this will be recorded.
     Otherwise Cinder copies data itself, or a client uses the calls that record nothing.
-    `addresses` are those of the host.
+    `machine` and `addresses` are the host's: its name and IP address in Cinder, and where its
+    data comes from.
     """
 
     occasion: str
     for_attachment: bool
     recorded: frozenset[str] = frozenset()
+    machine: tuple[str, str] = ("", "")
     addresses: tuple[str, ...] = ()
 
     @classmethod
-    def now(cls, attachments: Iterable[Attachment], host: Host) -> Grant:
+    def now(
+        cls, attachments: Iterable[Attachment], host: Host, connector: Mapping[str, Any]
+    ) -> Grant:
         """What to note before a host is given access."""
         attachments = tuple(attachments)
+        name, ip = (str(connector.get(key) or "") for key in ("host", "ip"))
         return cls(
             uuidutils.generate_uuid(dashed=False)[:_SHORT],
             any(attachment.connector is None for attachment in attachments),
             frozenset(a.id[:_SHORT] for a in attachments if a.host_nqn == host.nqn),
+            (name, ip),
             host.addresses,
         )
+
+    @property
+    def connector(self) -> dict[str, str]:
+        """What is known of the host, as a connector."""
+        name, ip = self.machine
+        return {"host": name, "ip": ip}
 
     def is_recorded(self, attachments: Iterable[Attachment], host_nqn: str) -> bool:
         """Whether the attachment it was given for shows in the database by now."""
@@ -89,17 +101,23 @@ class Grant:
         occasion, *rest = text.split() or [""]
         if not rest or rest[0] not in ("attachment", "other"):
             return None
+        words = rest[1:]
+        machine = next((word[1:] for word in words if word.startswith("=")), "")
+        name, _, ip = machine.partition("/")
         return cls(
             occasion,
             rest[0] == "attachment",
-            frozenset(word for word in rest[1:] if not word.startswith("@")),
-            tuple(word[1:] for word in rest[1:] if word.startswith("@")),
+            frozenset(word for word in words if word[0] not in "=@"),
+            (name, ip),
+            tuple(word[1:] for word in words if word.startswith("@")),
         )
 
     def __str__(self) -> str:
         """The note, in as many characters as the database takes; addresses give way first."""
         text = f"{self.occasion} {'attachment' if self.for_attachment else 'other'}"
-        for word in (*sorted(self.recorded), *(f"@{address}" for address in self.addresses)):
+        machine = "=" + "/".join(self.machine) if any(self.machine) else ""
+        addresses = (f"@{address}" for address in self.addresses)
+        for word in filter(None, (*sorted(self.recorded), machine, *addresses)):
             if len(text) + 1 + len(word) > LONGEST_NOTE:
                 break
             text = f"{text} {word}"
@@ -141,9 +159,17 @@ _retried = oslo_db.wrap_db_retry(max_retries=5, retry_on_deadlock=True)
 # --- notes ---------------------------------------------------------------------------------------
 
 
-def grant_of(volume_id: str, host_nqn: str) -> Grant | None:
-    """The note that access to a volume was given to a host; None when there is none."""
-    return dict(_notes_of(volume_id)).get(host_nqn)
+def grants_of(volume_id: str) -> dict[str, Grant]:
+    """The notes of access that was given to a volume, by host NQN."""
+    noted = models.VolumeAdminMetadata
+    with reading() as session:
+        rows = session.query(noted.key, noted.value).filter(
+            noted.volume_id == volume_id,
+            noted.deleted.is_(False),
+            noted.key.startswith(NOTE_PREFIX, autoescape=True),
+        )
+        notes = [(key.removeprefix(NOTE_PREFIX), Grant.parse(value)) for key, value in rows]
+    return {host_nqn: grant for host_nqn, grant in notes if grant}
 
 
 @_retried
@@ -165,21 +191,30 @@ def forget(volume_id: str, host_nqn: str) -> None:
         session.query(noted).filter_by(volume_id=volume_id, key=key).delete()
 
 
+@_retried
 def forget_all(volume_id: str) -> None:
     """Remove every note of a volume."""
-    for host_nqn, _grant in _notes_of(volume_id):
-        forget(volume_id, host_nqn)
-
-
-def _notes_of(volume_id: str) -> list[tuple[str, Grant | None]]:
     noted = models.VolumeAdminMetadata
+    with _writing() as session:
+        session.query(noted).filter(
+            noted.volume_id == volume_id, noted.key.startswith(NOTE_PREFIX, autoescape=True)
+        ).delete(synchronize_session=False)
+
+
+def unrecorded_grants_of(host_nqn: str) -> list[Grant]:
+    """The notes of access given with an NQN, on whatever volume, that no attachment bears out."""
+    noted, volume = models.VolumeAdminMetadata, models.Volume
     with reading() as session:
-        rows = session.query(noted.key, noted.value).filter(
-            noted.volume_id == volume_id,
-            noted.deleted.is_(False),
-            noted.key.startswith(NOTE_PREFIX, autoescape=True),
-        )
-        return [(key.removeprefix(NOTE_PREFIX), Grant.parse(value)) for key, value in rows]
+        notes = {
+            volume_id: grant
+            for volume_id, value in session.query(noted.volume_id, noted.value)
+            .join(volume, volume.id == noted.volume_id)
+            .filter(noted.deleted.is_(False), volume.deleted.is_(False))
+            .filter(noted.key == NOTE_PREFIX + host_nqn)
+            if (grant := Grant.parse(value))
+        }
+    recorded = _recorded_hosts(set(notes))
+    return [grant for volume_id, grant in notes.items() if (volume_id, host_nqn) not in recorded]
 
 
 def unrecorded_grants(host: str, cluster_name: str | None) -> Iterator[tuple[str, str]]:

@@ -10,12 +10,14 @@ in the database, and access by the locks of `attachments`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cinder import context, exception, objects
+from cinder.common import constants
 from cinder.db import models
 from oslo_db import exception as db_exception
 
@@ -38,6 +40,12 @@ IDS_PER_QUERY = 500
 
 BEING_MADE = frozenset({"creating", "downloading"})
 """States of a volume that some process may be making at this moment."""
+
+UNUSED = frozenset({"available", "error", "error_deleting", "error_extending", "error_restoring"})
+"""States of a volume that nobody has attached, not even Cinder itself, but to migrate it."""
+
+NOT_MIGRATING = (None, "error", "success")
+"""Values of a volume's migration status."""
 
 _FAILURES = (LightOSError, exception.CinderException, db_exception.DBError)
 
@@ -71,48 +79,62 @@ class Housekeeping:
         self._attachments = attachments
         self._locate = locate
         self._deadline = deadline
-        self._unfinished: tuple[str, ...] = ()
+        self._unfinished: frozenset[str] = frozenset()
+        self._services_down: frozenset[str] = frozenset()
         self._refreshes = 0
         self._next_pass = FIRST_REFRESH
         self._running = threading.Lock()
 
     def note_unfinished(self) -> None:
-        """Remember what was being made when the process started, before Cinder marks it.
+        """Remember what is being made as a process starts or dies, before Cinder marks it.
 
         Only of these is a volume in error without a launch half made for certain: an operator may
         have set any other one available, and it was used since.
         """
-        self._unfinished = _volumes_being_made(self._back_end)
+        self._unfinished |= _volumes_being_made(self._back_end)
 
     def after_refresh(self) -> None:
         """The initialised driver's statistics were refreshed; start what is due, and return."""
         self._refreshes += 1
         if self._refreshes < FIRST_REFRESH or not self._running.acquire(blocking=False):
             return
-        is_first = self._next_pass == FIRST_REFRESH
         whole = self._refreshes >= self._next_pass
-        if whole:
-            self._next_pass = self._refreshes + REFRESHES_BETWEEN_PASSES
         threading.Thread(
-            target=self._run, args=(is_first, whole), name="lightos-housekeeping", daemon=True
+            target=self._run, args=(whole,), name="lightos-housekeeping", daemon=True
         ).start()
 
-    def _run(self, is_first: bool, whole: bool) -> None:
+    def _run(self, whole: bool) -> None:
         try:
-            if is_first:
-                self.remove_half_made()
+            if self._another_service_died():
+                self.note_unfinished()
+                whole = True
+            if whole:
+                self._next_pass = self._refreshes + REFRESHES_BETWEEN_PASSES
+            self.remove_half_made()
             self.settle_access(whole=whole)
             if whole:
+                self.remove_clone_snapshots()
                 self.drop_policies()
         except _FAILURES as error:
             LOG.warning("Looking for what interrupted operations left failed: %s", error)
         finally:
             self._running.release()
 
+    def _another_service_died(self) -> bool:
+        """Whether a cinder-volume of our cluster was seen to go down since the last look."""
+        before, self._services_down = self._services_down, _services_down(self._back_end)
+        return not self._services_down <= before
+
     def remove_half_made(self) -> None:
-        """Remove what creates and clones left that a dead process was making."""
-        for volume_id in self._unfinished:
-            self._try(self._remove_volume, volume_id)
+        """Remove what creates left that a dead process was making; what cannot be, next time."""
+        if not self._unfinished:
+            return
+        for volume_id in self._unfinished - _volumes_being_made(self._back_end):
+            if self._try(self._remove_volume, volume_id):
+                self._unfinished -= {volume_id}
+
+    def remove_clone_snapshots(self) -> None:
+        """Remove the snapshots that clones left."""
         # A clone that was deleted may have left its snapshot, too.
         projects = records.projects(
             host=self._back_end.host, cluster_name=self._back_end.cluster_name, with_deleted=True
@@ -148,7 +170,8 @@ class Housekeeping:
             volume = objects.Volume.get_by_id(context.get_admin_context(), volume_id)
         except exception.VolumeNotFound:
             return
-        target = Target(volume.id, volume.status, lambda deadline: self._locate(volume, deadline))
+        locate = functools.partial(self._locate, volume)
+        target = Target(volume.id, volume.status, locate, is_idle=_is_idle(volume))
         self._attachments.settle(target, host_nqn, seen, self._deadline())
 
     def _remove_volume(self, volume_id: str) -> None:
@@ -183,7 +206,21 @@ class Housekeeping:
             LOG.info("Snapshot %s served a clone that has ended; it is removed", snapshot.name)
 
 
-def _volumes_being_made(back_end: BackEnd) -> tuple[str, ...]:
+def _is_idle(volume: objects.Volume) -> bool:
+    """Whether neither an instance nor Cinder itself can be using a volume."""
+    return volume.status in UNUSED and volume.migration_status in NOT_MIGRATING
+
+
+def _services_down(back_end: BackEnd) -> frozenset[str]:
+    """Hosts of the other cinder-volume services of a cluster that do not report any more."""
+    if not back_end.cluster_name:
+        return frozenset()
+    filters = {"cluster_name": back_end.cluster_name, "binary": constants.VOLUME_BINARY}
+    services = objects.ServiceList.get_all(context.get_admin_context(), filters)
+    return frozenset(service.host for service in services if not service.is_up)
+
+
+def _volumes_being_made(back_end: BackEnd) -> frozenset[str]:
     """Ids of the volumes being made; not of a migration's, which Cinder may still complete."""
     volume = models.Volume
     with grants.reading() as session:
@@ -193,7 +230,7 @@ def _volumes_being_made(back_end: BackEnd) -> tuple[str, ...]:
             volume.migration_status.is_(None),
             grants.of_back_end(volume, back_end.host, back_end.cluster_name),
         )
-        return tuple(volume_id for (volume_id,) in found)
+        return frozenset(volume_id for (volume_id,) in found)
 
 
 def _ended(clone_ids: Iterable[str]) -> Iterator[str]:
