@@ -45,6 +45,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+LAST_PROBE_SHARE = 0.1
+"""Of the time that is left before the last probe, what is kept for it to be answered."""
+
+
 class DeadlineExpired(TimeoutError):
     """The deadline passed before a probe saw what it waits for."""
 
@@ -89,16 +93,19 @@ def poll_until(
     """Call `probe` until it gives something other than None, and return that.
 
     `intervals` are the seconds between probes; the last one repeats. The first probe comes at
-    once and none starts after the deadline, so a probe may hand the same deadline on. What it
-    raises ends the wait; DeadlineExpired says that the deadline passed.
+    once, and the last one a little before the deadline, so a probe may hand the same deadline on.
+    What it raises ends the wait; DeadlineExpired says that the deadline passed.
     """
     steps = iter(intervals)
     interval = 0.0
+    is_last = deadline.expired
     while True:
         found = probe()
         if found is not None:
             return found
-        interval = next(steps, interval)
-        deadline.sleep(interval)
-        if deadline.expired:
+        if is_last:
             raise DeadlineExpired(f"not seen within {deadline.seconds:g} s")
+        interval = next(steps, interval)
+        left = deadline.remaining()
+        is_last = interval >= left
+        deadline.sleep(left * (1 - LAST_PROBE_SHARE) if is_last else interval)

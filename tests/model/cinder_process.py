@@ -22,6 +22,8 @@ from typing import Any
 SPEED = 50
 """How many times shorter the driver sleeps: the 40 s that it waits for a change are 0.8 s."""
 START_SECONDS = 60.0
+SECONDS_BETWEEN_REFRESHES = 60.0
+"""Of the statistics, as Cinder has it by default."""
 HOUSEKEEPING_THREAD = "lightos-housekeeping"
 
 _context = multiprocessing.get_context("forkserver")
@@ -43,8 +45,12 @@ class FastTime:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds / SPEED)
+        self.skip(seconds - seconds / SPEED)
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass at once."""
         with self._lock:
-            self._saved_seconds += seconds - seconds / SPEED
+            self._saved_seconds += seconds
 
 
 def finish_housekeeping() -> None:
@@ -72,10 +78,13 @@ def _serve(
     try:
         manager.start(options)
         finish_housekeeping()
-        waiting.time = FastTime()  # type: ignore[assignment]
+        clock = FastTime()
+        waiting.time = clock  # type: ignore[assignment]
         connection.send(None)
         while True:
             method, arguments = connection.recv()
+            if method == "stats":
+                clock.skip(SECONDS_BETWEEN_REFRESHES)
             try:
                 getattr(manager, method)(**arguments)
                 finish_housekeeping()

@@ -71,8 +71,8 @@ def test_poll_gives_up_at_the_deadline_and_says_after_how_long() -> None:
     probes = []
     with pytest.raises(DeadlineExpired, match=r"2\.5 s"):
         poll_until(lambda: probes.append(1), deadline=Deadline(2.5, clock), intervals=[1])
-    assert clock.slept == [1, 1, 0.5]
-    assert len(probes) == 3
+    assert clock.slept == [1, 1, 0.45]
+    assert len(probes) == 4
 
 
 def test_an_expired_deadline_still_allows_one_look() -> None:
@@ -81,6 +81,13 @@ def test_an_expired_deadline_still_allows_one_look() -> None:
     assert poll_until(lambda: "there", deadline=deadline, intervals=[1]) == "there"
     with pytest.raises(DeadlineExpired):
         poll_until(lambda: None, deadline=deadline, intervals=[1])
+
+
+def test_a_long_interval_does_not_sleep_the_last_look_away() -> None:
+    clock = FakeClock()
+    seen = iter([None, "there"])
+    assert poll_until(lambda: next(seen), deadline=Deadline(20, clock), intervals=[60]) == "there"
+    assert clock.slept == [18]
 
 
 def test_what_a_probe_raises_ends_the_wait() -> None:

@@ -32,9 +32,11 @@ Forward = Callable[[], Reply]
 """Passes the request on to the lab and returns its reply."""
 
 
-def refuse(status: int, message: str = "refused by the test") -> Callable[[Forward], Reply]:
-    """Answer in the gateway's form without asking the lab."""
-    body = {"error": message, "code": GRPC_CODES[status], "message": message}
+def refuse(
+    status: int, message: str = "refused by the test", *, code: int = 0
+) -> Callable[[Forward], Reply]:
+    """Answer in the gateway's form without asking the lab; `code` is gRPC's, if not the usual."""
+    body = {"error": message, "code": code or GRPC_CODES[status], "message": message}
     return lambda _forward: Reply(status, json.dumps(body).encode())
 
 

@@ -11,6 +11,7 @@ from lightos.api.models import ALLOW_ANY, ALLOW_NONE
 from lightos.openstack.cinder.acl import (
     ANYONE,
     MAX_ADDRESSES,
+    MAX_ADDRESSES_PER_HOST,
     NOBODY,
     Access,
     Host,
@@ -103,7 +104,17 @@ def test_the_addresses_nearest_to_the_nodes_are_taken():
         closed(filter_addresses=True), host, filter_addresses=True, data_addresses=DATA
     ).addresses
     assert addresses[0] == "192.168.75.101"
-    assert len(addresses) == MAX_ADDRESSES
+    assert len(addresses) == MAX_ADDRESSES_PER_HOST
+
+
+def test_two_hosts_fit_whatever_addresses_they_have():
+    """A live migration needs both."""
+    hosts = [Host(f"nqn.{n}", tuple(f"10.{n}.0.{m}" for m in range(1, 30))) for n in (1, 2)]
+    access = closed(filter_addresses=True)
+    for host in hosts:
+        access = admit(access, host, filter_addresses=True)
+    assert access.hosts == ("nqn.1", "nqn.2")
+    assert {address.split(".")[1] for address in access.addresses} == {"1", "2"}
 
 
 def test_an_open_list_is_not_closed_over_a_host_without_room():

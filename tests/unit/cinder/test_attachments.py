@@ -169,6 +169,18 @@ def test_two_detaches_at_once_do_not_both_leave_the_access(driver, volume, clust
     assert cluster.host_addresses(volume.id) == set()
 
 
+def test_two_detaches_at_once_of_access_that_an_older_driver_gave(driver, volume, cluster):
+    for _ in range(2):
+        attach(driver, volume)
+    grants.forget(volume.id, NQN)
+    for _ in range(2):
+        assert driver.terminate_connection(volume, HOST) is True
+    for _ in range(2):
+        forget_attachment(volume, HOST)
+    look_again(driver)
+    assert cluster.host_nqns(volume.id) == set()
+
+
 def test_a_look_that_fails_is_made_again(driver, volume, cluster, proxy):
     attach(driver, volume)
     attach(driver, volume)
@@ -248,8 +260,9 @@ def test_an_attach_that_fails_for_want_of_room_leaves_no_note(make_driver, clust
     driver = make_driver()
     volume = new_volume(status="in-use")
     volume.update(driver.create_volume(volume))
-    many = [f"192.168.75.{n}" for n in range(101, 117)]
-    driver.initialize_connection(volume, HOST | {"host_ips": many})
+    for first in (101, 109):
+        many = [f"192.168.75.{n}" for n in range(first, first + 8)]
+        driver.initialize_connection(volume, HOST | {"host_ips": many})
     with pytest.raises(exception.VolumeBackendAPIException, match="none is left for"):
         driver.initialize_connection(volume, OTHER | {"host_ips": ["192.168.75.200"]})
     assert cluster.host_nqns(volume.id) == {NQN}
@@ -391,6 +404,19 @@ def test_another_machine_with_the_address_of_one_that_is_gone_is_not_the_same(
     attach(driver, volume, host)
     with pytest.raises(exception.InvalidConnectorException, match="same NVMe host NQN"):
         driver.validate_connector(host | {"host": "other", "system uuid": "2"})
+
+
+def test_two_machines_that_an_older_driver_let_in_are_refused_again_and_again(
+    driver, created, nqn_of_its_own
+):
+    first, second = nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
+    volume = created(status="in-use")
+    store(volume)
+    record_attachment(volume, first)
+    record_attachment(volume, second)
+    for _ in range(3):
+        with pytest.raises(exception.InvalidConnectorException, match="same NVMe host NQN"):
+            driver.validate_connector(first)
 
 
 def test_a_host_that_cannot_reach_the_cluster_has_nothing_to_say(driver, created, nqn_of_its_own):

@@ -2,7 +2,9 @@
 """Every operation of the driver against a lab cluster: what it does, and with how many calls."""
 
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +13,14 @@ from cinder.db import api as db
 from cinder.interface import util as interface_util
 from cinder.volume import manager
 
+from lightos.api.models import CreateProject
 from lightos.openstack.cinder.driver import LightOSVolumeDriver
 from testbed.cluster import GIB, connector
-from tests.unit.cinder.api_proxy import rewrite
+from tests.unit.cinder.api_proxy import refuse, rewrite
 from tests.unit.cinder.conftest import (
     forget_attachment,
     new_snapshot,
+    new_type,
     new_volume,
     record_attachment,
     store,
@@ -75,12 +79,33 @@ def test_a_bad_type_makes_nothing(driver, proxy):
     assert proxy.calls == []
 
 
-def test_a_volume_whose_type_names_no_project_can_be_deleted(driver, proxy):
-    volume = new_volume(extra_specs={"lightos:project_name": "?"})
+@pytest.mark.parametrize("may_list", [True, False])
+def test_a_volume_whose_type_names_no_project_can_be_deleted(driver, proxy, may_list):
+    volume = new_volume(extra_specs={"lightos:project_name": "?"}, launched_at=None)
     with pytest.raises(exception.InvalidVolumeType, match="lightos:project_name"):
         driver.create_volume(volume)
-    driver.delete_volume(volume)
     assert proxy.calls == []
+    if not may_list:
+        proxy.fault("GET", "/api/v2/volumes", refuse(403))
+    driver.delete_volume(volume)
+    assert proxy.count("DELETE") == 0
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_a_type_edited_to_name_no_project_is_no_evidence_that_a_volume_is_gone(
+    driver, created, cluster, proxy, may_list
+):
+    volume = created(provider_id=None, launched_at=datetime(2026, 1, 1))
+    volume.provider_id = None
+    volume.volume_type = new_type(str(uuid.uuid4()), {"lightos:project_name": "?"})
+    volume.volume_type_id = volume.volume_type.id
+    if not may_list:
+        proxy.fault("GET", "/api/v2/volumes", refuse(403))
+        with pytest.raises(exception.InvalidVolumeType, match="lightos:project_name"):
+            driver.delete_volume(volume)
+        return
+    driver.delete_volume(volume)
+    assert volume.name not in {found["name"] for found in cluster.volumes()}
 
 
 def test_create_again_after_an_interruption_takes_the_volume_over(driver, cluster):
@@ -154,6 +179,24 @@ def test_a_copied_record_does_not_delete_the_volume_that_it_was_copied_from(
     db.volume_destroy(context.get_admin_context(), copy.id)
     driver.delete_volume(original)
     assert original.name not in {volume["name"] for volume in cluster.volumes()}
+
+
+def test_the_source_of_a_migration_deleted_once_more_is_not_the_volume_that_was_migrated_to(
+    driver, created, cluster
+):
+    """Old drivers recorded no UUID, and the migrated volume has the original's name by then."""
+    driver._client.create_project(CreateProject(name="tenant"), driver._deadline())
+    live = created(extra_specs={"lightos:project_name": "tenant"})
+    store(live)
+    source = new_volume(provider_id="default")
+    source._name_id = live.id
+    store(source, status="deleting", provider_id="default")
+    assert source.name == live.name
+    driver.delete_volume(source)
+    project, live_uuid = live.provider_id.split()
+    assert driver._client.get_volume(project, live_uuid, driver._deadline()).name == live.name
+    driver.delete_volume(live)
+    driver._client.delete_project("tenant", driver._deadline())
 
 
 def test_delete_is_idempotent(driver, created, proxy):
@@ -403,6 +446,15 @@ def test_statistics_in_one_call(driver, proxy):
     proxy.forget()
     assert driver.get_volume_stats() == stats
     assert proxy.calls == []
+
+
+def test_statistics_that_the_cluster_cannot_give_are_told_as_last_known(
+    driver, make_driver, created, proxy
+):
+    known = driver.get_volume_stats(refresh=True)
+    proxy.fault("GET", "/cluster$", refuse(500))
+    assert driver.get_volume_stats(refresh=True) == known
+    assert make_driver().get_volume_stats()["free_capacity_gb"] == "unknown"
 
 
 def test_capabilities_have_ranges_and_defaults(driver):

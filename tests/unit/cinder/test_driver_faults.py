@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cinder import exception
 
+from lightos.api.errors import GrpcCode
 from lightos.openstack.cinder.naming import ProviderId
 from testbed.cluster import GIB, connector, sensitive_words
 from tests.unit.cinder.api_proxy import Reply, lose_reply, refuse, rewrite
@@ -57,6 +58,15 @@ def test_2_a_refused_snapshot_delete_is_an_error(driver, created, cluster, proxy
     assert cluster.snapshot_of(snapshot.id)["state"] == "Available"
     proxy.forget()
     driver.delete_snapshot(snapshot)
+
+
+def test_2_a_snapshot_delete_at_a_bad_moment_is_asked_again(driver, created, cluster, proxy):
+    snapshot = new_snapshot(created())
+    snapshot.update(driver.create_snapshot(snapshot))
+    proxy.fault("DELETE", "snapshots", refuse(400, code=GrpcCode.FAILED_PRECONDITION), times=1)
+    driver.delete_snapshot(snapshot)
+    assert proxy.count("DELETE") == 2
+    assert cluster.snapshots() == []
 
 
 def test_2_a_clones_snapshot_that_cannot_be_deleted_is_named(

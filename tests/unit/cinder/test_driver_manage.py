@@ -176,6 +176,25 @@ def test_a_volume_that_an_old_driver_made_is_managed_already(driver, created):
         driver.manage_existing(new_volume(), {"source-id": uuid})
 
 
+def test_of_two_who_take_one_volume_over_at_once_one_is_refused(driver, cluster, existing, proxy):
+    found = existing()
+    first, second = new_volume(), new_volume()
+    for each in (first, second):
+        store(each, status="managing")
+    reference = {"source-id": found.uuid}
+
+    def let_the_other_do_it(forward):
+        driver.manage_existing(first, reference)
+        return forward()
+
+    proxy.fault("PUT", "volumes", let_the_other_do_it, times=1)
+    with pytest.raises(INVALID, match="renamed meanwhile"):
+        driver.manage_existing(second, reference)
+    assert cluster.volume_of(first.id)["UUID"] == found.uuid
+    with pytest.raises(exception.ManageExistingAlreadyManaged):
+        driver.manage_existing(second, reference)
+
+
 def test_a_host_that_comes_meanwhile_keeps_the_volume_from_being_taken_over(
     driver, cluster, existing, proxy
 ):
@@ -312,6 +331,21 @@ def test_snapshots_that_may_not_be_taken_over(driver, created, existing_snapshot
     with pytest.raises(INVALID, match="already"):
         driver.manage_existing_snapshot(new_snapshot(volume), by_uuid)
     driver.delete_snapshot(managed)
+
+
+def test_a_snapshot_that_an_old_driver_made_is_managed_already(driver, created, cluster):
+    """They recorded nothing of a snapshot."""
+    volume = created()
+    store(volume, host=ANOTHER_BACK_END)
+    known = new_snapshot(volume)
+    driver.create_snapshot(known)
+    store_snapshot(known)
+    (found,) = cluster.snapshots()
+    (entry,) = driver.get_manageable_snapshots([], None, 1000, None, ["reference"], ["asc"])
+    assert (entry["cinder_id"], entry["safe_to_manage"]) == (known.id, False)
+    with pytest.raises(INVALID, match="already"):
+        driver.manage_existing_snapshot(new_snapshot(volume), {"source-id": found["UUID"]})
+    driver.delete_snapshot(known)
 
 
 def test_the_list_of_snapshots(driver, created, existing, existing_snapshot):

@@ -2,15 +2,18 @@
 """Volumes and snapshots that a process left half made, and those of others beside them."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from cinder import context, objects
 from cinder.db import api as db
 from oslo_utils import timeutils
 
-from lightos.api.models import CreateSnapshot, CreateVolume
+from lightos import waiting
+from lightos.api.models import CreateSnapshot, CreateVolume, UpdateVolume
+from lightos.openstack.cinder import housekeeping
 from lightos.openstack.cinder.capacity import GIB
-from lightos.openstack.cinder.housekeeping import FIRST_REFRESH, REFRESHES_BETWEEN_PASSES
+from lightos.openstack.cinder.housekeeping import SECONDS_BETWEEN_LOOKS
 from lightos.openstack.cinder.naming import clone_snapshot_name
 from testbed.cluster import connector
 from tests.unit.cinder.api_proxy import refuse
@@ -18,6 +21,11 @@ from tests.unit.cinder.conftest import BACKEND, mark, new_volume, store
 from tests.unit.cinder.conftest import HOST as SERVICE
 
 HOST = connector("compute1", number=1)
+
+
+@pytest.fixture(autouse=True)
+def _looks_at_each_refresh(monkeypatch):
+    monkeypatch.setattr(housekeeping, "SECONDS_BETWEEN_LOOKS", 0.0)
 
 
 def make_on_cluster(driver, name):
@@ -82,11 +90,32 @@ def test_any_other_volume_is_left_alone(interrupted, cluster, at_start, later):
     driver._cluster.delete_volume("default", made.uuid, driver._deadline())
 
 
-def test_a_half_made_volume_that_some_host_may_use_is_left_alone(interrupted, created, cluster):
-    volume, driver = interrupted(created())
+def test_a_half_made_volume_that_cinder_was_writing_to_is_removed(interrupted, created, cluster):
+    """It died in the middle of an image: its own host has access, which goes first."""
+    volume, driver = interrupted(created(), status="downloading")
     driver.initialize_connection(volume, HOST)
     mark(volume, status="error")
-    driver._housekeeping.remove_half_made()
+    driver._housekeeping.look()
+    assert volume.name in names(cluster)
+    driver._housekeeping.look()
+    driver._housekeeping.look()
+    assert volume.name not in names(cluster)
+
+
+def test_a_half_made_volume_that_an_operator_gave_a_host_is_left_alone(
+    interrupted, created, cluster
+):
+    volume, driver = interrupted(created())
+    project, uuid = volume.provider_id.split()
+    driver._cluster.update_volume(
+        project,
+        uuid,
+        lambda now: None if HOST["nqn"] in now.acl else UpdateVolume(acl=(HOST["nqn"],)),
+        driver._deadline(),
+    )
+    mark(volume, status="error")
+    for _ in range(3):
+        driver._housekeeping.look()
     assert volume.name in names(cluster)
 
 
@@ -148,19 +177,56 @@ def test_it_begins_when_cinder_has_marked_its_dead_processes_work(interrupted, c
     assert half_made.name not in names(cluster)
 
 
-def test_access_is_looked_through_at_start_and_then_every_hour(driver, monkeypatch):
-    """Also when a look is due while the one before is still at work."""
+class FakeTime:
+    """Stands in for the `time` module in `lightos.waiting`."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_access_is_looked_through_at_start_and_then_every_hour(make_driver, monkeypatch):
+    """However often Cinder refreshes, and also when one is due while the last is still at work."""
+    clock = FakeTime()
+    monkeypatch.setattr(waiting, "time", clock)
+    monkeypatch.setattr(housekeeping, "SECONDS_BETWEEN_LOOKS", SECONDS_BETWEEN_LOOKS)
+    driver = make_driver()
     looks = []
-    housekeeping = driver._housekeeping
-    monkeypatch.setattr(housekeeping, "settle_access", lambda *, whole: looks.append(whole))
-    for refresh in range(1, 2 * REFRESHES_BETWEEN_PASSES):
-        if refresh in (FIRST_REFRESH, FIRST_REFRESH + REFRESHES_BETWEEN_PASSES):
-            with housekeeping._running:
-                housekeeping.after_refresh()
+
+    def note(*, whole):
+        looks.append((clock.now, whole))
+
+    monkeypatch.setattr(driver._housekeeping, "settle_access", note)
+    for seconds in range(0, 2 * 3600, 3):
+        clock.now = float(seconds)
+        if seconds in (3, 3603):
+            with driver._housekeeping._running:
+                driver._housekeeping.after_refresh()
         else:
-            housekeeping.after_refresh()
+            driver._housekeeping.after_refresh()
             wait_for_housekeeping(driver)
-    assert [look for look, whole in enumerate(looks) if whole] == [0, REFRESHES_BETWEEN_PASSES - 1]
+    assert [at for at, whole in looks if whole] == [6.0, 3606.0]
+    times = [at for at, _whole in looks]
+    assert min(b - a for a, b in pairwise(times)) >= SECONDS_BETWEEN_LOOKS
+    assert max(b - a for a, b in pairwise(times)) <= SECONDS_BETWEEN_LOOKS + 3
+
+
+def test_an_error_that_nobody_foresaw_ends_one_look_and_not_the_next(driver, monkeypatch):
+    looks = []
+
+    def look():
+        looks.append(1)
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(driver._housekeeping, "look", look)
+    for _ in range(3):
+        driver.get_volume_stats(refresh=True)
+        wait_for_housekeeping(driver)
+    assert len(looks) == 2
 
 
 def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(interrupted, cluster, proxy):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.openstack.cinder.pace import LONGEST_STEP_SECONDS, Pace
+from lightos.openstack.cinder.pace import LONGEST_EXPECTED_SECONDS, LONGEST_STEP_SECONDS, Pace
 
 
 def follow(pace, takes_seconds, read_seconds=0.002):
@@ -47,6 +47,15 @@ def test_one_stuck_change_hardly_slows_the_next():
         follow(pace, 0.3)
     follow(pace, 60.0)
     assert pace.expected_seconds("change") <= 0.3 * 1.6
+
+
+def test_a_first_change_that_is_slow_hardly_slows_the_next():
+    pace = Pace()
+    follow(pace, 80.0)
+    assert follow(pace, 0.3)[1] <= LONGEST_EXPECTED_SECONDS + 0.1
+    for _ in range(12):
+        follow(pace, 0.3)
+    assert follow(pace, 0.3)[1] <= 0.3 * 1.5
 
 
 def test_kinds_do_not_mix():

@@ -36,7 +36,7 @@ def specs(extra_specs):
         ),
         (
             {"lightos:qos_policy": POLICY},
-            VolumeSpecs(replica_count=3, compression=False, qos_policy_uuid=POLICY),
+            VolumeSpecs(replica_count=3, compression=False, qos_policy_uuid=POLICY.lower()),
         ),
         (
             {"lightos:qos_policy": "gold"},
@@ -58,10 +58,10 @@ def test_parse(extra_specs, expected):
         ("lightos:num_replicas", "4", "1 to 3"),
         ("lightos:num_replicas", "two", "1 to 3"),
         ("lightos:num_replicas", "²", "1 to 3"),
-        ("lightos:project_name", "", "1 to 63 of"),
-        ("lightos:project_name", "../system", "1 to 63 of"),
-        ("lightos:project_name", "UPPER", "1 to 63 of"),
-        ("lightos:project_name", "a" * 64, "1 to 63 of"),
+        ("lightos:project_name", "", "1 to 253 of"),
+        ("lightos:project_name", "../system", "1 to 253 of"),
+        ("lightos:project_name", "a b", "1 to 253 of"),
+        ("lightos:project_name", "a" * 254, "1 to 253 of"),
         ("lightos:qos_policy", "", "UUID or the name"),
         ("lightos:qos_policy", "a b", "UUID or the name"),
         ("lightos:qos", "gold", "only lightos:num_replicas, lightos:qos_policy"),

@@ -27,6 +27,10 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+MAX_ADDRESSES_PER_HOST = MAX_ADDRESSES // 2
+"""So that two hosts fit whatever addresses they have: a live migration needs both."""
+
+
 class NoRoom(ValueError):
     """The host cannot be admitted without taking an address from another one."""
 
@@ -75,7 +79,7 @@ def admit(
         return Access(hosts, ANYONE)
 
     targets = tuple(data_addresses)
-    own = nearest_first(usable(host.addresses, networks), targets)
+    own = nearest_first(usable(host.addresses, networks), targets)[:MAX_ADDRESSES_PER_HOST]
     if not own:
         raise NoRoom(f"host {host.nqn} has no IP address that could be admitted")
     taken = _addresses_to_keep(access, neighbours, targets, networks)

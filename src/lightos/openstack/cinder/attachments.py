@@ -32,7 +32,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cinder import coordination, exception
 
@@ -53,7 +53,9 @@ from lightos.waiting import Deadline
 
 LOG = logging.getLogger(__name__)
 
-ACCESS_LOCK = "lightos-access-{volume_id}"
+ACCESS_LOCK_PREFIX = "lightos-access-"
+_locked = coordination.synchronized(ACCESS_LOCK_PREFIX + "{volume.id}")
+"""For methods with a Target named `volume`."""
 
 COPYING = frozenset({"uploading", "downloading", "backing-up", "restoring-backup", "retyping"})
 """States of a volume that Cinder itself may have attached, which no attachment shows."""
@@ -116,13 +118,17 @@ class Attachments:
         ):
             return
         self._known_hosts.pop(nqn, None)
-        for attachment in grants.one_per_host_with(nqn):
-            other = attachment.connector or {}
-            if not other.get("found_dsc"):
-                continue  # no LightOS host: it cannot reach the cluster
-            if not is_same_machine(connector, other):
-                raise same_nqn_on_two_machines(connector, other)
-            self._known_hosts[nqn] = attachment
+        # One without discovery client is no LightOS host: it cannot reach the cluster.
+        attached = [
+            attachment
+            for attachment in grants.one_per_host_with(nqn)
+            if (attachment.connector or {}).get("found_dsc")
+        ]
+        for attachment in attached:
+            if not is_same_machine(connector, attachment.connector or {}):
+                raise same_nqn_on_two_machines(connector, attachment.connector or {})
+        if attached:
+            self._known_hosts[nqn] = attached[0]
 
     def _refuse_unrecorded_machine(self, connector: Connector, nqn: str) -> None:
         """Refuse a host whose NQN another machine was just given access with.
@@ -137,6 +143,7 @@ class Attachments:
 
     # --- attach --------------------------------------------------------------------------------
 
+    @_locked
     def admit(
         self,
         volume: Target,
@@ -150,37 +157,36 @@ class Attachments:
         """
         host = self.check(connector)
         where = volume.locate(deadline)
-        with _access_lock(volume.id):
-            attachments = grants.attachments_of(volume.id)
-            noted = grants.grants_of(volume.id)
-            before = noted.get(host.nqn)
-            grants.note(volume.id, host.nqn, Grant.now(attachments, host, connector))
-            had_access: list[bool] = []
+        attachments = grants.attachments_of(volume.id)
+        noted = grants.grants_of(volume.id)
+        before = noted.get(host.nqn)
+        grants.note(volume.id, host.nqn, Grant.now(attachments, host, connector))
+        had_access: list[bool] = []
 
-            def admit(access: acl.Access) -> acl.Access:
-                had_access.append(host.nqn in access.hosts)
-                return acl.admit(
-                    access,
-                    host,
-                    neighbours=_hosts_of(attachments, noted),
-                    filter_addresses=self._rules.filter_addresses,
-                    data_addresses=data_addresses,
-                    networks=self._rules.networks,
-                )
+        def admit(access: acl.Access) -> acl.Access:
+            had_access.append(host.nqn in access.hosts)
+            return acl.admit(
+                access,
+                host,
+                neighbours=_hosts_of(attachments, noted),
+                filter_addresses=self._rules.filter_addresses,
+                data_addresses=data_addresses,
+                networks=self._rules.networks,
+            )
 
-            try:
-                self._refuse_unrecorded_machine(connector, host.nqn)
-                self._change(where, admit, deadline)
-            except (acl.NoRoom, exception.InvalidConnectorException):
+        try:
+            self._refuse_unrecorded_machine(connector, host.nqn)
+            self._change(where, admit, deadline)
+        except (acl.NoRoom, exception.InvalidConnectorException):
+            _restore(volume.id, host.nqn, before)
+            raise
+        except LightOSError:
+            if not had_access or had_access[0]:
                 _restore(volume.id, host.nqn, before)
-                raise
-            except LightOSError:
-                if not had_access or had_access[0]:
-                    _restore(volume.id, host.nqn, before)
-                else:
-                    neighbours = _hosts_of(attachments, noted)
-                    self._take_back(volume.id, where, host, neighbours)
-                raise
+            else:
+                neighbours = _hosts_of(attachments, noted)
+                self._take_back(volume.id, where, host, neighbours)
+            raise
         return where
 
     def _take_back(
@@ -208,6 +214,7 @@ class Attachments:
 
     # --- detach --------------------------------------------------------------------------------
 
+    @_locked
     def dismiss(
         self, volume: Target, connector: Connector, host: acl.Host, deadline: Deadline
     ) -> bool:
@@ -216,78 +223,85 @@ class Attachments:
         Cinder passes the connector as it recorded it for the attachment. One that no attachment
         has is Cinder's own, to copy data on a host that may run instances with the volume.
         """
-        with _access_lock(volume.id):
-            attachments = grants.attachments_of(volume.id)
-            noted = grants.grants_of(volume.id)
-            grant = noted.get(host.nqn)
-            others = without_one_of(attachments, connector)
-            in_doubt = is_in_doubt(
-                grant,
-                attachments,
-                host.nqn,
-                is_copying=volume.status in COPYING and len(others) < len(attachments),
-            )
-            if in_doubt or needs_access(others, host.nqn):
-                LOG.info("Host %s keeps its access to volume %s", host.nqn, volume.id)
-                # Of two detaches at once, each may see the other's attachment still there.
-                self.look_again(volume.id, host.nqn, grant)
-                return True
-            change = self._without(host, _hosts_of(others, noted))
-            self._revoke(volume.id, volume.locate, change, deadline)
-            grants.forget(volume.id, host.nqn)
-            return False
+        attachments = grants.attachments_of(volume.id)
+        noted = grants.grants_of(volume.id)
+        grant = noted.get(host.nqn)
+        others = without_one_of(attachments, connector)
+        in_doubt = is_in_doubt(
+            grant,
+            attachments,
+            host.nqn,
+            is_copying=volume.status in COPYING and len(others) < len(attachments),
+        )
+        if in_doubt or needs_access(others, host.nqn):
+            LOG.info("Host %s keeps its access to volume %s", host.nqn, volume.id)
+            if grant is None:  # given by an older driver
+                given = Grant.now(attachments, host, connector)
+                grant = replace(given, for_attachment=True)
+                grants.note(volume.id, host.nqn, grant)
+            # Of two detaches at once, each may see the other's attachment still there.
+            self.look_again(volume.id, host.nqn, grant)
+            return True
+        change = self._without(host, _hosts_of(others, noted))
+        self._revoke(volume.id, volume.locate, change, deadline)
+        grants.forget(volume.id, host.nqn)
+        return False
 
+    @_locked
     def dismiss_all(self, volume: Target, deadline: Deadline) -> None:
         """Take every host's access away."""
         closed = acl.closed(filter_addresses=self._rules.filter_addresses)
-        with _access_lock(volume.id):
-            self._revoke(volume.id, volume.locate, lambda _access: closed, deadline)
-            grants.forget_all(volume.id)
+        attached = {a.host_nqn for a in grants.attachments_of(volume.id)} - {""}
+        if len(attached) > 1:
+            hosts = ", ".join(sorted(attached))
+            LOG.warning("A forced detach takes volume %s from all its hosts: %s", volume.id, hosts)
+        self._revoke(volume.id, volume.locate, lambda _access: closed, deadline)
+        grants.forget_all(volume.id)
 
     # --- what was left -------------------------------------------------------------------------
 
-    def kept(self) -> dict[tuple[str, str], Grant | None]:
-        """Access to look at again, (volume id, host NQN) -> note; each is told once."""
+    def take_kept(self) -> dict[tuple[str, str], Grant | None]:
+        """Access to look at again, (volume id, host NQN) -> note; it is the caller's to do now."""
         with self._guard:
             kept, self._kept = self._kept, {}
         return kept
 
     def look_again(self, volume_id: str, host_nqn: str, grant: Grant | None) -> None:
-        """Have `kept` tell of an access; `grant` is the note as it was seen."""
+        """Have `take_kept` tell of an access; `grant` is the note as it was seen."""
         with self._guard:
             self._kept[volume_id, host_nqn] = grant
 
+    @_locked
     def settle(self, volume: Target, host_nqn: str, seen: Grant | None, deadline: Deadline) -> None:
         """Take access away that the driver gave and that no attachment needs.
 
         `seen` is the note at an earlier look: one that is still the same is of an attach that
         came to nothing.
         """
-        with _access_lock(volume.id):
-            attachments = grants.attachments_of(volume.id)
-            noted = grants.grants_of(volume.id)
-            grant = noted.get(host_nqn)
-            if grant is None or needs_access(attachments, host_nqn):
-                return
-            if not is_abandoned(
-                grant,
-                attachments,
-                seen,
-                is_copying=volume.status in COPYING,
-                is_idle=volume.is_idle,
-            ):
-                self.look_again(volume.id, host_nqn, grant)
-                return
-            host = acl.Host(host_nqn, grant.addresses)
-            change = self._without(host, _hosts_of(attachments, noted))
-            self._revoke(volume.id, volume.locate, change, deadline)
-            grants.forget(volume.id, host_nqn)
-            LOG.info(
-                "Access of host %s to volume %s was left by an attach or detach that did not end; "
-                "it is taken away",
-                host_nqn,
-                volume.id,
-            )
+        attachments = grants.attachments_of(volume.id)
+        noted = grants.grants_of(volume.id)
+        grant = noted.get(host_nqn)
+        if grant is None or needs_access(attachments, host_nqn):
+            return
+        if not is_abandoned(
+            grant,
+            attachments,
+            seen,
+            is_copying=volume.status in COPYING,
+            is_idle=volume.is_idle,
+        ):
+            self.look_again(volume.id, host_nqn, grant)
+            return
+        host = acl.Host(host_nqn, grant.addresses)
+        change = self._without(host, _hosts_of(attachments, noted))
+        self._revoke(volume.id, volume.locate, change, deadline)
+        grants.forget(volume.id, host_nqn)
+        LOG.info(
+            "Access of host %s to volume %s was left by an attach or detach that did not end; "
+            "it is taken away",
+            host_nqn,
+            volume.id,
+        )
 
     # --- the access lists ----------------------------------------------------------------------
 
@@ -342,14 +356,9 @@ class Attachments:
         self._cluster.update_volume(where.project, where.uuid, compute, deadline)
 
 
-def _access_lock(volume_id: str):
-    """The lock of all access to one volume, across all processes."""
-    return coordination.COORDINATOR.get_lock(ACCESS_LOCK.format(volume_id=volume_id))
-
-
 def remove_lock_files(volume_id: str) -> None:
     """Remove what file locks left for a volume that is gone."""
-    coordination.synchronized_remove(ACCESS_LOCK.format(volume_id=volume_id))
+    coordination.synchronized_remove(f"{ACCESS_LOCK_PREFIX}{volume_id}")
 
 
 def needs_access(attachments: Iterable[Attachment], host_nqn: str) -> bool:

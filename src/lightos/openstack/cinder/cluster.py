@@ -63,7 +63,7 @@ NO_EVIDENCE = (Busy, ServerFault, TimedOut, Unreachable)
 """Failed reads that say nothing about the object."""
 
 SNAPSHOT_REFUSALS = (Busy, ServerFault, WrongState)
-"""How clusters answer a snapshot that comes at a bad moment: 503, 500 and 400."""
+"""How clusters answer who takes or deletes a snapshot at a bad moment: 503, 500 and 400."""
 
 Seen = TypeVar("Seen", Volume, Snapshot, Policy, Volume | None, Snapshot | None)
 
@@ -272,6 +272,7 @@ class ClusterOperations:
     ) -> None:
         """Delete a snapshot; returns when the cluster says that it does not exist.
 
+        A cluster that cannot do it at this moment is asked again, as in `create_snapshot`.
         The cluster keeps one with clones in Deleting until they are gone, out of lists and
         with its name free: that is then the end of it. `cloned` says that the caller knows of
         a clone; otherwise the cluster is asked.
@@ -291,30 +292,26 @@ class ClusterOperations:
                 return True
             return snapshot.state is SnapshotState.DELETING and has_clones()
 
-        try:
-            self._ask_to_delete_snapshot(project, uuid, deadline)
-        except NotFound:
-            return
-        except Refused:
-            snapshot = read()
-            if snapshot is None or _is_final_failure(snapshot.state, target):
+        pauses = backoff(0.5, ceiling=8.0)
+        for attempts_left in reversed(range(self._snapshot_attempts)):
+            try:
+                self.client.delete_snapshot(project, uuid, deadline)
+                break
+            except NotFound:
                 return
-            if snapshot.state is not SnapshotState.DELETING:
-                raise
+            except (Refused, ServerFault) as refusal:
+                snapshot = read()
+                if snapshot is None or _is_final_failure(snapshot.state, target):
+                    return
+                if snapshot.state is SnapshotState.DELETING:
+                    break
+                is_passing = isinstance(refusal, SNAPSHOT_REFUSALS)
+                if not is_passing or not attempts_left or deadline.expired:
+                    raise
+                LOG.info("Asking again for the deletion of a snapshot: %s", refusal)
+                deadline.sleep(next(pauses))
         kind = "DeleteClonedSnapshot" if cloned else "DeleteSnapshot"
         self._confirm("DeleteSnapshot", target, read, is_over, deadline, kind=kind)
-
-    def _ask_to_delete_snapshot(self, project: str, uuid: str, deadline: Deadline) -> None:
-        """Clusters that are busy with snapshots fail with 500; to ask again does no harm."""
-        pauses = backoff(0.5, ceiling=8.0)
-        while True:
-            try:
-                return self.client.delete_snapshot(project, uuid, deadline)
-            except ServerFault as fault:
-                if deadline.expired:
-                    raise
-                LOG.info("Asking again for the deletion of a snapshot: %s", fault)
-                deadline.sleep(next(pauses))
 
     # --- QoS policies --------------------------------------------------------------------------
 
@@ -362,13 +359,14 @@ class ClusterOperations:
                 if is_over(seen):
                     return (seen,)
             except NO_EVIDENCE as error:
-                last = str(error)
+                last = error.reason
                 return None
             last = f"it is {seen.state.wire_name}" if seen is not None else "it does not exist"
             return None
 
         pauses = self._pace.intervals(kind)
-        deadline.sleep(next(pauses))
+        # Whatever was learned, most of the time allowed is for looking.
+        deadline.sleep(min(next(pauses), allowed / 4))
         try:
             (seen,) = poll_until(look, deadline=deadline, intervals=pauses)
         except DeadlineExpired:

@@ -27,10 +27,12 @@ from lightos.api.errors import (
     Forbidden,
     LightOSError,
     NotFound,
+    Refused,
+    ServerFault,
     Unauthorized,
     WrongState,
 )
-from lightos.api.models import Cluster, CreateSnapshot, CreateVolume, Snapshot, UpdateVolume, Volume
+from lightos.api.models import CreateSnapshot, CreateVolume, Snapshot, UpdateVolume, Volume
 from lightos.openstack.cinder import (
     acl,
     images,
@@ -42,7 +44,7 @@ from lightos.openstack.cinder import (
     volume_types,
 )
 from lightos.openstack.cinder.attachments import Attachments, Rules, Target, remove_lock_files
-from lightos.openstack.cinder.capacity import GIB, capacity
+from lightos.openstack.cinder.capacity import GIB, Capacity, capacity
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, NO_EVIDENCE, ClusterOperations
 from lightos.openstack.cinder.connection import Fabric, host_of
 from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured
@@ -85,6 +87,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(lightos_opts)
         self._stats: dict[str, Any] = {}
+        self._space = Capacity()
         self._timeout_seconds: float
         self._tokens: TokenSource
         self._cluster: ClusterOperations
@@ -140,7 +143,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             BackEnd(self.host, self.cluster_name),
             self._cluster,
             self._attachments,
-            self._places.of_own_volume,
+            self._places,
             self._deadline,
             policies=self._policies,
         )
@@ -192,8 +195,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     def _current_stats(self) -> dict[str, Any]:
         conf = self.configuration
-        cluster = self._read_cluster()
-        space = capacity(cluster.statistics if cluster else None)
+        self._read_cluster()
+        space = self._space
         stats = {
             "volume_backend_name": conf.safe_get("volume_backend_name") or type(self).__name__,
             "vendor_name": "LightOS Storage",
@@ -210,7 +213,6 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             "multiattach": True,
             "QoS_support": True,
             "compression": [True, False],
-            "sparse_copy_volume": True,  # a new volume reads as zeros
             "location_info": self._location,
             "filter_function": self.get_filter_function(),
             "goodness_function": self.get_goodness_function(),
@@ -229,23 +231,26 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             self.configuration.safe_get("max_over_subscription_ratio"), supports_auto=True
         )
 
-    def _read_cluster(self) -> Cluster | None:
-        """The cluster with its statistics; None when this token may not see them."""
+    def _read_cluster(self) -> None:
+        """Learn the cluster's capacity, where this token may see it, and its endpoints."""
         deadline = self._deadline()
-        cluster = None
         fabric = None
         try:
             cluster = self._client.get_cluster(deadline)
-            fabric = Fabric.of(cluster)
         except (Forbidden, Unauthorized):
             LOG.debug("The token may not see the cluster's statistics")
+            self._space = Capacity()
+        except (ServerFault, Refused) as error:
+            LOG.warning("The capacity is told as it was last known: %s", error)
+        else:
+            self._space = capacity(cluster.statistics)
+            fabric = Fabric.of(cluster)
         if not (fabric and fabric.discovery_services):
             fabric = Fabric.of(self._client.get_cluster_info(deadline))
         if fabric.discovery_services:
             self._fabric = fabric
         else:
             LOG.warning("The cluster names no endpoint now; hosts are told those known so far")
-        return cluster
 
     def init_capabilities(self):
         super().init_capabilities()
@@ -414,9 +419,13 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         deadline = self._deadline()
         try:
             where = self._places.of_own_volume(volume, deadline)
-        except (NotFound, volume_types.InvalidSpec) as error:
-            # No project can have an invalid name, so a volume of such a type was never made.
+        except NotFound as error:
             LOG.info("Volume %s does not exist on the cluster: %s", volume.name, error)
+            return
+        except volume_types.InvalidSpec as error:
+            if volume.launched_at:
+                raise
+            LOG.info("Volume %s was never made: %s", volume.name, error)
             return
         policy = self._policy_made_for(volume, where, deadline)
         self._cluster.delete_volume(where.project, where.uuid, deadline)
@@ -426,7 +435,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def _policy_made_for(self, volume, where: ProviderId, deadline: Deadline) -> str:
         """UUID of the policy that goes when its last volume goes; empty when there is none."""
         volume_type = records.type_of(volume)
-        if not (volume_type and volume_type.qos_specs_id):
+        if not (volume_type and volume_type.qos_specs_id) or records.is_qos_shared(volume):
             return ""
         try:
             return self._client.get_volume(where.project, where.uuid, deadline).qos_policy_uuid
@@ -551,7 +560,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             self._rename(where, original_name, deadline)
         except AlreadyExists:
             name_id = new_volume.name_id
-        except LightOSError as error:
+        except (LightOSError, volume_types.InvalidSpec) as error:
             LOG.warning("Volume %s keeps its name after the migration: %s", new_volume.name, error)
             name_id = new_volume.name_id
         return {"_name_id": name_id, "provider_location": new_volume.provider_location}
@@ -701,7 +710,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def terminate_connection(self, volume, connector, **kwargs):
         """Take a host's access away; returns whether another attachment still needs it.
 
-        No connector means every host: that is how Cinder asks for a forced detach. A connector
+        No connector means every host: that is how Cinder asks for a forced detach, whatever other
+        attachments there are. A connector
         without host NQN names a host that never got access, so nothing is to be taken from it.
         """
         if connector is None:

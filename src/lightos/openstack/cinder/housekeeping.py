@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from cinder import context, exception, objects
 from cinder.common import constants
 from cinder.db import models
-from oslo_db import exception as db_exception
 
 from lightos.api.errors import LightOSError, NotFound
 from lightos.openstack.cinder import acl, grants, records
 from lightos.openstack.cinder.attachments import Attachments, Target
 from lightos.openstack.cinder.cluster import ClusterOperations
-from lightos.openstack.cinder.naming import ProviderId, cloned_volume_id
+from lightos.openstack.cinder.naming import cloned_volume_id
+from lightos.openstack.cinder.places import Places
 from lightos.openstack.cinder.policies import QosPolicies
 from lightos.waiting import Deadline
 
@@ -34,8 +34,11 @@ LOG = logging.getLogger(__name__)
 FIRST_REFRESH = 2
 """Of an initialised driver the statistics are refreshed once in `init_host`, before Cinder has
 marked what a dead process was doing, and again when the service answers requests."""
-REFRESHES_BETWEEN_PASSES = 60
-"""Until access is looked through again: an hour at Cinder's default interval."""
+SECONDS_BETWEEN_LOOKS = 10.0
+"""At least: Cinder refreshes the statistics after each deletion too, and what looks unfinished at
+two looks must have had the time to be finished in between."""
+SECONDS_BETWEEN_PASSES = 3600.0
+"""Until all access is looked through again."""
 IDS_PER_QUERY = 500
 
 BEING_MADE = frozenset({"creating", "downloading"})
@@ -46,10 +49,6 @@ UNUSED = frozenset({"available", "error", "error_deleting", "error_extending", "
 
 NOT_MIGRATING = (None, "error", "success")
 """Values of a volume's migration status."""
-
-_FAILURES = (LightOSError, exception.CinderException, db_exception.DBError)
-
-Locate = Callable[["objects.Volume", Deadline], ProviderId]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Housekeeping:
         back_end: BackEnd,
         cluster: ClusterOperations,
         attachments: Attachments,
-        locate: Locate,
+        places: Places,
         deadline: Callable[[], Deadline],
         *,
         policies: QosPolicies,
@@ -77,12 +76,13 @@ class Housekeeping:
         self._policies = policies
         self._cluster = cluster
         self._attachments = attachments
-        self._locate = locate
+        self._places = places
         self._deadline = deadline
         self._unfinished: frozenset[str] = frozenset()
         self._services_down: frozenset[str] = frozenset()
         self._refreshes = 0
-        self._next_pass = FIRST_REFRESH
+        self._until_look = Deadline(0.0)
+        self._until_pass = Deadline(0.0)
         self._running = threading.Lock()
 
     def note_unfinished(self) -> None:
@@ -96,29 +96,31 @@ class Housekeeping:
     def after_refresh(self) -> None:
         """The initialised driver's statistics were refreshed; start what is due, and return."""
         self._refreshes += 1
-        if self._refreshes < FIRST_REFRESH or not self._running.acquire(blocking=False):
+        if self._refreshes < FIRST_REFRESH or not self._until_look.expired:
             return
-        whole = self._refreshes >= self._next_pass
-        threading.Thread(
-            target=self._run, args=(whole,), name="lightos-housekeeping", daemon=True
-        ).start()
+        if self._running.acquire(blocking=False):
+            threading.Thread(target=self._run, name="lightos-housekeeping", daemon=True).start()
 
-    def _run(self, whole: bool) -> None:
+    def _run(self) -> None:
         try:
-            if self._another_service_died():
-                self.note_unfinished()
-                whole = True
-            if whole:
-                self._next_pass = self._refreshes + REFRESHES_BETWEEN_PASSES
-            self.remove_half_made()
-            self.settle_access(whole=whole)
-            if whole:
-                self.remove_clone_snapshots()
-                self.drop_policies()
-        except _FAILURES as error:
-            LOG.warning("Looking for what interrupted operations left failed: %s", error)
+            self._try(self.look)
         finally:
+            self._until_look = Deadline(SECONDS_BETWEEN_LOOKS)
             self._running.release()
+
+    def look(self) -> None:
+        """Do what is due."""
+        whole = self._until_pass.expired
+        if self._another_service_died():
+            self.note_unfinished()
+            whole = True
+        if whole:
+            self._until_pass = Deadline(SECONDS_BETWEEN_PASSES)
+        self.remove_half_made()
+        self.settle_access(whole=whole)
+        if whole:
+            self.remove_clone_snapshots()
+            self.drop_policies()
 
     def _another_service_died(self) -> bool:
         """Whether a cinder-volume of our cluster was seen to go down since the last look."""
@@ -130,7 +132,8 @@ class Housekeeping:
         if not self._unfinished:
             return
         for volume_id in self._unfinished - _volumes_being_made(self._back_end):
-            if self._try(self._remove_volume, volume_id):
+            # Access that the dead process gave to copy data into it goes first, see `settle`.
+            if not grants.grants_of(volume_id) and self._try(self._remove_volume, volume_id):
                 self._unfinished -= {volume_id}
 
     def remove_clone_snapshots(self) -> None:
@@ -144,7 +147,7 @@ class Housekeeping:
 
     def settle_access(self, *, whole: bool) -> None:
         """Look again at access that was in doubt; if `whole`, at all that no attachment shows."""
-        pairs = dict(self._attachments.kept())
+        pairs = dict(self._attachments.take_kept())
         if whole:
             for pair in grants.unrecorded_grants(self._back_end.host, self._back_end.cluster_name):
                 pairs.setdefault(pair, None)
@@ -160,8 +163,11 @@ class Housekeeping:
         """Whether it worked; one leftover that cannot be removed does not keep the others."""
         try:
             remove(*what)
-        except _FAILURES as error:
+        except LightOSError as error:
             LOG.warning("What an interrupted operation left could not be removed: %s", error)
+            return False
+        except Exception:
+            LOG.exception("What an interrupted operation left could not be removed")
             return False
         return True
 
@@ -170,12 +176,12 @@ class Housekeeping:
             volume = objects.Volume.get_by_id(context.get_admin_context(), volume_id)
         except exception.VolumeNotFound:
             return
-        locate = functools.partial(self._locate, volume)
+        locate = functools.partial(self._places.of_volume, volume)
         target = Target(volume.id, volume.status, locate, is_idle=_is_idle(volume))
         self._attachments.settle(target, host_nqn, seen, self._deadline())
 
     def _remove_volume(self, volume_id: str) -> None:
-        """Delete what a create left; nobody was ever given access to it."""
+        """Delete what a create left, to which nobody has access."""
         try:
             volume = objects.Volume.get_by_id(context.get_admin_context(), volume_id)
         except exception.VolumeNotFound:
@@ -184,7 +190,7 @@ class Housekeeping:
             return
         deadline = self._deadline()
         try:
-            where = self._locate(volume, deadline)
+            where = self._places.of_own_volume(volume, deadline)
             found = self._cluster.client.get_volume(where.project, where.uuid, deadline)
         except NotFound:
             return

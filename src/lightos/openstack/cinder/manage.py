@@ -151,25 +151,31 @@ class Managed:
 
     by_uuid: Mapping[str, str]
     by_name: Mapping[tuple[str, str], str]
-    """By (project, name)."""
+    """By (project, name); the project is empty where it is not known either."""
 
     @classmethod
-    def of(cls, known: Iterable[tuple[ProviderId, str, str]]) -> Managed:
-        """From what Cinder recorded of each: where it is, its name, and Cinder's id."""
-        known = tuple(known)
-        return cls(
-            {where.uuid: cinder_id for where, _name, cinder_id in known if where.uuid},
-            {
-                (where.project, name): cinder_id
-                for where, name, cinder_id in known
-                if not where.uuid
-            },
-        )
+    def of(cls, known: Iterable[tuple[ProviderId | None, str, str]]) -> Managed:
+        """From what Cinder recorded of each: where it is, its name, and Cinder's id.
+
+        Old drivers recorded of a snapshot only its name, and of what is being made or taken over
+        there is no more yet.
+        """
+        by_uuid: dict[str, str] = {}
+        by_name: dict[tuple[str, str], str] = {}
+        for where, name, cinder_id in known:
+            if where and where.uuid:
+                by_uuid[where.uuid] = cinder_id
+            else:
+                by_name[where.project if where else "", name] = cinder_id
+        return cls(by_uuid, by_name)
 
     def id_of(self, identity: Identity) -> str | None:
         """Cinder's id; None for what it does not have."""
-        by_name = self.by_name.get((identity.project, identity.name))
-        return self.by_uuid.get(identity.uuid) or by_name
+        return (
+            self.by_uuid.get(identity.uuid)
+            or self.by_name.get((identity.project, identity.name))
+            or self.by_name.get(("", identity.name))
+        )
 
 
 def sortable(thing: Volume | Snapshot) -> dict[str, Any]:

@@ -21,6 +21,9 @@ COARSE_STEP = 0.25
 """Step when nothing is known yet, or when it takes far longer than expected."""
 FAR = 1.5
 """How many times the expected time is far longer; also how far one slow change moves it."""
+LONGEST_EXPECTED_SECONDS = 4.0
+"""What takes longer is looked for in steps from then on: a wait that was long once, for whatever
+reason, must not make all later ones sleep through what is done at once."""
 FIRST_EASING = 0.01
 
 
@@ -64,5 +67,5 @@ class Pace:
             else:
                 # One change that got stuck must not slow all others down.
                 limit = estimate.seconds * FAR or seconds
-                estimate.seconds = min(seconds, limit)
+                estimate.seconds = min(seconds, limit, LONGEST_EXPECTED_SECONDS)
                 estimate.easing = FIRST_EASING

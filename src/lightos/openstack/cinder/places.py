@@ -23,22 +23,24 @@ class Places:
     def of_volume(self, volume, deadline: Deadline) -> ProviderId:
         """Project and UUID of a volume, by name where the UUID was not recorded; NotFound.
 
-        :raises InvalidSpec: when only its type could tell the project, and names none.
+        :raises InvalidSpec: when only its type could tell the project, and names none, and the
+            token may not look in all of them.
         """
-        recorded = ProviderId.parse(volume.provider_id) or ProviderId(
-            # Its type may have been edited since, but nothing else tells the project.
-            volume_types.project(records.extra_specs(volume))
-        )
-        if recorded.uuid:
+        recorded = ProviderId.parse(volume.provider_id)
+        if recorded and recorded.uuid:
             return recorded
         try:
-            found = self._client.get_volume_by_name(recorded.project, volume.name, deadline)
-        except NotFound:
-            elsewhere = self._in_any_project(volume.name, deadline)
-            if elsewhere is None:
-                raise
-            return elsewhere
-        return ProviderId(recorded.project, found.uuid)
+            # Its type may have been edited since, but nothing else tells the project.
+            project = (
+                recorded.project if recorded else volume_types.project(records.extra_specs(volume))
+            )
+            found = self._client.get_volume_by_name(project, volume.name, deadline)
+        except (NotFound, volume_types.InvalidSpec) as failure:
+            try:
+                return self._in_any_project(volume.name, deadline)
+            except (Forbidden, Unauthorized):
+                raise failure from None
+        return ProviderId(project, found.uuid)
 
     def of_own_volume(self, volume, deadline: Deadline) -> ProviderId:
         """As `of_volume`, for what deletes: never the volume of another record; NotFound.
@@ -46,11 +48,16 @@ class Places:
         Cinder copies `provider_id` into the records that it makes of a volume, for its image cache
         and to migrate it. Where the driver then makes no volume, only the name tells them apart.
         """
+        where = self.of_volume(volume, deadline)
+        if not records.is_place_of_another(where, volume):
+            return where
         recorded = ProviderId.parse(volume.provider_id)
-        if not (recorded and recorded.uuid and records.is_provider_id_of_another(volume)):
-            return self.of_volume(volume, deadline)
-        found = self._client.get_volume_by_name(recorded.project, volume.name, deadline)
-        return ProviderId(recorded.project, found.uuid)
+        if recorded and recorded.uuid:
+            found = self._client.get_volume_by_name(where.project, volume.name, deadline)
+            return ProviderId(where.project, found.uuid)
+        # After a migration the volume with this name is the one that was migrated to.
+        target = f"volume {volume.name}"
+        raise NotFound("ListVolumes", target, f"{where.uuid} has the name, and is another record's")
 
     def of_snapshot(self, snapshot, deadline: Deadline) -> ProviderId:
         """Project and UUID of a snapshot, which lives where its volume does; NotFound."""
@@ -61,18 +68,17 @@ class Places:
         found = self._client.get_snapshot_by_name(project, snapshot.name, deadline)
         return ProviderId(project, found.uuid)
 
-    def _in_any_project(self, name: str, deadline: Deadline) -> ProviderId | None:
-        """Where the one volume of this name is; None when there is none that the token shows.
+    def _in_any_project(self, name: str, deadline: Deadline) -> ProviderId:
+        """Where the one volume of this name is; NotFound.
 
         Old drivers did not record the project, and the type may have been edited since. Refused
         when several projects have one, because nothing says which of them is Cinder's.
         """
-        try:
-            found = list(self._client.list_volumes(None, deadline, name=name))
-        except (Forbidden, Unauthorized):
-            return None
+        found = list(self._client.list_volumes(None, deadline, name=name))
+        if not found:
+            raise NotFound("ListVolumes", f"volume {name}", "no project has one")
         if len(found) > 1:
             owners = ", ".join(sorted(volume.project for volume in found))
             reason = f"projects {owners} each have one; rename those that are not Cinder's"
             raise Refused("ListVolumes", f"volume {name}", reason)
-        return ProviderId(found[0].project, found[0].uuid) if found else None
+        return ProviderId(found[0].project, found[0].uuid)

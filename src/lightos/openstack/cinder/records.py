@@ -70,12 +70,24 @@ def projects(*, host: str, cluster_name: str | None, with_deleted: bool = False)
     return {place.project for place in places if place} | {DEFAULT_PROJECT}
 
 
-def is_provider_id_of_another(volume) -> bool:
-    """Whether another volume that Cinder has, or had, is recorded at the same place."""
+def is_place_of_another(where: ProviderId, volume) -> bool:
+    """Whether another volume that Cinder has, or had, is recorded at this place."""
     row = models.Volume
     with grants.reading() as session:
-        others = session.query(row.id).filter(
-            row.provider_id == volume.provider_id, row.id != volume.id
+        others = session.query(row.id).filter(row.provider_id == str(where), row.id != volume.id)
+        return others.first() is not None
+
+
+def is_qos_shared(volume) -> bool:
+    """Whether another volume of the deployment has a type with the same QoS specs."""
+    volume_type = type_of(volume)
+    row, type_row = models.Volume, models.VolumeType
+    with grants.reading() as session:
+        others = (
+            session.query(row.id)
+            .join(type_row, type_row.id == row.volume_type_id)
+            .filter(row.deleted.is_(False), row.id != volume.id)
+            .filter(type_row.qos_specs_id == volume_type.qos_specs_id)
         )
         return others.first() is not None
 
@@ -90,7 +102,6 @@ def _provider_id(identity: Identity) -> str:
     return str(ProviderId(identity.project, identity.uuid))
 
 
-def _known(found: Iterable) -> Iterator[tuple[ProviderId, str, str]]:
+def _known(found: Iterable) -> Iterator[tuple[ProviderId | None, str, str]]:
     for thing in found:
-        if where := ProviderId.parse(thing.provider_id):
-            yield where, thing.name, thing.id
+        yield ProviderId.parse(thing.provider_id), thing.name, thing.id

@@ -7,7 +7,7 @@ Errors of Cinder say which reference is meant; those of the cluster are `lightos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from cinder import exception
@@ -88,6 +88,8 @@ class Takeover:
 
         def take(policy: PolicyRef | None) -> None:
             def compute(current: Volume) -> UpdateVolume | None:
+                if current.name not in (found.name, volume.name):
+                    _check(f"it was renamed meanwhile, to {current.name}", existing_ref)
                 _check(manage.obstacle(current), existing_ref)
                 return manage.take_over(current, volume.name, policy)
 
@@ -105,12 +107,7 @@ class Takeover:
 
     def list_volumes(self, deadline: Deadline, *paging) -> list[dict[str, Any]]:
         """One page of the cluster's volumes, in all projects that the token may see."""
-        found = (
-            volume
-            for project in self._projects(deadline)
-            for volume in self._client.list_volumes(project, deadline)
-        )
-        shown = _page(found, *paging)
+        shown = _page(self._in_projects(self._client.list_volumes, deadline), *paging)
         # Only a page is looked up in the database, where other back ends of the cluster count too.
         managed = records.managed_volumes([manage.Identity.of(volume) for volume in shown])
         return [manage.volume_entry(volume, managed) for volume in shown]
@@ -148,15 +145,21 @@ class Takeover:
 
     def list_snapshots(self, deadline: Deadline, *paging) -> list[dict[str, Any]]:
         """One page of the cluster's snapshots, in all projects that the token may see."""
-        found = (
-            snapshot
-            for project in self._projects(deadline)
-            for snapshot in self._client.list_snapshots(project, deadline)
-        )
-        shown = _page(found, *paging)
+        shown = _page(self._in_projects(self._client.list_snapshots, deadline), *paging)
         managed = records.managed_snapshots([manage.Identity.of(each) for each in shown])
         volumes = records.managed_volumes([manage.Identity.of_source(each) for each in shown])
         return [manage.snapshot_entry(each, managed, volumes) for each in shown]
+
+    # --- both ----------------------------------------------------------------------------------
+
+    def _in_projects(
+        self, list_one: Callable[[str, Deadline], Iterator[Listed]], deadline: Deadline
+    ) -> Iterator[Listed]:
+        for project in self._projects(deadline):
+            try:
+                yield from list_one(project, deadline)
+            except NotFound:
+                continue  # deleted since Cinder had a volume in it
 
     def _projects(self, deadline: Deadline) -> set[str]:
         try:

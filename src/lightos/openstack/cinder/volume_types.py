@@ -21,8 +21,8 @@ VENDOR_SPECS = (REPLICAS_SPEC, QOS_POLICY_SPEC, PROJECT_SPEC)
 MIN_REPLICAS, MAX_REPLICAS = 1, 3
 
 _BOOLEAN = re.compile(r"\s*(?:<is>)?\s*(true|false)\s*", re.IGNORECASE)
-# Project names as the vendor's CSI driver checks them.
-_PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+# The vendor's CSI driver is stricter, but old drivers took any name, and the cluster knows its own.
+_PROJECT = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,252}")
 # Names of objects in the management API.
 _POLICY_NAME = re.compile(r"[a-zA-Z0-9._-]{1,253}")
 
@@ -105,7 +105,7 @@ def project(extra_specs: Mapping[str, str] | None) -> str:
     if value is None:
         return DEFAULT_PROJECT
     if not _PROJECT.fullmatch(str(value)):
-        legal = "1 to 63 of a-z, 0-9, '.' and '-', beginning and ending with a letter or digit"
+        legal = "1 to 253 of letters, digits, '.', '_' and '-', not beginning with '.'"
         raise InvalidSpec(PROJECT_SPEC, value, legal)
     return str(value)
 
@@ -134,7 +134,7 @@ def _qos_policy(value: str | None) -> tuple[str, str]:
         return "", ""
     text = str(value)
     if UUID_PATTERN.fullmatch(text):
-        return text, ""
+        return text.lower(), ""
     if not _POLICY_NAME.fullmatch(text):
         legal = "the UUID or the name of a QoS policy of the cluster"
         raise InvalidSpec(QOS_POLICY_SPEC, value, legal)
