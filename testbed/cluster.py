@@ -11,6 +11,7 @@ import random
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -87,6 +88,17 @@ class Cluster:
     def request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """What an administrator does without Cinder."""
         return self._call(method, path, json=body)
+
+    @contextmanager
+    def stopped(self, node_uuid: str) -> Iterator[None]:
+        """As `stopped_node`, by the management API; returns when the node is active again."""
+        self.request("POST", f"/nodes/{node_uuid}/stop", {})
+        try:
+            yield
+        finally:
+            self.request("POST", f"/nodes/{node_uuid}/start", {})
+            while self.get(f"/nodes/{node_uuid}")["state"] != "Active":
+                time.sleep(0.005)
 
     def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         reply = self._session.request(

@@ -203,7 +203,7 @@ class VolumeManager:
 
     def delete_volume(self, volume_id: str) -> None:
         volume = self.volume(volume_id)
-        managing = volume.status == "error_managing"
+        managing = volume.status in ("managing", "error_managing")
         volume.status = "error_managing_deleting" if managing else "deleting"
         volume.save()
         self._manager.delete_volume(self._admin, volume)

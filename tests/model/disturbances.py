@@ -19,6 +19,7 @@ _EFFECTS: tuple[tuple[str, object], ...] = (
     ("end", "Failed"),
 )
 _TOKEN = ("token", "replace")
+_STOP = ("stop", True)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Disturbance:
     first: int = 1
     count: int = 1
     node: int | None = None
+
+    @property
+    def stops_node(self) -> bool:
+        """Whether it is not the fault plan's: the node is stopped, and started again."""
+        return self.effect == _STOP
 
     @property
     def name(self) -> str:
@@ -62,7 +68,7 @@ _on_calls = st.builds(
 _token = st.builds(Disturbance, effect=st.just(_TOKEN), first=_calls)
 _node = st.builds(
     Disturbance,
-    effect=st.sampled_from((("refuse", True), ("refuse", True), ("swallow", True))),
+    effect=st.sampled_from((("refuse", True), ("refuse", True), ("swallow", True), _STOP)),
     node=st.integers(0, 1),  # the last node is the tests' own way to the cluster
 )
 maybe_disturbed: st.SearchStrategy[Disturbance | None] = st.sampled_from(

@@ -13,7 +13,8 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -165,16 +166,12 @@ class CinderMachine(RuleBasedStateMachine):
         bench.trace.append(
             f"{method} {_words(arguments)}{f'; {disturbance}' if disturbance else ''}"
         )
-        if disturbance:
-            fault = bench.faults.add(**disturbance.rule(bench.lab["api_addresses"]))
-        bench.cinder.send(method, **arguments)
-        error = bench.cinder.receive()
-        if disturbance:
-            met = fault.hits if disturbance.node is None else 1
-            bench.faults.clear(fault)
-            bench.note_token()
-            if met:
-                bench.hits[disturbance.name] += met
+        with self.disturbed(disturbance) as hits:
+            bench.cinder.send(method, **arguments)
+            error = bench.cinder.receive()
+            met = hits()
+        if disturbance and met:
+            bench.hits[disturbance.name] += met
         self.settle()
         bench.trace[-1] += f" -> {error or 'done'}{f' (faults met: {met})' if met else ''}"
         if error:
@@ -182,6 +179,22 @@ class CinderMachine(RuleBasedStateMachine):
             excused = met and disturbance and disturbance.excuses
             self.check(excused, f"{method}{arguments} failed without need: {error}")
         return error
+
+    @contextmanager
+    def disturbed(self, disturbance: Disturbance | None) -> Iterator[Callable[[], int]]:
+        """Disturb what is done meanwhile; gives how often that was met so far."""
+        bench = self.bench
+        if disturbance is None:
+            yield lambda: 0
+        elif disturbance.stops_node:
+            node = bench.lab["nodes"][disturbance.node]
+            with bench.cluster.stopped(node["uuid"]):
+                yield lambda: 1
+        else:
+            fault = bench.faults.add(**disturbance.rule(bench.lab["api_addresses"]))
+            yield lambda: fault.hits if disturbance.node is None else 1
+            bench.faults.clear(fault)
+            bench.note_token()
 
     def settle(self) -> None:
         """Wait until the cluster has ended what it is at, and read what Cinder has now."""
@@ -215,7 +228,10 @@ class CinderMachine(RuleBasedStateMachine):
         self.view = self.bench.view()
         self.broken |= {name for name in self.cluster_volumes if self._is_failed(name)}
         alive = {f["UUID"] for f in self.cluster_volumes.values() if f["state"] != "Failed"}
-        self.unmanaged = {uuid: row for uuid, row in self.unmanaged.items() if uuid in alive}
+        places = (v.provider_id for v in self.view.volumes if v.status in GOOD)
+        managed = {place.split()[1] for place in places if place}
+        left = (alive & self.unmanaged.keys()) - managed
+        self.unmanaged = {uuid: row for uuid, row in self.unmanaged.items() if uuid in left}
 
     # --- volumes -------------------------------------------------------------------------------
 
@@ -314,9 +330,11 @@ class CinderMachine(RuleBasedStateMachine):
         type_id = self.type_id(type_number)
         if volume.type_id == type_id:
             return
+        types = TYPES[type_number], TYPES[self.view.type_ids.index(volume.type_id)]
         if self.operate("retype", disturbance, volume_id=volume.id, volume_type_id=type_id):
             self.types_in_doubt.add(volume.id)
-        else:
+        elif any(each.compression for each in types) and any(each.iops for each in types):
+            # What neither type names, a retype leaves as it is.
             self.types_in_doubt.discard(volume.id)
 
     def type_id(self, number: int) -> str:
@@ -346,12 +364,15 @@ class CinderMachine(RuleBasedStateMachine):
             "manage", disturbance, source_id=uuid, size_gib=was.size, volume_type_id=was.type_id
         )
         if not failed:
-            del self.unmanaged[uuid]
             return
-        for volume in self.view.volumes:  # which is tried again with a record of its own
-            if volume.status == "error_managing":
-                self.operate("delete_volume", None, volume_id=volume.id)
+        self.give_up_managing()
         self.check(uuid in self.unmanaged or self.broken, f"volume {uuid} is gone")
+
+    def give_up_managing(self) -> None:
+        """Delete the records of what was not taken over; another try has one of its own."""
+        for volume in self.view.volumes:
+            if volume.status in ("managing", "error_managing"):
+                self.operate("delete_volume", None, volume_id=volume.id)
 
     # --- snapshots -----------------------------------------------------------------------------
 
@@ -498,6 +519,10 @@ class CinderMachine(RuleBasedStateMachine):
         if self.has_room():
             clone = {"size_gib": volume.size, "source_volid": volume.id, "multiattach": True}
             operations["create_volume"] = (volume.id, {**clone, "volume_type_id": volume.type_id})
+        if self.unmanaged:
+            uuid, was = _pick(list(self.unmanaged.items()), which)
+            source = {"source_id": uuid, "size_gib": was.size, "volume_type_id": was.type_id}
+            operations["manage"] = (was.id, source)
         if self.deletable():
             volume = _pick(self.deletable(), which)
             operations["delete_volume"] = (volume.id, {"volume_id": volume.id})
@@ -521,6 +546,7 @@ class CinderMachine(RuleBasedStateMachine):
         for snapshot in self.view.snapshots:
             if snapshot.status in ("creating", "deleting", "restoring"):
                 self.operate("reset_snapshot_state", None, snapshot_id=snapshot.id)
+        self.give_up_managing()
         for attachment in self.view.attachments:
             if not attachment.host:  # Nova gives up what it got no answer for
                 self.operate("detach", None, attachment_id=attachment.id)
