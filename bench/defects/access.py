@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from bench.defects.bed import HOST_A, HOST_B, Bed, Observation, error_of, outcome
-from bench.defects.catalogue import defect
+from bench.defects.bed import HOST_A, HOST_B, Bed, error_of, outcome
+from bench.defects.defect import Observation, defect
 from testbed.cluster import connector
 
 SHARED_ADDRESS = "172.17.0.1"

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.defects.bed import HOST_A, Bed, Observation, error_of, outcome
-from bench.defects.catalogue import defect
+from bench.defects.bed import HOST_A, Bed, error_of, outcome
+from bench.defects.defect import Observation, defect
 from testbed.cluster import sensitive_words
 
 THREADS = 4

@@ -34,14 +34,6 @@ _WRAPPERS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Observation:
-    """What a scenario saw: whether it is the defect, and the evidence in words."""
-
-    defect: bool
-    seen: str
-
-
 @dataclass
 class Bed:
     """The cluster is judged by its lists, which no driver reads and no fault disturbs."""

@@ -19,7 +19,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.defects.catalogue import Defect, all_defects
+from bench.defects.catalogue import DEFECTS
+from bench.defects.defect import Defect
 
 INCUMBENT_WORKERS = 3
 """The incumbent mostly sleeps."""
@@ -180,7 +181,7 @@ def write(rows: Iterable[Row], path: Path) -> None:
 def main(arguments: list[str], results: Path) -> int:
     """Run all defects, or those whose numbers are given; 1 when ours shows one."""
     console = Console()
-    chosen = [each for each in all_defects() if not arguments or each.number in arguments]
+    chosen = [each for each in DEFECTS if not arguments or each.number in arguments]
     with console.status("") as status:
 
         def note(defect: Defect, incumbent: bool, answer: Answer) -> None:

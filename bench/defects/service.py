@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from bench.defects.bed import Bed, Observation, outcome
-from bench.defects.catalogue import defect
+from bench.defects.bed import Bed, outcome
+from bench.defects.defect import Observation, defect
 
 
 @defect("12c", "a Cinder host without an NVMe host NQN: KeyError", without_host_nqn=True)

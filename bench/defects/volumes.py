@@ -13,14 +13,13 @@ from bench.defects.bed import (
     OPERATION_SECONDS,
     OTHER_PROJECT,
     Bed,
-    Observation,
     error_of,
     in_background,
     outcome,
     state_of,
     wait_until,
 )
-from bench.defects.catalogue import defect
+from bench.defects.defect import Observation, defect
 from testbed.cluster import GIB
 
 HOUR_SECONDS = 3600

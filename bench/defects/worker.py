@@ -15,7 +15,8 @@ import traceback
 from pathlib import Path
 
 from bench.defects.bed import OTHER_PROJECT, Bed
-from bench.defects.catalogue import Defect, all_defects
+from bench.defects.catalogue import DEFECTS
+from bench.defects.defect import Defect
 from testbed.cinder.volume_manager import VolumeManager
 from testbed.cluster import free_port, loopback_addresses, running_lab
 
@@ -36,7 +37,7 @@ def answer(defect: Defect, bed: Bed) -> dict[str, object]:
 
 
 def main() -> None:
-    defects = {defect.number: defect for defect in all_defects()}
+    defects = {defect.number: defect for defect in DEFECTS}
     incumbent = os.environ.get("LIGHTOS_OVERLAY") == "0"
     # Cinder prints to stdout here and there; what we say goes to the pipe it was.
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)

@@ -8,7 +8,8 @@ without host NQN.
 
 import pytest
 
-from bench.defects.catalogue import Defect, all_defects
+from bench.defects.catalogue import DEFECTS
+from bench.defects.defect import Defect
 from bench.defects.report import Row, run
 
 GONE = {"9b"}
@@ -17,14 +18,15 @@ GONE = {"9b"}
 
 @pytest.fixture(scope="session")
 def rows() -> dict[str, Row]:
-    return {row.defect.number: row for row in run(all_defects())}
+    return {row.defect.number: row for row in run(DEFECTS)}
 
 
 def test_every_number_is_covered() -> None:
-    assert {each.order[0] for each in all_defects()} == set(range(1, 21))
+    assert {each.order[0] for each in DEFECTS} == set(range(1, 21))
+    assert len({each.number for each in DEFECTS}) == len(DEFECTS)
 
 
-@pytest.mark.parametrize("defect", all_defects(), ids=lambda defect: f"{defect.number}")
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: f"{defect.number}")
 def test_the_incumbent_shows_it_and_ours_does_not(defect: Defect, rows: dict[str, Row]) -> None:
     row = rows[defect.number]
     assert not row.incumbent.failed
