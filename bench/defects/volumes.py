@@ -6,6 +6,9 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from cinder import objects
 
@@ -48,8 +51,7 @@ def snapshot_delete_refused(bed: Bed) -> Observation:
     snapshot = bed.cinder.create_snapshot(bed.cinder.create_volume().id)
     with bed.fault("DeleteSnapshot", status=403):
         error = error_of(bed.cinder.delete_snapshot, snapshot.id)
-    state = state_of(bed.snapshot(snapshot.name))
-    return Observation(not error and state != "gone", f"{outcome(error)}; the snapshot is {state}")
+    return _kept(error, "snapshot", bed.snapshot(snapshot.name))
 
 
 @defect("2b", "a clone's for_clone_* snapshot stays when its DELETE failed once")
@@ -112,20 +114,9 @@ def extend_not_awaited(bed: Bed) -> Observation:
 def create_poll_busy(bed: Bed) -> Observation:
     bed.start()
     volume = bed.cinder.new_volume(1)
-    with (
-        bed.fault("CreateVolume", stay="Creating") as stay,
-        # The second look, because the incumbent's first one comes before it creates.
-        bed.fault("GetVolume", status=503, first=2) as busy,
-    ):
-
-        def let_it_end() -> None:
-            wait_until(lambda: busy.hits, "the driver to look")
-            bed.faults.clear(stay)
-
-        with in_background(let_it_end):
-            error = error_of(bed.cinder.create, volume)
-    state = state_of(bed.volume(volume.id))
-    return Observation(bool(error), f"{outcome(error)}; the volume is {state}")
+    with _busy_while_creating(bed, "CreateVolume", "GetVolume"):
+        error = error_of(bed.cinder.create, volume)
+    return _failed(error, bed.volume(volume.id))
 
 
 @defect("8b", "one 503 while waiting fails a good snapshot, and has it deleted")
@@ -133,9 +124,20 @@ def snapshot_poll_busy(bed: Bed) -> Observation:
     bed.start()
     volume = bed.cinder.create_volume()
     snapshot = bed.cinder.new_snapshot(volume.id)
+    with _busy_while_creating(bed, "CreateSnapshot", "GetSnapshot"):
+        error = error_of(bed.cinder.take, snapshot)
+    state = state_of(bed.snapshot(snapshot.name))
+    bad = bool(error) or state != "Available"
+    return Observation(bad, f"{outcome(error)}; the snapshot is {state}")
+
+
+@contextmanager
+def _busy_while_creating(bed: Bed, create: str, look: str) -> Iterator[None]:
+    """What is made stays Creating until a look at it was answered 503."""
     with (
-        bed.fault("CreateSnapshot", stay="Creating") as stay,
-        bed.fault("GetSnapshot", status=503, first=2) as busy,
+        bed.fault(create, stay="Creating") as stay,
+        # The second look, because the incumbent's first one comes before it creates.
+        bed.fault(look, status=503, first=2) as busy,
     ):
 
         def let_it_end() -> None:
@@ -143,10 +145,7 @@ def snapshot_poll_busy(bed: Bed) -> Observation:
             bed.faults.clear(stay)
 
         with in_background(let_it_end):
-            error = error_of(bed.cinder.take, snapshot)
-    state = state_of(bed.snapshot(snapshot.name))
-    bad = bool(error) or state != "Available"
-    return Observation(bad, f"{outcome(error)}; the snapshot is {state}")
+            yield
 
 
 @defect("9a", "a 5xx while waiting for a deletion counts as deleted")
@@ -155,8 +154,8 @@ def deletion_unheard(bed: Bed) -> Observation:
     volume = bed.cinder.create_volume()
     with bed.fault("DeleteVolume", stay="Deleting"), bed.fault("GetVolume", status=503):
         error = error_of(bed.cinder.delete_volume, volume.id)
-        state = state_of(bed.volume(volume.id))
-    return Observation(not error and state != "gone", f"{outcome(error)}; the volume is {state}")
+        found = bed.volume(volume.id)
+    return _kept(error, "volume", found)
 
 
 @defect("9b", "a DELETE whose reply was lost fails because repeating it answers 404")
@@ -165,8 +164,7 @@ def delete_reply_lost(bed: Bed) -> Observation:
     volume = bed.cinder.create_volume()
     with bed.fault("DeleteVolume", lose_reply=True):
         error = error_of(bed.cinder.delete_volume, volume.id)
-    state = state_of(bed.volume(volume.id))
-    return Observation(bool(error), f"{outcome(error)}; the volume is {state}")
+    return _failed(error, bed.volume(volume.id))
 
 
 @defect("12a", "a volume without a type makes it crash")
@@ -191,8 +189,7 @@ def create_reply_lost(bed: Bed) -> Observation:
     volume = bed.cinder.new_volume(1)
     with bed.fault("CreateVolume", lose_reply=True):
         error = error_of(bed.cinder.create, volume)
-    state = state_of(bed.volume(volume.id))
-    return Observation(bool(error), f"{outcome(error)}; the volume is {state}")
+    return _failed(error, bed.volume(volume.id))
 
 
 @defect("14a", "an edited type moves old volumes: they are looked for in the type's new project")
@@ -205,8 +202,7 @@ def type_edited(bed: Bed) -> Observation:
     bed.cinder.edit_type(type_id, {"lightos:project_name": OTHER_PROJECT})
     bed.start()
     error = error_of(bed.cinder.delete_volume, volume.id)
-    state = state_of(bed.volume(volume.id))
-    return Observation(not error and state != "gone", f"{outcome(error)}; the volume is {state}")
+    return _kept(error, "volume", bed.volume(volume.id))
 
 
 @defect("14b", "a clone looks for its source in the project of the clone's type")
@@ -264,8 +260,7 @@ def wall_clock(bed: Bed) -> Observation:
                 returned.set()
         finally:
             time.time = wall_time
-    state = state_of(bed.volume(volume.id))
-    return Observation(bool(error), f"{outcome(error)}; the volume is {state}")
+    return _failed(error, bed.volume(volume.id))
 
 
 @defect("20b", "budgets multiply: each step of one operation may take the whole time")
@@ -291,6 +286,17 @@ def budgets(bed: Bed) -> Observation:
         late = looks.hits - over_time[0]
     seen = f"{outcome(error)}; it looked {late} times after its {OPERATION_SECONDS} s were over"
     return Observation(late > 1, seen)
+
+
+def _failed(error: str, volume: dict[str, Any] | None) -> Observation:
+    """For an operation that works: any error is the defect."""
+    return Observation(bool(error), f"{outcome(error)}; the volume is {state_of(volume)}")
+
+
+def _kept(error: str, kind: str, found: dict[str, Any] | None) -> Observation:
+    """For a deletion: the defect is that Cinder was told of it, and the object is there."""
+    told_wrongly = not error and found is not None
+    return Observation(told_wrongly, f"{outcome(error)}; the {kind} is {state_of(found)}")
 
 
 def _size_gib(bed: Bed, volume_id: str) -> int:
