@@ -74,7 +74,7 @@ class Call:
 class Effect:
     """Base of what a rule can do. `key` names it in JSON, `example` is one legal value.
 
-    `words` are all legal values where those are words.
+    `words` are all legal values where those are words. An effect without fields has one value.
     """
 
     key: ClassVar[str]
@@ -88,12 +88,14 @@ class Effect:
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         """The effect of a rule that names it. Raises BadRule."""
-        if document[cls.key] is not True:
+        if cls.words:
+            _word(document, cls.key, cls.words)
+        elif document[cls.key] is not True:
             raise BadRule(f"{cls.key} must be true, or be left out")
         return cls()
 
     def to_json(self) -> dict[str, Any]:
-        return {self.key: True}
+        return {self.key: self.example}
 
     def happens_to(self, call: Call) -> bool:
         """Whether it makes sense for a call at all; others do not even count."""
@@ -210,14 +212,6 @@ class End(Effect):
     words = (example,)
     operations = _VOLUME_CHANGES | {"CreateSnapshot"}
 
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> Self:
-        _word(document, cls.key, cls.words)
-        return cls()
-
-    def to_json(self) -> dict[str, Any]:
-        return {self.key: self.example}
-
 
 @dataclass(frozen=True)
 class RefuseConcurrentSnapshots(Effect):
@@ -259,14 +253,6 @@ class ReplaceToken(Effect):
     key = "token"
     example = "replace"
     words = (example,)
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> Self:
-        _word(document, cls.key, cls.words)
-        return cls()
-
-    def to_json(self) -> dict[str, Any]:
-        return {self.key: self.example}
 
 
 class AddressEffect(Effect):
