@@ -115,6 +115,14 @@ def test_a_reply_that_is_lost_after_the_change_was_made(api: Api, faults: Faults
     api.settled("volumes", made["UUID"])
 
 
+def test_a_status_in_place_of_the_reply_after_the_change_was_made(api: Api, faults: Faults) -> None:
+    faults.add(operation="CreateVolume", lose_reply=True, status=504, message="no answer in time")
+    said = api.raw("POST", f"{PROJECT}/volumes", {**BODY, "name": "v"})
+    assert (said.status_code, said.json()["message"]) == (504, "no answer in time")
+    (made,) = api.call("GET", f"{PROJECT}/volumes")["volumes"]
+    api.settled("volumes", made["UUID"])
+
+
 def test_a_reset_before_anything_is_done(api: Api, faults: Faults, lab: Lab) -> None:
     faults.add(operation="CreateVolume", reset=True)
     with pytest.raises(requests.exceptions.ConnectionError):

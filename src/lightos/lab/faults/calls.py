@@ -44,6 +44,10 @@ async def _nothing() -> None:
     pass
 
 
+def _error(status: Status) -> Response:
+    return error_reply(status.http_status, status.code, status.message)
+
+
 Answer = Callable[[Changes], Awaitable[Response]]
 """Does what a call asks, by the changes it is given."""
 
@@ -162,16 +166,16 @@ class Faults:
         in_force = self._in_force.setdefault(met.number, RuleInForce())
         match met.rule.effect:
             case (Status() as refusal) | RefuseConcurrentSnapshots(refusal):
-                return error_reply(refusal.http_status, refusal.code, refusal.message)
+                return _error(refusal)
             case ReplaceToken():
                 await self._tokens.replace()
                 raise Unauthenticated("the token's signature is not of this cluster's key any more")
             case Reset():
                 return Disconnection(reset=True)
-            case LoseReply():
+            case LoseReply(other):
                 with contextlib.suppress(ClusterError):  # a refusal is a reply, too
                     await answer(changes)
-                return Disconnection(reset=False)
+                return Disconnection(reset=False) if other is None else _error(other)
             case Delay(seconds):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(in_force.cleared.wait(), seconds)

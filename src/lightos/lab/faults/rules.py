@@ -153,10 +153,24 @@ class Delay(Effect):
 
 @dataclass(frozen=True)
 class LoseReply(Effect):
-    """The call does its work; then the connection is closed without a reply."""
+    """The call does its work; then the connection is closed without a reply, or `status` answers.
+
+    That is how a gateway answers that gave up on the server behind it.
+    """
 
     key = "lose_reply"
     example = True
+    parameters = ("status", *Status.parameters)
+    answer: Status | None = None
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        super().read(document)
+        answered = document.keys() & set(cls.parameters)
+        return cls(Status.read({"status": None, **document}) if answered else None)
+
+    def to_json(self) -> dict[str, Any]:
+        return super().to_json() | (self.answer.to_json() if self.answer else {})
 
 
 @dataclass(frozen=True)
