@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,12 @@ from typing import Any
 
 import requests
 
+from testbed.nvme import wait_until
+
 REQUEST_TIMEOUT_SECONDS = 60
+HELD_SECONDS = 60.0
+NEVER = 1 << 62
+"""The number of a call that does not come."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,20 @@ class Fault:
     @property
     def hits(self) -> int:
         """How many calls it has met."""
-        return int(next(rule["hits"] for rule in self.faults.rules() if str(rule["id"]) == self.id))
+        return int(self._rule["hits"])
+
+    @property
+    def seen(self) -> int:
+        """How many calls it has picked, whether it met them or not."""
+        return int(self._rule["seen"])
 
     @property
     def in_force(self) -> bool:
         return any(str(rule["id"]) == self.id for rule in self.faults.rules())
+
+    @property
+    def _rule(self) -> dict[str, Any]:
+        return next(rule for rule in self.faults.rules() if str(rule["id"]) == self.id)
 
 
 class Faults:
@@ -42,6 +57,10 @@ class Faults:
     def add(self, **rule: object) -> Fault:
         """Put a rule in force, in the form of the lab's fault plan."""
         return Fault(self, str(self._call("POST", "/faults", rule)["id"]))
+
+    def watch(self, **picked: object) -> Fault:
+        """Count calls, as `Fault.seen`, and disturb none."""
+        return self.add(reset=True, first=NEVER, **picked)
 
     def rules(self) -> list[dict[str, Any]]:
         return list(self._call("GET", "/faults")["rules"])
@@ -59,6 +78,28 @@ class Faults:
         finally:
             if fault.in_force:
                 self.clear(fault)
+
+    @contextmanager
+    def just_before(self, act: Callable[[], object], **picked: object) -> Iterator[None]:
+        """Hold a call that comes meanwhile, do something, and let it go on.
+
+        Raises `TimeoutError` when no such call comes, and what `act` raises.
+        """
+
+        def act_once_held() -> None:
+            wait_until(lambda: held.hits, f"a call of {picked}", HELD_SECONDS, pause=0.01)
+            try:
+                act()
+            finally:
+                self.clear(held)
+
+        with (
+            self.during(delay_seconds=HELD_SECONDS, **picked) as held,
+            ThreadPoolExecutor(1) as beside,
+        ):
+            acted = beside.submit(act_once_held)
+            yield
+            acted.result()
 
     def add_node(self, address: str) -> str:
         """A new node's name."""

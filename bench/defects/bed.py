@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightos.waiting import Deadline, DeadlineExpired, poll_until
 from testbed.cinder.volume_manager import VolumeManager
 from testbed.cluster import Cluster, allowed, connector
 from testbed.faults import Fault, Faults
@@ -19,7 +18,6 @@ REQUEST_SECONDS = 1
 """lightos_api_service_timeout: the least that both drivers take."""
 OPERATION_SECONDS = 3 * REQUEST_SECONDS + 10
 """What both drivers make of it: the time for one operation."""
-WAIT_SECONDS = 60.0
 OTHER_PROJECT = "other"
 """A project that the lab has beside `default`."""
 
@@ -112,19 +110,12 @@ class Bed:
             if met and fault.in_force and not fault.hits:
                 raise RuntimeError(f"no {operation} call met the fault {rule}")
 
-    @contextmanager
-    def watch(self, operation: str, **rule: object) -> Iterator[Fault]:
-        """Count calls; they only wait for a moment."""
-        slow: dict[str, object] = {"delay_seconds": 0.001, "count": 0}
-        with self.faults.during(operation=operation, **slow, **rule) as fault:
-            yield fault
-
     def address_in_use(self) -> str:
         """Which of two addresses the driver asks now."""
         one, other = self.two_addresses
-        with self.watch("*", address=one) as calls:
-            self.cinder.create_volume()
-            return one if calls.hits else other
+        calls = self.faults.watch(address=one)
+        self.cinder.create_volume()
+        return one if calls.seen else other
 
     def replace_token(self) -> None:
         """As when a token expires: the old one is refused, the token file holds a new one."""
@@ -184,35 +175,13 @@ def state_of(found: dict[str, Any] | None) -> str:
     return str(found["state"]) if found else "gone"
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Poll until it is true; RuntimeError that says what did not come."""
-    try:
-        poll_until(
-            lambda: condition() or None, deadline=Deadline(WAIT_SECONDS), intervals=(0.05, 0.2)
-        )
-    except DeadlineExpired:
-        raise RuntimeError(f"waited in vain for {what}") from None
-
-
 @contextmanager
 def in_background(operation: Callable[[], None]) -> Iterator[None]:
     """Run something beside; its error is raised at the end."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            operation()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(operation)
         yield
-    finally:
-        thread.join()
-    if failures:
-        raise failures[0]
+        done.result()
 
 
 def _shortened(text: str, length: int = 200) -> str:

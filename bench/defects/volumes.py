@@ -20,10 +20,10 @@ from bench.defects.bed import (
     in_background,
     outcome,
     state_of,
-    wait_until,
 )
 from bench.defects.defect import Observation, defect
 from testbed.cluster import GIB
+from testbed.nvme import wait_until
 
 HOUR_SECONDS = 3600
 
@@ -212,12 +212,10 @@ def clone_of_other_project(bed: Bed) -> Observation:
     source = bed.cinder.create_volume(volume_type_id=type_id)
     bed.cinder.edit_type(type_id, {"lightos:project_name": OTHER_PROJECT})
     clone = bed.cinder.new_volume(1, volume_type_id=type_id, source_volid=source.id)
-    with (
-        bed.watch("CreateSnapshot") as asked,
-        bed.fault("DeleteSnapshot", status=403, count=0, met=False),  # so that it can be seen
-    ):
+    asked = bed.faults.watch(operation="CreateSnapshot")
+    with bed.fault("DeleteSnapshot", status=403, count=0, met=False):  # so that it can be seen
         error = error_of(bed.cinder.create, clone)
-        missed = asked.hits and bed.snapshot(f"for_clone_{clone.id}") is None
+        missed = asked.seen and bed.snapshot(f"for_clone_{clone.id}") is None
     where = "the cluster did not find it" if missed else "it was not missed"
     return Observation(bool(missed), f"{where}; {outcome(error)}")
 
@@ -227,12 +225,11 @@ def revert(bed: Bed) -> Observation:
     bed.start()
     volume = bed.cinder.create_volume()
     snapshot = bed.cinder.create_snapshot(volume.id)
-    with bed.watch("RollbackVolume") as rollbacks:
-        error = error_of(bed.cinder.revert, snapshot.id)
-        rolled_back = rollbacks.hits
+    rollbacks = bed.faults.watch(operation="RollbackVolume")
+    error = error_of(bed.cinder.revert, snapshot.id)
     kept = [s for s in bed.snapshots() if s["sourceVolumeName"] == volume.name]
     seen = (
-        f"{outcome(error)}; rollbacks on the cluster: {rolled_back}; "
+        f"{outcome(error)}; rollbacks on the cluster: {rollbacks.seen}; "
         f"snapshots of what was there before: {len(kept) - 1}"
     )
     return Observation(bool(error) and len(kept) == 1, seen)
@@ -243,12 +240,13 @@ def wall_clock(bed: Bed) -> Observation:
     bed.start()
     volume = bed.cinder.new_volume(1)
     wall_time, returned = time.time, threading.Event()
-    with bed.fault("CreateVolume", stay="Creating") as stay, bed.watch("GetVolume") as looks:
+    looks = bed.faults.watch(operation="GetVolume")
+    with bed.fault("CreateVolume", stay="Creating") as stay:
 
         def step_the_clock() -> None:
             wait_until(lambda: stay.hits, "the create to be asked for")
-            before = looks.hits
-            wait_until(lambda: looks.hits > before, "the driver to wait")
+            before = looks.seen
+            wait_until(lambda: looks.seen > before, "the driver to wait")
             # As NTP steps it; for this process, since the machine's clock is not ours.
             time.time = lambda: wall_time() + HOUR_SECONDS
             returned.wait(OPERATION_SECONDS / 4)
@@ -268,10 +266,10 @@ def budgets(bed: Bed) -> Observation:
     bed.start()
     source = bed.cinder.create_volume()
     over_time: list[int] = []
+    looks = bed.faults.watch(operation="GetVolume")
     with (
         bed.fault("CreateSnapshot", stay="Creating") as snapshot_stays,
         bed.fault("CreateVolume", stay="Creating", met=False),
-        bed.watch("GetVolume") as looks,
     ):
 
         def use_most_of_the_time_for_the_snapshot() -> None:
@@ -279,11 +277,11 @@ def budgets(bed: Bed) -> Observation:
             time.sleep(OPERATION_SECONDS * 0.8)
             bed.faults.clear(snapshot_stays)
             time.sleep(OPERATION_SECONDS * 0.5)
-            over_time.append(looks.hits)
+            over_time.append(looks.seen)
 
         with in_background(use_most_of_the_time_for_the_snapshot):
             error = error_of(bed.cinder.create_volume, source_volid=source.id)
-        late = looks.hits - over_time[0]
+        late = looks.seen - over_time[0]
     seen = f"{outcome(error)}; it looked {late} times after its {OPERATION_SECONDS} s were over"
     return Observation(late > 1, seen)
 
