@@ -2,7 +2,7 @@
 """Needs the `lab` and `openstack` extras; no root, nothing but loopback.
 
 The driver is the real one in the real cinder package, and talks HTTPS to a lab cluster started by
-its own command, by way of a proxy that counts calls and injects faults.
+its own command, whose fault plan counts calls and disturbs them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from oslo_config import cfg, fixture
 from lightos.openstack.cinder.driver import LightOSVolumeDriver
 from testbed.cinder.database import connection_url, provision
 from testbed.cluster import Cluster, running_lab
-from tests.unit.cinder.api_proxy import ApiProxy
+from testbed.faults import Faults
 
 objects.register_all()  # cinder's own modules need it when they are imported
 
 BACKEND = "lightos"
 HOST = f"controller-1@{BACKEND}"
 """cinder-volume's own name."""
+OTHER_PROJECT = "tenant"
+"""A project that the lab has beside `default`."""
 OPERATION_SECONDS = 2
 """Time for one operation where the cluster never does what it should."""
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+    with running_lab(tmp_path_factory.mktemp("lab"), projects=OTHER_PROJECT) as lab:
         yield lab
 
 
@@ -45,17 +47,12 @@ def cluster(lab: dict[str, Any]) -> Cluster:
     return Cluster(lab)
 
 
-@pytest.fixture(scope="session")
-def _proxy(lab: dict[str, Any]) -> Iterator[ApiProxy]:
-    with ApiProxy(lab).serving() as proxy:
-        yield proxy
-
-
 @pytest.fixture
-def proxy(_proxy: ApiProxy) -> Iterator[ApiProxy]:
-    _proxy.forget()
-    yield _proxy
-    _proxy.forget()
+def faults(lab: dict[str, Any]) -> Iterator[Faults]:
+    """The lab's fault plan, which has no rules before and after a test."""
+    faults = Faults(lab)
+    yield faults
+    faults.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,12 +71,12 @@ def _cinder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def settings(lab: dict[str, Any], proxy: ApiProxy) -> dict[str, Any]:
+def settings(lab: dict[str, Any]) -> dict[str, Any]:
     """The driver's section of cinder.conf; a test may change it before it makes a driver."""
     return {
         "volume_backend_name": BACKEND,
-        "lightos_api_address": [proxy.address],
-        "lightos_api_port": proxy.port,
+        "lightos_api_address": lab["api_addresses"][:1],
+        "lightos_api_port": lab["api_port"],
         "lightos_jwt": Path(lab["jwt_file"]).read_text().strip(),
         "driver_ssl_cert_verify": True,
         "driver_ssl_cert_path": lab["ca_file"],
@@ -119,11 +116,10 @@ def make_driver(settings: dict[str, Any]) -> Iterator[Callable[..., LightOSVolum
 
 @pytest.fixture
 def driver(
-    make_driver: Callable[..., LightOSVolumeDriver], proxy: ApiProxy, monkeypatch: Any
+    make_driver: Callable[..., LightOSVolumeDriver], monkeypatch: Any
 ) -> LightOSVolumeDriver:
     driver = make_driver()
     monkeypatch.setattr(driver, "_timeout_seconds", OPERATION_SECONDS)
-    proxy.forget()
     return driver
 
 

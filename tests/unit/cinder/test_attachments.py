@@ -18,8 +18,6 @@ from lightos.openstack.cinder.acl import Host
 from lightos.openstack.cinder.attachments import is_abandoned, is_in_doubt, without_one_of
 from lightos.openstack.cinder.grants import Attachment, Grant
 from testbed.cluster import connector
-from testbed.faults import Faults
-from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import (
     forget_attachment,
     mark,
@@ -181,27 +179,24 @@ def test_two_detaches_at_once_of_access_that_an_older_driver_gave(driver, volume
     assert cluster.host_nqns(volume.id) == set()
 
 
-def test_a_look_that_fails_is_made_again(driver, volume, cluster, proxy):
+def test_a_look_that_fails_is_made_again(driver, volume, cluster, faults):
     attach(driver, volume)
     attach(driver, volume)
     driver.terminate_connection(volume, HOST)
     forget_attachment(volume, HOST)
     forget_attachment(volume, HOST)
-    proxy.fault("PUT", "/volumes/", refuse(403))
-    look_again(driver)
+    with faults.during(operation="UpdateVolume", status=403, count=0):
+        look_again(driver)
     assert cluster.host_nqns(volume.id) == {NQN}
-    proxy.forget()
     look_again(driver)
     assert cluster.host_nqns(volume.id) == set()
 
 
 @pytest.mark.parametrize("connector", [HOST, None], ids=["detach", "forced detach"])
-def test_a_volume_that_the_cluster_lost_can_be_detached(driver, volume, cluster, lab, connector):
+def test_a_volume_that_the_cluster_lost_can_be_detached(driver, volume, cluster, faults, connector):
     attach(driver, volume)
-    with (
-        Faults(lab).during(operation="UpdateVolume", end="Failed"),
-        pytest.raises(exception.VolumeBackendAPIException, match="Failed"),
-    ):
+    faults.add(operation="UpdateVolume", end="Failed")
+    with pytest.raises(exception.VolumeBackendAPIException, match="Failed"):
         driver.extend_volume(volume, 2)
     assert cluster.volume_of(volume.id)["state"] == "Failed"
     assert driver.terminate_connection(volume, connector) is False
@@ -301,14 +296,14 @@ def test_an_address_shared_with_a_host_that_is_not_recorded_yet_stays(driver, vo
 
 
 @pytest.mark.parametrize("first", ["attach", "forced detach"])
-def test_a_forced_detach_and_an_attach_at_once(driver, volume, cluster, lab, first):
+def test_a_forced_detach_and_an_attach_at_once(driver, volume, cluster, faults, first):
     """One waits for the other: access that is left has its note."""
     steps = {
         "attach": lambda: driver.initialize_connection(volume, HOST),
         "forced detach": lambda: driver.terminate_connection(volume, None),
     }
     driver.initialize_connection(volume, OTHER)
-    with Faults(lab).during(operation="UpdateVolume", delay_seconds=0.3) as fault:
+    with faults.during(operation="UpdateVolume", delay_seconds=0.3) as fault:
         slow = threading.Thread(target=steps.pop(first))
         slow.start()
         while not fault.hits:

@@ -2,18 +2,18 @@
 """The driver when things go wrong. Numbered tests are defects of the driver that Cinder ships."""
 
 import logging
-import uuid
 from pathlib import Path
 
 import pytest
 from cinder import exception
 
 from lightos.api.errors import GrpcCode
+from lightos.api.models import UpdateVolume
 from lightos.openstack.cinder.naming import ProviderId
 from testbed.cluster import GIB, connector, sensitive_words
-from tests.unit.cinder.api_proxy import Reply, lose_reply, refuse, rewrite
 from tests.unit.cinder.conftest import (
     OPERATION_SECONDS,
+    OTHER_PROJECT,
     new_snapshot,
     new_volume,
     record_attachment,
@@ -24,67 +24,69 @@ OTHER = connector("compute2", number=2)
 BACKEND_ERROR = exception.VolumeBackendAPIException
 
 
+def unused_address(lab):
+    """An address of this machine that no node has."""
+    return lab["api_addresses"][0].rpartition(".")[0] + ".250"
+
+
 def exists(cluster, volume):
     return any(found["name"] == volume.name for found in cluster.volumes())
 
 
-@pytest.mark.parametrize("status", [401, 403, 500, 503])
-def test_1_a_lookup_that_fails_deletes_nothing_and_says_so(driver, created, cluster, proxy, status):
-    volume = created()
-    volume.provider_id = "default"
-    proxy.fault("GET", r"volumes/\?name=", refuse(status))
-    with pytest.raises(BACKEND_ERROR, match=str(status)):
-        driver.delete_volume(volume)
-    assert exists(cluster, volume)
+NO_SUCH_CALL = {"status": 404, "code": 12}
+"""Not a word of the volume."""
 
 
-def test_1_a_page_of_a_proxy_is_not_the_clusters_word(driver, created, cluster, proxy):
-    """A 404 from something between us and the cluster."""
+@pytest.mark.parametrize("answer", [*({"status": n} for n in (401, 403, 500, 503)), NO_SUCH_CALL])
+def test_1_a_lookup_that_fails_deletes_nothing_and_says_so(
+    driver, created, cluster, faults, answer
+):
     volume = created()
-    proxy.fault("GET", "volumes", lambda _forward: Reply(404, b"<html>not found</html>"))
     volume.provider_id = "default"
-    with pytest.raises(BACKEND_ERROR):
+    faults.add(operation="GetVolume", count=0, **answer)
+    with pytest.raises(BACKEND_ERROR, match=str(answer["status"])):
         driver.delete_volume(volume)
     assert exists(cluster, volume)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 500])
-def test_2_a_refused_snapshot_delete_is_an_error(driver, created, cluster, proxy, status):
+def test_2_a_refused_snapshot_delete_is_an_error(driver, created, cluster, faults, status):
     snapshot = new_snapshot(created())
     snapshot.update(driver.create_snapshot(snapshot))
-    proxy.fault("DELETE", "snapshots", refuse(status))
-    with pytest.raises(BACKEND_ERROR):
+    with (
+        faults.during(operation="DeleteSnapshot", status=status, count=0),
+        pytest.raises(BACKEND_ERROR),
+    ):
         driver.delete_snapshot(snapshot)
     assert cluster.snapshot_of(snapshot.id)["state"] == "Available"
-    proxy.forget()
     driver.delete_snapshot(snapshot)
 
 
-def test_2_a_snapshot_delete_at_a_bad_moment_is_asked_again(driver, created, cluster, proxy):
+def test_2_a_snapshot_delete_at_a_bad_moment_is_asked_again(driver, created, cluster, faults):
     snapshot = new_snapshot(created())
     snapshot.update(driver.create_snapshot(snapshot))
-    proxy.fault("DELETE", "snapshots", refuse(400, code=GrpcCode.FAILED_PRECONDITION), times=1)
+    faults.add(operation="DeleteSnapshot", status=400, code=int(GrpcCode.FAILED_PRECONDITION))
+    calls = faults.watch(operation="DeleteSnapshot")
     driver.delete_snapshot(snapshot)
-    assert proxy.count("DELETE") == 2
+    assert calls.seen == 2
     assert cluster.snapshots() == []
 
 
 def test_2_a_clones_snapshot_that_cannot_be_deleted_is_named(
-    driver, created, cluster, proxy, caplog
+    driver, created, cluster, faults, caplog
 ):
     clone = new_volume()
-    proxy.fault("DELETE", "snapshots", refuse(400, "not now"))
-    driver.create_cloned_volume(clone, created())
+    with faults.during(operation="DeleteSnapshot", status=400, count=0):
+        driver.create_cloned_volume(clone, created())
     (left,) = cluster.snapshots()
     assert any(left["UUID"] in record.getMessage() for record in caplog.records)
-    proxy.forget()
     driver._client.delete_snapshot("default", left["UUID"], driver._deadline())
 
 
-def test_2_a_failed_clone_leaves_no_snapshot(driver, created, cluster, proxy):
+def test_2_a_failed_clone_leaves_no_snapshot(driver, created, cluster, faults):
     clone = new_volume()
     source = created()
-    proxy.fault("POST", "/volumes", refuse(400, "no such thing"))
+    faults.add(operation="CreateVolume", status=400, message="no such thing")
     with pytest.raises(BACKEND_ERROR, match="no such thing"):
         driver.create_cloned_volume(clone, source)
     assert cluster.snapshots() == []
@@ -92,46 +94,43 @@ def test_2_a_failed_clone_leaves_no_snapshot(driver, created, cluster, proxy):
 
 
 def test_2_a_clones_snapshot_that_was_taken_but_not_confirmed_is_removed(
-    driver, created, cluster, proxy
+    driver, created, cluster, faults
 ):
-    def take_it_and_fail(forward):
-        forward()
-        return refuse(500)(forward)
-
     clone = new_volume()
     source = created()
-    proxy.fault("POST", "snapshots", take_it_and_fail)
+    faults.add(operation="CreateSnapshot", lose_reply=True, status=500, count=0)
+    deletions = faults.watch(operation="DeleteSnapshot")
     with pytest.raises(BACKEND_ERROR, match="CreateSnapshot"):
         driver.create_cloned_volume(clone, source)
-    assert proxy.count("DELETE", "snapshots") == 1
+    assert deletions.seen == 1
     assert cluster.snapshots() == []
 
 
-def test_3_a_refused_extend_is_an_error_at_once(driver, created, cluster, proxy):
+def test_3_a_refused_extend_is_an_error_at_once(driver, created, cluster, faults):
     volume = created(1)
-    proxy.fault("PUT", "volumes", refuse(400, "too large"))
+    refusal = faults.add(operation="UpdateVolume", status=400, message="too large", count=0)
     with pytest.raises(BACKEND_ERROR, match="too large"):
         driver.extend_volume(volume, 2)
-    assert proxy.count("PUT") == 1
+    assert refusal.hits == 1
     assert int(cluster.volume_of(volume.id)["size"]) == GIB
 
 
-def test_3_extend_waits_for_the_size(driver, created, cluster, proxy):
+def test_3_extend_waits_for_the_size(driver, created, cluster, faults):
     volume = created(1)
-
-    def not_yet(message):
-        message["size"], message["ETag"], message["state"] = str(GIB), "0", "Updating"
-
-    proxy.fault("GET", "volumes", rewrite(not_yet), skip=1, times=3)
-    driver.extend_volume(volume, 2)
-    assert proxy.count("GET") >= 5
+    looks = faults.watch(operation="GetVolume")
+    with (
+        faults.during(operation="UpdateVolume", stay="Updating") as stay,
+        faults.just_before(lambda: faults.clear(stay), operation="GetVolume", first=4),
+    ):
+        driver.extend_volume(volume, 2)
+    assert looks.seen >= 4
     assert int(cluster.volume_of(volume.id)["size"]) == 2 * GIB
 
 
-def test_4_a_detach_that_cannot_take_the_access_away_is_an_error(driver, created, cluster, proxy):
+def test_4_a_detach_that_cannot_take_the_access_away_is_an_error(driver, created, cluster, faults):
     volume = created()
     driver.initialize_connection(volume, HOST)
-    proxy.fault("PUT", "volumes", refuse(403))
+    faults.add(operation="UpdateVolume", status=403, count=0)
     with pytest.raises(BACKEND_ERROR, match="403"):
         driver.terminate_connection(volume, HOST)
     assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
@@ -146,64 +145,64 @@ def test_5_a_connector_without_nqn_is_not_everyone(driver, created, cluster, nam
     assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
 
 
-def test_7_a_failed_attach_leaves_no_access(driver, created, cluster, proxy):
+def test_7_a_failed_attach_leaves_no_access(driver, created, cluster, faults):
     volume = created()
     # Reads fail once the access is written, until the driver gives up; then they work again.
-    proxy.fault("GET", "volumes", refuse(401), skip=1, times=1)
+    faults.add(operation="GetVolume", status=401, first=2)
     with pytest.raises(BACKEND_ERROR, match="401"):
         driver.initialize_connection(volume, HOST)
     assert cluster.host_nqns(volume.id) == set()
 
 
-def test_7_a_failed_attach_does_not_take_access_that_was_there(driver, created, cluster, proxy):
+def test_7_a_failed_attach_does_not_take_access_that_was_there(driver, created, cluster, faults):
     volume = created()
     driver.initialize_connection(volume, HOST)
     changed = HOST | {"host_ips": [*HOST["host_ips"], "192.168.75.201"]}
-    proxy.fault("PUT", "volumes", refuse(403), times=1)
+    faults.add(operation="UpdateVolume", status=403)
     with pytest.raises(BACKEND_ERROR):
         driver.initialize_connection(volume, changed)
     assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
 
 
-def test_8_a_busy_cluster_while_polling_fails_nothing(driver, created, cluster, proxy):
+def test_8_a_busy_cluster_while_polling_fails_nothing(driver, cluster, faults):
     volume = new_volume()
-    proxy.fault("GET", "volumes", refuse(503), times=2)
+    faults.add(operation="GetVolume", status=503, count=2)
     volume.update(driver.create_volume(volume))
     assert cluster.volume_of(volume.id)["state"] == "Available"
     snapshot = new_snapshot(volume)
-    proxy.fault("GET", "snapshots", refuse(503), times=2)
+    faults.add(operation="GetSnapshot", status=503, count=2)
     snapshot.update(driver.create_snapshot(snapshot))
     assert cluster.snapshot_of(snapshot.id)["state"] == "Available"
     driver.delete_snapshot(snapshot)
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_9_not_to_hear_of_a_volume_is_not_its_deletion(driver, created, proxy, status):
+def test_9_not_to_hear_of_a_volume_is_not_its_deletion(driver, created, faults, status):
     volume = created()
-    proxy.fault("GET", "volumes", refuse(status))
+    faults.add(operation="GetVolume", status=status, count=0)
     with pytest.raises(BACKEND_ERROR):
         driver.delete_volume(volume)
 
 
-def test_9_a_delete_whose_reply_was_lost_succeeds(driver, created, cluster, proxy):
+def test_9_a_delete_whose_reply_was_lost_succeeds(driver, created, cluster, faults):
     volume = created()
-    proxy.fault("DELETE", "volumes", lose_reply, times=1)
+    faults.add(operation="DeleteVolume", lose_reply=True)
     driver.delete_volume(volume)
     assert not exists(cluster, volume)
 
 
-def test_11_new_nodes_reach_hosts_without_a_restart(driver, created, proxy):
+def test_11_new_nodes_reach_hosts_without_a_restart(driver, created, lab, faults):
     volume = created()
-
-    def add_node(message):
-        message["discoveryEndpoints"].append("192.168.75.14:8009")
-
-    proxy.fault("GET", "/cluster", rewrite(add_node))
-    driver.get_volume_stats(refresh=True)
-    nodes = driver.initialize_connection(volume, HOST)["data"]["lightos_nodes"]
-    assert nodes["192.168.75.14"] == {
-        "target_portal": "192.168.75.14",
-        "target_port": 8009,
+    address = unused_address(lab)
+    name = faults.add_node(address)
+    try:
+        driver.get_volume_stats(refresh=True)
+        nodes = driver.initialize_connection(volume, HOST)["data"]["lightos_nodes"]
+    finally:
+        faults.remove_node(name)
+    assert nodes[address] == {
+        "target_portal": address,
+        "target_port": lab["discovery_port"],
         "transport_type": "tcp",
     }
 
@@ -222,9 +221,9 @@ def test_12_missing_addresses_are_named(make_driver, addresses):
 
 
 @pytest.mark.parametrize("key", ["nqn", "found_dsc", "host_ips"])
-def test_12_a_connector_without_what_it_takes_is_refused(driver, created, cluster, proxy, key):
+def test_12_a_connector_without_what_it_takes_is_refused(driver, created, faults, key):
     volume = created()
-    proxy.forget()
+    calls = faults.watch()
     lacking = {name: value for name, value in HOST.items() if name != key}
     for method in (
         lambda: driver.validate_connector(lacking),
@@ -232,53 +231,49 @@ def test_12_a_connector_without_what_it_takes_is_refused(driver, created, cluste
     ):
         with pytest.raises(exception.InvalidConnectorException, match=key):
             method()
-    assert proxy.calls == []
+    assert calls.seen == 0
 
 
-def test_13_one_api_address_down(make_driver, lab, proxy, cluster):
+def test_13_one_api_address_down(make_driver, lab, cluster):
     """Nothing listens at the first address."""
-    dead = lab["api_addresses"][0].rpartition(".")[0] + ".250"
-    driver = make_driver(lightos_api_address=[dead, proxy.address])
+    driver = make_driver(lightos_api_address=[unused_address(lab), lab["api_addresses"][0]])
     volume = new_volume()
     driver.create_volume(volume)
     assert exists(cluster, volume)
 
 
-@pytest.mark.parametrize("act", [lose_reply, refuse(503)])
-def test_13_a_create_that_was_not_answered_makes_one_volume(driver, cluster, proxy, act):
+@pytest.mark.parametrize(
+    "effect", [{"lose_reply": True}, {"lose_reply": True, "status": 504}, {"status": 503}]
+)
+def test_13_a_create_that_was_not_answered_makes_one_volume(driver, cluster, faults, effect):
     volume = new_volume()
-    proxy.fault("POST", "volumes", act, times=1)
+    faults.add(operation="CreateVolume", **effect)
     volume.update(driver.create_volume(volume))
     assert volume.provider_id.split()[1] == cluster.volume_of(volume.id)["UUID"]
 
 
-def do_but_answer_500(forward):
-    forward()
-    return refuse(500)(forward)
-
-
-def test_a_create_that_failed_though_it_was_done_leaves_nothing(driver, cluster, proxy):
+def test_a_create_that_failed_though_it_was_done_leaves_nothing(driver, cluster, faults):
     """Cinder may make the volume on another cluster next, and never ask this one again."""
     volume = new_volume()
-    proxy.fault("POST", "volumes", do_but_answer_500, times=1)
+    faults.add(operation="CreateVolume", lose_reply=True, status=500)
     with pytest.raises(BACKEND_ERROR, match="500"):
         driver.create_volume(volume)
     assert not exists(cluster, volume)
 
 
-def test_a_create_that_failed_leaves_another_volume_of_the_name_alone(driver, cluster, proxy):
+def test_a_create_that_failed_leaves_another_volume_of_the_name_alone(driver, cluster, faults):
     volume = new_volume(1)
     driver.create_volume(volume)
     volume.size = 2
-    proxy.fault("POST", "volumes", refuse(500), times=1)
+    faults.add(operation="CreateVolume", status=500)
     with pytest.raises(BACKEND_ERROR, match="500"):
         driver.create_volume(volume)
     assert exists(cluster, volume)
 
 
-def test_13_a_snapshot_whose_reply_was_lost_is_taken_once(driver, created, cluster, proxy):
+def test_13_a_snapshot_whose_reply_was_lost_is_taken_once(driver, created, cluster, faults):
     snapshot = new_snapshot(created())
-    proxy.fault("POST", "snapshots", lose_reply, times=1)
+    faults.add(operation="CreateSnapshot", lose_reply=True)
     snapshot.update(driver.create_snapshot(snapshot))
     assert snapshot.provider_id.split()[1] == cluster.snapshot_of(snapshot.id)["UUID"]
     driver.delete_snapshot(snapshot)
@@ -286,10 +281,10 @@ def test_13_a_snapshot_whose_reply_was_lost_is_taken_once(driver, created, clust
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_snapshot_that_comes_at_a_bad_moment_is_asked_for_again(
-    driver, created, cluster, proxy, status
+    driver, created, cluster, faults, status
 ):
     snapshot = new_snapshot(created())
-    proxy.fault("POST", "snapshots", refuse(status), times=2)
+    faults.add(operation="CreateSnapshot", status=status, count=2)
     snapshot.update(driver.create_snapshot(snapshot))
     assert cluster.snapshot_of(snapshot.id)["state"] == "Available"
     driver.delete_snapshot(snapshot)
@@ -306,15 +301,13 @@ def test_14_an_edited_type_does_not_move_a_volume(driver, created, cluster):
     assert not exists(cluster, volume)
 
 
-def test_14_a_name_that_several_projects_have_is_nobodys_to_delete(driver, created, cluster, proxy):
+def test_14_a_name_that_several_projects_have_is_nobodys_to_delete(driver, created, cluster):
     volume = created()
     volume.volume_type = None
     volume.provider_id = "elsewhere"
-    twin = {"UUID": str(uuid.uuid4()), "projectName": "tenant"}
-    proxy.fault(
-        "GET", "/api/v2/volumes", rewrite(lambda m: m["volumes"].append(m["volumes"][0] | twin))
-    )
-    with pytest.raises(exception.VolumeBackendAPIException, match="default, tenant each have one"):
+    twin = {"name": volume.name, "size": str(GIB), "acl": {"values": ["ALLOW_NONE"]}}
+    cluster.request("POST", f"/projects/{OTHER_PROJECT}/volumes", twin | {"replicaCount": 1})
+    with pytest.raises(BACKEND_ERROR, match=f"default, {OTHER_PROJECT} each have one"):
         driver.delete_volume(volume)
     assert exists(cluster, volume)
 
@@ -328,19 +321,19 @@ def test_14_a_clone_looks_for_its_source_where_the_source_is(driver, created, cl
     assert exists(cluster, clone)
 
 
-def test_14_a_clone_of_another_project_is_refused_with_both_names(driver, created, proxy):
+def test_14_a_clone_of_another_project_is_refused_with_both_names(driver, created, faults):
     source = created()
     snapshot = new_snapshot(source)
     snapshot.update(driver.create_snapshot(snapshot))
     elsewhere = {"lightos:project_name": "elsewhere"}
-    proxy.forget()
+    calls = faults.watch()
     for make in (
         lambda volume: driver.create_cloned_volume(volume, source),
         lambda volume: driver.create_volume_from_snapshot(volume, snapshot),
     ):
         with pytest.raises(exception.InvalidVolumeType, match="'elsewhere'; legal: 'default'"):
             make(new_volume(extra_specs=elsewhere))
-    assert proxy.calls == []
+    assert calls.seen == 0
     driver.delete_snapshot(snapshot)
 
 
@@ -355,16 +348,17 @@ def test_15_capacity_of_a_cluster_that_a_token_may_not_see(make_driver, lab):
     assert driver.initialize_connection(volume, HOST)["data"]["lightos_nodes"]
 
 
-def test_16_no_secret_and_no_body_in_any_log(make_driver, lab, proxy, caplog):
+def test_16_no_secret_and_no_body_in_any_log(make_driver, lab, faults, caplog):
     caplog.set_level(logging.DEBUG)
     driver = make_driver()
     volume = new_volume()
     volume.update(driver.create_volume(volume))
     driver.initialize_connection(volume, HOST)
-    proxy.fault("PUT", "volumes", refuse(401))
-    with pytest.raises(BACKEND_ERROR) as raised:
+    with (
+        faults.during(operation="UpdateVolume", status=401, count=0),
+        pytest.raises(BACKEND_ERROR) as raised,
+    ):
         driver.terminate_connection(volume, HOST)
-    proxy.forget()
     driver.terminate_connection(volume, HOST)
     driver.delete_volume(volume)
     logged = caplog.text + str(raised.value) + repr(driver._client)
@@ -386,54 +380,53 @@ def test_16_a_verified_certificate_is_not_warned_of(make_driver, caplog):
     assert "NOT VERIFIED" not in caplog.text
 
 
-def test_18_an_expired_token_is_named_by_every_operation(driver, created, proxy):
+def test_18_an_expired_token_is_named_by_every_operation(driver, created, faults):
     volume = created()
-    proxy.fault("GET", "", refuse(401, "token is expired"))
+    faults.add(method="GET", status=401, message="token is expired", count=0)
     with pytest.raises(BACKEND_ERROR, match=r"token is expired.*JWT"):
         driver.initialize_connection(volume, HOST)
 
 
+@pytest.fixture
+def brief_cleanup(monkeypatch):
+    """Less time for what a failed operation left, where the test does not let it be removed."""
+    for module in ("attachments", "cluster"):
+        name = f"lightos.openstack.cinder.{module}.CLEANUP_SECONDS"
+        monkeypatch.setattr(name, OPERATION_SECONDS)
+
+
+@pytest.mark.usefixtures("brief_cleanup")
 @pytest.mark.parametrize(
-    "operation",
+    ("state", "operation"),
     [
-        lambda driver, volume: driver.create_volume(new_volume()),
-        lambda driver, volume: driver.extend_volume(volume, 2),
-        lambda driver, volume: driver.initialize_connection(volume, HOST),
+        ("Creating", lambda driver, volume: driver.create_volume(new_volume())),
+        ("Updating", lambda driver, volume: driver.extend_volume(volume, 2)),
+        ("Updating", lambda driver, volume: driver.initialize_connection(volume, HOST)),
     ],
     ids=["create", "extend", "attach"],
 )
-def test_20_one_budget_for_the_whole_operation(driver, created, proxy, operation):
+def test_20_one_budget_for_the_whole_operation(driver, created, faults, state, operation):
     """Nothing ever becomes ready: the operation ends at its own deadline, not at a multiple."""
     volume = created()
-
-    def stuck(message):
-        message["state"] = "Updating"
-
-    proxy.fault("GET", "volumes", rewrite(stuck))
+    faults.add(stay=state, count=0)
     with pytest.raises(BACKEND_ERROR, match=f"after {OPERATION_SECONDS} s"):
         operation(driver, volume)
 
 
-def test_a_volume_that_ends_failed_is_no_success(driver, proxy):
-    def fail(message):
-        message["state"] = "Failed"
-
-    proxy.fault("GET", "volumes", rewrite(fail))
+def test_a_volume_that_ends_failed_is_no_success(driver, faults):
+    faults.add(operation="CreateVolume", end="Failed")
     with pytest.raises(BACKEND_ERROR, match="Failed"):
         driver.create_volume(new_volume())
 
 
-def test_a_create_that_times_out_leaves_nothing(driver, cluster, proxy):
+def test_a_create_that_times_out_leaves_nothing(driver, cluster, faults):
     volume = new_volume()
-
-    def stuck(message):
-        message["state"] = "Creating"
-
-    proxy.fault("GET", "volumes", rewrite(stuck))
-    with pytest.raises(BACKEND_ERROR, match="not done after"):
+    with (
+        faults.during(operation="CreateVolume", stay="Creating") as stay,
+        faults.just_before(lambda: faults.clear(stay), operation="DeleteVolume"),
+        pytest.raises(BACKEND_ERROR, match="not done after"),
+    ):
         driver.create_volume(volume)
-    proxy.forget()
-    driver.delete_volume(volume)
     assert not exists(cluster, volume)
 
 
@@ -468,28 +461,28 @@ def test_a_ca_file_that_does_not_exist_is_named(make_driver, tmp_path):
         driver.do_setup(None)
 
 
-def test_a_stale_etag_is_read_again(driver, created, cluster, proxy):
+def test_a_stale_etag_is_read_again(driver, created, cluster, faults):
     volume = created()
     driver.initialize_connection(volume, OTHER)
     record_attachment(volume, OTHER)
 
-    def older(message):
-        message["ETag"] = "1"
-
-    proxy.fault("GET", "volumes", rewrite(older), times=1)
+    stale = faults.add(operation="UpdateVolume", stale_etag=True)
     driver.initialize_connection(volume, HOST)
+    assert stale.hits == 1
     assert cluster.host_nqns(volume.id) == {HOST["nqn"], OTHER["nqn"]}
 
 
-def test_an_update_that_another_writer_undoes_is_written_again(driver, created, cluster, proxy):
+def test_an_update_that_another_writer_undoes_is_written_again(driver, created, cluster, faults):
     """Between our write and our look, someone put an older list back."""
     volume = created()
-    uuid = ProviderId.parse(volume.provider_id).uuid
+    where = ProviderId.parse(volume.provider_id)
 
-    def undone(message):
-        message["acl"], message["state"] = {"values": ["ALLOW_NONE"]}, "Available"
+    def undo():
+        nobody = UpdateVolume(acl=("ALLOW_NONE",))
+        driver._client.update_volume(where.project, where.uuid, nobody, driver._deadline())
 
-    proxy.fault("GET", uuid, rewrite(undone), times=2)
-    driver.initialize_connection(volume, HOST)
+    updates = faults.watch(operation="UpdateVolume")
+    with faults.just_before(undo, operation="GetVolume", first=2):
+        driver.initialize_connection(volume, HOST)
     assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
-    assert proxy.count("PUT") >= 2
+    assert updates.seen >= 3

@@ -11,7 +11,6 @@ from cinder.db import api as db
 from lightos.api.models import CreateSnapshot, CreateVolume, SnapshotState, UpdateVolume
 from lightos.openstack.cinder import records
 from testbed.cluster import GIB, connector
-from tests.unit.cinder.api_proxy import lose_reply, refuse
 from tests.unit.cinder.conftest import HOST as THIS_BACK_END
 from tests.unit.cinder.conftest import new_snapshot, new_volume, store
 
@@ -102,10 +101,10 @@ def test_manage_gives_the_volume_its_name(driver, cluster, existing, by):
     assert all(found.uuid != v["UUID"] for v in cluster.volumes())
 
 
-def test_manage_whose_reply_was_lost(driver, cluster, existing, proxy):
+def test_manage_whose_reply_was_lost(driver, cluster, existing, faults):
     found = existing()
     volume = new_volume()
-    proxy.fault("PUT", "volumes", lose_reply, times=1)
+    faults.add(operation="UpdateVolume", lose_reply=True)
     driver.manage_existing(volume, {"source-id": found.uuid})
     assert cluster.volume_of(volume.id)["UUID"] == found.uuid
 
@@ -176,19 +175,19 @@ def test_a_volume_that_an_old_driver_made_is_managed_already(driver, created):
         driver.manage_existing(new_volume(), {"source-id": uuid})
 
 
-def test_of_two_who_take_one_volume_over_at_once_one_is_refused(driver, cluster, existing, proxy):
+def test_of_two_who_take_one_volume_over_at_once_one_is_refused(driver, cluster, existing, faults):
     found = existing()
     first, second = new_volume(), new_volume()
     for each in (first, second):
         store(each, status="managing")
     reference = {"source-id": found.uuid}
 
-    def let_the_other_do_it(forward):
-        driver.manage_existing(first, reference)
-        return forward()
-
-    proxy.fault("PUT", "volumes", let_the_other_do_it, times=1)
-    with pytest.raises(INVALID, match="renamed meanwhile"):
+    with (
+        faults.just_before(
+            lambda: driver.manage_existing(first, reference), operation="UpdateVolume"
+        ),
+        pytest.raises(INVALID, match="renamed meanwhile"),
+    ):
         driver.manage_existing(second, reference)
     assert cluster.volume_of(first.id)["UUID"] == found.uuid
     with pytest.raises(exception.ManageExistingAlreadyManaged):
@@ -196,29 +195,31 @@ def test_of_two_who_take_one_volume_over_at_once_one_is_refused(driver, cluster,
 
 
 def test_a_host_that_comes_meanwhile_keeps_the_volume_from_being_taken_over(
-    driver, cluster, existing, proxy
+    driver, cluster, existing, faults
 ):
     found = existing()
 
-    def let_a_host_in(forward):
+    def let_a_host_in():
         admit = UpdateVolume(acl=(HOST["nqn"],))
         driver._client.update_volume("default", found.uuid, admit, driver._deadline())
-        return forward()
 
-    proxy.fault("PUT", "volumes", let_a_host_in, times=1)
-    with pytest.raises(INVALID, match=HOST["nqn"]):
+    with (
+        faults.just_before(let_a_host_in, operation="UpdateVolume"),
+        pytest.raises(INVALID, match=HOST["nqn"]),
+    ):
         driver.manage_existing(new_volume(), {"source-id": found.uuid})
     assert found.name in {volume["name"] for volume in cluster.volumes()}
 
 
-def test_a_failed_take_over_never_deletes_the_volume(driver, cluster, existing, proxy):
+def test_a_failed_take_over_never_deletes_the_volume(driver, cluster, existing, faults):
     """It was renamed, but nobody heard; Cinder then deletes the record that it made for it."""
     found = existing()
     volume = new_volume()
-    proxy.fault("GET", "volumes", refuse(401), skip=2)
-    with pytest.raises(exception.VolumeBackendAPIException):
+    with (
+        faults.during(operation="GetVolume", status=401, first=3, count=0),
+        pytest.raises(exception.VolumeBackendAPIException),
+    ):
         driver.manage_existing(volume, {"source-id": found.uuid})
-    proxy.forget()
     assert cluster.volume_of(volume.id)["UUID"] == found.uuid
     volume.status = "error_managing_deleting"
     driver.delete_volume(volume)
@@ -268,9 +269,9 @@ def test_cinder_takes_the_entries_for_its_own_objects(driver, existing):
     assert [volume.reference for volume in found] == [entry["reference"] for entry in entries]
 
 
-def test_the_list_of_a_token_that_may_not_list_projects(driver, existing, proxy):
+def test_the_list_of_a_token_that_may_not_list_projects(driver, existing, faults):
     found = existing()
-    proxy.fault("GET", "/projects$", refuse(403))
+    faults.add(operation="ListProjects", status=403)
     assert entry_of(page(driver), found)["safe_to_manage"] is True
 
 

@@ -9,10 +9,8 @@ from cinder import context, exception
 
 from lightos.api.errors import NotFound
 from lightos.api.models import CreatePolicy
-from lightos.openstack.cinder.naming import ProviderId
 from lightos.openstack.cinder.qos import POLICY_DESCRIPTION, Limit, LimitKind
 from testbed.cluster import GIB, connector
-from tests.unit.cinder.api_proxy import lose_reply, refuse, rewrite
 from tests.unit.cinder.conftest import new_snapshot, new_type, new_volume, store
 
 HOST = connector("compute1", number=1)
@@ -95,31 +93,30 @@ def test_volumes_of_one_limit_made_and_deleted_at_once(driver, policies):
     assert POLICY not in policies()
 
 
-def test_a_policy_that_goes_before_it_is_used_is_made_again(driver, cluster, proxy):
+def test_a_policy_that_goes_before_it_is_used_is_made_again(driver, cluster, faults):
     """Another deployment on the cluster found it unused."""
 
-    def after_its_deletion(forward):
+    def delete_it():
         policy = driver._client.get_policy_by_name(POLICY, driver._deadline())
         driver._client.delete_policy(policy.uuid, driver._deadline())
-        return forward()
 
     volume = new_volume(extra_specs={}, qos_specs=IOPS)
-    proxy.fault("POST", "volumes", after_its_deletion, times=1)
-    volume.update(driver.create_volume(volume))
+    with faults.just_before(delete_it, operation="CreateVolume"):
+        volume.update(driver.create_volume(volume))
     assert cluster.volume_of(volume.id)["qosPolicyName"] == POLICY
     driver.delete_volume(volume)
 
 
-def test_a_failed_create_leaves_no_policy(driver, policies, proxy):
-    proxy.fault("POST", "/volumes", refuse(403, "not allowed"))
+def test_a_failed_create_leaves_no_policy(driver, policies, faults):
+    faults.add(operation="CreateVolume", status=403, message="not allowed")
     with pytest.raises(BACKEND_ERROR, match="not allowed"):
         driver.create_volume(new_volume(extra_specs={}, qos_specs=IOPS))
     assert POLICY not in policies()
 
 
-def test_a_policy_whose_replies_are_lost_is_made_once(driver, cluster, policies, proxy):
-    proxy.fault("POST", "policies", lose_reply, times=1)
-    proxy.fault("DELETE", "policies", lose_reply, times=1)
+def test_a_policy_whose_replies_are_lost_is_made_once(driver, cluster, policies, faults):
+    faults.add(operation="CreatePolicy", lose_reply=True)
+    faults.add(operation="DeletePolicy", lose_reply=True)
     volume = new_volume(extra_specs={}, qos_specs=IOPS)
     volume.update(driver.create_volume(volume))
     assert cluster.volume_of(volume.id)["qosPolicyName"] == POLICY
@@ -153,12 +150,12 @@ def test_a_policy_of_that_name_with_another_limit_is_not_used(driver, policies):
     ],
 )
 def test_qos_that_cannot_be_is_refused_with_the_reason(
-    driver, proxy, extra_specs, qos_specs, reason
+    driver, faults, extra_specs, qos_specs, reason
 ):
-    proxy.forget()
+    calls = faults.watch()
     with pytest.raises(exception.InvalidQoSSpecs, match=reason):
         driver.create_volume(new_volume(extra_specs=extra_specs, qos_specs=qos_specs))
-    assert proxy.calls == []
+    assert calls.seen == 0
 
 
 def test_policies_that_nobody_uses_are_dropped_together(driver, created, policies):
@@ -195,13 +192,13 @@ def test_retype_sets_changes_and_clears_the_policy(driver, created, cluster, pol
     assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
 
 
-def test_retype_changes_the_compression(driver, created, cluster, proxy):
+def test_retype_changes_the_compression(driver, created, cluster, faults):
     volume = created()
     assert retyped(driver, volume, {"compression": "<is> True"})
     assert cluster.volume_of(volume.id)["compression"].lower() == "true"
-    proxy.forget()
+    updates = faults.watch(method="PUT")
     assert retyped(driver, volume, {"compression": "<is> True", "multiattach": "<is> True"})
-    assert proxy.count("PUT") == 0
+    assert updates.seen == 0
     assert retyped(driver, volume, {})
     assert cluster.volume_of(volume.id)["compression"].lower() == "false"
 
@@ -210,11 +207,11 @@ def test_retype_changes_the_compression(driver, created, cluster, proxy):
     "extra_specs",
     [{"lightos:num_replicas": "3"}, {"lightos:project_name": "tenant"}],
 )
-def test_what_takes_a_migration_is_not_done_and_not_begun(driver, created, proxy, extra_specs):
+def test_what_takes_a_migration_is_not_done_and_not_begun(driver, created, faults, extra_specs):
     volume = created()
-    proxy.forget()
+    updates = faults.watch(method="PUT")
     assert retyped(driver, volume, extra_specs | {"compression": "<is> True"}) is False
-    assert proxy.count("PUT") == 0
+    assert updates.seen == 0
 
 
 @pytest.mark.parametrize(
@@ -229,32 +226,33 @@ def test_retype_to_a_bad_type_is_an_error(driver, created, extra_specs, reason):
         retyped(driver, created(), extra_specs)
 
 
-def test_retype_whose_reply_was_lost(driver, created, cluster, proxy):
+def test_retype_whose_reply_was_lost(driver, created, cluster, faults):
     volume = created()
-    proxy.fault("PUT", "volumes", lose_reply, times=1)
+    faults.add(operation="UpdateVolume", lose_reply=True)
     assert retyped(driver, volume, {}, IOPS)
     assert cluster.volume_of(volume.id)["qosPolicyName"] == POLICY
     driver.delete_volume(volume)
 
 
-def test_a_failed_retype_leaves_no_policy(driver, created, cluster, policies, proxy):
+def test_a_failed_retype_leaves_no_policy(driver, created, cluster, policies, faults):
     volume = created()
-    proxy.fault("PUT", "volumes", refuse(403))
+    faults.add(operation="UpdateVolume", status=403)
     with pytest.raises(BACKEND_ERROR, match="403"):
         retyped(driver, volume, {}, IOPS)
     assert not cluster.volume_of(volume.id).get("qosPolicyName")
     assert POLICY not in policies()
 
 
-def test_a_retype_that_failed_after_the_change_is_undone(driver, created, cluster, policies, proxy):
+def test_a_retype_that_failed_after_the_change_is_undone(
+    driver, created, cluster, policies, faults
+):
     volume = created(extra_specs={"compression": "<is> True"}, qos_specs=IOPS)
     wanted = {"compression": "<is> False"}, {"total_iops_sec": "1024"}
-    proxy.fault(
-        "GET", f"volumes/{ProviderId.parse(volume.provider_id).uuid}", refuse(403), skip=2, times=1
-    )
+    faults.add(operation="GetVolume", status=403, first=3)
+    writes = faults.watch(operation="UpdateVolume")
     with pytest.raises(BACKEND_ERROR, match="403"):
         retyped(driver, volume, *wanted)
-    assert proxy.count("PUT") == 2
+    assert writes.seen == 2
     found = cluster.volume_of(volume.id)
     assert (found["compression"].lower(), found["qosPolicyName"]) == ("true", POLICY)
     assert policies() == {POLICY}
@@ -262,10 +260,10 @@ def test_a_retype_that_failed_after_the_change_is_undone(driver, created, cluste
 
 
 def test_the_policy_is_cleared_where_the_token_may_not_see_the_projects_default(
-    driver, created, cluster, proxy
+    driver, created, cluster, faults
 ):
     volume = created(extra_specs={}, qos_specs=IOPS)
-    proxy.fault("GET", "projects/default$", refuse(403))
+    faults.add(operation="GetProject", status=403, count=0)
     assert retyped(driver, volume, {})
     assert "qosPolicyName" not in cluster.volume_of(volume.id)
 
@@ -273,13 +271,13 @@ def test_the_policy_is_cleared_where_the_token_may_not_see_the_projects_default(
 # --- migration -----------------------------------------------------------------------------------
 
 
-def test_back_ends_of_one_cluster_hand_volumes_over(driver, make_driver, created, proxy):
+def test_back_ends_of_one_cluster_hand_volumes_over(driver, make_driver, created, faults):
     other = make_driver(volume_backend_name="other")
     volume = created()
     host = {"host": "h@other#other", "capabilities": other.get_volume_stats(refresh=True)}
-    proxy.forget()
+    calls = faults.watch()
     assert driver.migrate_volume(None, volume, host) == (True, None)
-    assert proxy.calls == []
+    assert calls.seen == 0
     other.delete_volume(volume)
 
 
@@ -313,9 +311,9 @@ def test_a_copied_volume_keeps_its_name_beside_its_source(driver, created, clust
     assert cluster.volume_of(source.id)["UUID"] == source.provider_id.split()[1]
 
 
-def test_a_copied_volume_that_cannot_be_renamed_keeps_its_name(driver, created, cluster, proxy):
+def test_a_copied_volume_that_cannot_be_renamed_keeps_its_name(driver, created, cluster, faults):
     source, target = new_volume(), created()
-    proxy.fault("PUT", "volumes", refuse(403))
+    faults.add(operation="UpdateVolume", status=403)
     assert migrated(driver, source, target)["_name_id"] == target.id
     assert cluster.volume_of(target.id)
 
@@ -336,20 +334,20 @@ def revert(driver, volume, snapshot):
     driver.revert_to_snapshot(context.get_admin_context(), volume, snapshot)
 
 
-def test_revert_is_over_when_the_cluster_has_done_it(driver, snapshotted, cluster, proxy):
+def test_revert_is_over_when_the_cluster_has_done_it(driver, snapshotted, cluster, faults):
     volume, snapshot = snapshotted
     before = cluster.volume_of(volume.id)
-    proxy.forget()
+    rollbacks, updates = faults.watch(operation="RollbackVolume"), faults.watch(method="PUT")
     revert(driver, volume, snapshot)
     after = cluster.volume_of(volume.id)
     assert after["state"] == "Available"
     assert after["ETag"] != before["ETag"]
-    assert proxy.count("PUT", "rollback") == proxy.count("PUT") == 1
+    assert rollbacks.seen == updates.seen == 1
     assert driver.snapshot_revert_use_temp_snapshot() is False
     assert driver.backup_use_temp_snapshot() is False
 
 
-def test_revert_keeps_the_size_that_cinder_knows(driver, snapshotted, cluster, proxy):
+def test_revert_keeps_the_size_that_cinder_knows(driver, snapshotted, cluster, faults):
     """After an extend; and on a cluster that takes the size back too."""
     volume, snapshot = snapshotted
     driver.extend_volume(volume, 3)
@@ -357,43 +355,42 @@ def test_revert_keeps_the_size_that_cinder_knows(driver, snapshotted, cluster, p
     revert(driver, volume, snapshot)
     assert int(cluster.volume_of(volume.id)["size"]) == 3 * GIB
 
-    def smaller(message):
-        message["size"] = str(GIB)
+    def take_the_size_back():
+        uuid = volume.provider_id.split()[1]
+        shrink = {"size": str(GIB), "Force": True}
+        cluster.request("PUT", f"/projects/default/volumes/{uuid}", shrink)
 
-    proxy.fault("GET", "volumes", rewrite(smaller), skip=2, times=3)
-    revert(driver, volume, snapshot)
-    assert proxy.count("PUT", "volumes/[^/]*$") >= 1
+    with faults.just_before(take_the_size_back, operation="RollbackVolume"):
+        revert(driver, volume, snapshot)
+    assert int(cluster.volume_of(volume.id)["size"]) == 3 * GIB
 
 
-def test_revert_of_a_volume_that_a_host_has_is_refused(driver, snapshotted, cluster, proxy):
+def test_revert_of_a_volume_that_a_host_has_is_refused(driver, snapshotted, cluster, faults):
     volume, snapshot = snapshotted
     store(volume)
     driver.initialize_connection(volume, HOST)
-    proxy.forget()
+    updates = faults.watch(method="PUT")
     with pytest.raises(BACKEND_ERROR, match=rf"{HOST['nqn']}.*detach"):
         revert(driver, volume, snapshot)
-    assert proxy.count("PUT") == 0
+    assert updates.seen == 0
     assert cluster.volume_of(volume.id)["state"] == "Available"
     driver.terminate_connection(volume, HOST)
 
 
-@pytest.mark.parametrize("act", [lose_reply, refuse(503)])
-def test_revert_that_was_not_answered(driver, snapshotted, cluster, proxy, act):
+@pytest.mark.parametrize("effect", [{"lose_reply": True}, {"status": 503}])
+def test_revert_that_was_not_answered(driver, snapshotted, cluster, faults, effect):
     volume, snapshot = snapshotted
-    proxy.fault("PUT", "rollback", act, times=1)
+    faults.add(operation="RollbackVolume", **effect)
     revert(driver, volume, snapshot)
     assert cluster.volume_of(volume.id)["state"] == "Available"
 
 
-def test_revert_that_does_not_come_about_is_an_error(driver, snapshotted, proxy):
-    volume, snapshot = snapshotted
-
-    def unchanged(message):
-        message["ETag"], message["state"] = "1", "Available"
-
-    proxy.fault("GET", "volumes", rewrite(unchanged))
-    with pytest.raises(BACKEND_ERROR, match=r"RollbackVolume.*not done after"):
-        revert(driver, volume, snapshot)
+def test_revert_that_does_not_come_about_is_an_error(driver, snapshotted, faults):
+    with (
+        faults.during(operation="RollbackVolume", stay="Rollback"),
+        pytest.raises(BACKEND_ERROR, match=r"RollbackVolume.*not done after"),
+    ):
+        revert(driver, *snapshotted)
 
 
 def test_revert_to_another_volumes_snapshot_is_refused(driver, snapshotted, created):

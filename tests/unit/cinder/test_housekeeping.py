@@ -16,7 +16,6 @@ from lightos.openstack.cinder.capacity import GIB
 from lightos.openstack.cinder.housekeeping import SECONDS_BETWEEN_LOOKS
 from lightos.openstack.cinder.naming import clone_snapshot_name
 from testbed.cluster import connector
-from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import BACKEND, mark, new_volume, store
 from tests.unit.cinder.conftest import HOST as SERVICE
 
@@ -229,7 +228,7 @@ def test_an_error_that_nobody_foresaw_ends_one_look_and_not_the_next(driver, mon
     assert len(looks) == 2
 
 
-def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(interrupted, cluster, proxy):
+def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(interrupted, cluster, faults):
     gone, stuck, other = new_volume(), new_volume(), new_volume()
     for volume in (gone, stuck, other):
         _, driver = interrupted(volume)
@@ -238,12 +237,11 @@ def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(interrupte
     driver._housekeeping._unfinished = frozenset({gone.id, stuck.id, other.id})
     stuck_uuid = make_on_cluster(driver, stuck.name).uuid
     make_on_cluster(driver, other.name)
-    proxy.fault("DELETE", stuck_uuid, refuse(403))
-    driver.get_volume_stats(refresh=True)
-    driver.get_volume_stats(refresh=True)
-    wait_for_housekeeping(driver)
+    with faults.during(operation="DeleteVolume", object=stuck_uuid, status=403, count=0):
+        driver.get_volume_stats(refresh=True)
+        driver.get_volume_stats(refresh=True)
+        wait_for_housekeeping(driver)
     assert names(cluster) & {stuck.name, other.name} == {stuck.name}
-    proxy.forget()
     driver.get_volume_stats(refresh=True)
     wait_for_housekeeping(driver)
     assert stuck.name not in names(cluster)

@@ -9,7 +9,6 @@ from cinder.db import api as db
 from oslo_config import cfg
 
 from lightos.openstack.cinder import images
-from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import new_volume, store
 
 OWNER, GLANCE = "3" * 32, "5" * 32
@@ -82,20 +81,20 @@ def test_an_image_volume_is_cloned(driver, cluster, image):
         "too small",
     ],
 )
-def test_what_is_not_cloned_is_left_to_cinder(driver, image, proxy, meta, fields):
-    proxy.forget()
+def test_what_is_not_cloned_is_left_to_cinder(driver, image, faults, meta, fields):
+    calls = faults.watch()
     _, answer = clone(driver, image, RAW | meta, **fields)
     assert answer == (None, False)
-    assert proxy.calls == []
+    assert calls.seen == 0
 
 
-def test_without_the_operators_consent_nothing_is_cloned(driver, image, proxy):
+def test_without_the_operators_consent_nothing_is_cloned(driver, image):
     cfg.CONF.set_override("allowed_direct_url_schemes", [])
     assert clone(driver, image)[1] == (None, False)
 
 
-def test_a_clone_that_fails_is_left_to_cinder(driver, cluster, image, proxy):
-    proxy.fault("POST", "/volumes", refuse(400, "not now"))
+def test_a_clone_that_fails_is_left_to_cinder(driver, cluster, image, faults):
+    faults.add(operation="CreateVolume", status=400, message="not now")
     volume, answer = clone(driver, image)
     assert answer == (None, False)
     assert all(volume.name != found["name"] for found in cluster.volumes())

@@ -14,7 +14,6 @@ from lightos.openstack.cinder import options
 from lightos.openstack.cinder.driver import LightOSVolumeDriver
 from lightos.waiting import utc_now
 from tests.unit.api.conftest import unsigned_token
-from tests.unit.cinder.api_proxy import refuse
 from tests.unit.cinder.conftest import BACKEND, HOST, new_volume
 
 BAD_VALUES = {
@@ -112,9 +111,7 @@ def test_the_token_may_be_in_a_file_that_changes(make_driver, token_file, cluste
 
 
 @pytest.mark.parametrize("days", [3, 30])
-def test_a_token_that_expires_soon_is_warned_of_at_start(
-    make_driver, token_file, proxy, caplog, days
-):
+def test_a_token_that_expires_soon_is_warned_of_at_start(make_driver, token_file, caplog, days):
     soon = (utc_now() + timedelta(days=days, hours=1)).timestamp()
     token_file.write_text(unsigned_token(exp=soon))
     driver = make_driver(set_up=False, lightos_jwt=None, lightos_jwt_file=str(token_file))
@@ -125,8 +122,8 @@ def test_a_token_that_expires_soon_is_warned_of_at_start(
     assert caplog.text.count(warned) == (1 if days == 3 else 0)
 
 
-def test_the_option_of_a_refused_token_is_named_at_start(make_driver, token_file, proxy):
-    proxy.fault("GET", "clusterinfo", refuse(401, "signed by another key"))
+def test_the_option_of_a_refused_token_is_named_at_start(make_driver, token_file, faults):
+    faults.add(operation="GetClusterInfo", status=401, message="signed by another key")
     driver = make_driver(set_up=False, lightos_jwt=None, lightos_jwt_file=str(token_file))
     driver.do_setup(None)
     with pytest.raises(exception.InvalidConfigurationValue, match=r"^lightos_jwt_file: "):
