@@ -6,6 +6,7 @@
     /lab/v1/nodes          GET, POST {"address": A}
     /lab/v1/nodes/NAME     PUT {"address": A}, DELETE
     /lab/v1/tokens/renew   POST
+    /lab/v1/traffic        GET how many calls of each operation and how many TLS connections came in
 
 Errors have the form of the management API's.
 """
@@ -24,6 +25,7 @@ from lightos.lab.faults.rules import BadRule, parse_plan, parse_rule
 from lightos.lab.membership import Membership
 from lightos.lab.replies import json_reply
 from lightos.lab.tokens import Tokens
+from lightos.lab.traffic import Traffic
 
 PREFIX = "/lab/v1/"
 
@@ -34,10 +36,13 @@ Handler = Callable[[str, bytes], Awaitable[Any]]
 class LabApi:
     """The operations below `/lab/v1`."""
 
-    def __init__(self, faults: Faults, membership: Membership, tokens: Tokens) -> None:
+    def __init__(
+        self, faults: Faults, membership: Membership, tokens: Tokens, traffic: Traffic
+    ) -> None:
         self._faults = faults
         self._membership = membership
         self._tokens = tokens
+        self._traffic = traffic
         self._handlers: dict[str, dict[str, Handler]] = {
             "faults": {
                 "GET": self._list_faults,
@@ -49,6 +54,7 @@ class LabApi:
             "nodes": {"GET": self._list_nodes, "POST": self._add_node},
             "nodes/*": {"PUT": self._move_node, "DELETE": self._remove_node},
             "tokens/renew": {"POST": self._renew_tokens},
+            "traffic": {"GET": self._tell_traffic},
         }
 
     async def respond(self, method: str, path: str, body: bytes) -> Response:
@@ -108,6 +114,9 @@ class LabApi:
     async def _renew_tokens(self, _name: str, _body: bytes) -> Any:
         await self._tokens.renew()
         return {}
+
+    async def _tell_traffic(self, _name: str, _body: bytes) -> Any:
+        return self._traffic.to_json()
 
 
 def _address(body: bytes) -> str:

@@ -9,7 +9,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -83,6 +83,7 @@ class _Config(uvicorn.Config):
     """uvicorn's, which its connections know, with what else they have to."""
 
     silence: Silence
+    connected: Callable[[], None]
 
 
 class _Connection(H11Protocol):
@@ -95,6 +96,7 @@ class _Connection(H11Protocol):
     ) -> None:
         super().connection_made(transport)
         self.app_state = {"transport": transport}
+        self.config.connected()
         if self.config.silence.kept:  # TLS had begun before
             self.config.silence.add(self.leave())
 
@@ -150,9 +152,13 @@ class HttpServer:
 
     @classmethod
     async def start(
-        cls, application: ASGIApp, listener: socket.socket, tls: CertificateFiles | None = None
+        cls,
+        application: ASGIApp,
+        listener: socket.socket,
+        tls: CertificateFiles | None = None,
+        connected: Callable[[], None] = lambda: None,
     ) -> HttpServer:
-        """Serve from now on; HTTPS with `tls`."""
+        """Serve from now on; HTTPS with `tls`. `connected` is called for each connection."""
         config = _Config(
             application,
             http=_Connection,
@@ -167,6 +173,7 @@ class HttpServer:
             ssl_keyfile=tls.server_key if tls else None,
         )
         config.silence = Silence()
+        config.connected = connected
         server = _Server(config)
         task = asyncio.create_task(server.serve([listener]))
         await server.serving.wait()

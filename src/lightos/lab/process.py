@@ -39,6 +39,7 @@ from lightos.lab.store import ThinStore
 from lightos.lab.target import serve_node
 from lightos.lab.throttle import Throttles
 from lightos.lab.tokens import Tokens, token_file
+from lightos.lab.traffic import Traffic
 from lightos.lab.view import NodeView
 
 LOG = logging.getLogger(__name__)
@@ -101,10 +102,13 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             prove=lambda addresses: ensure_certificates(folder.tls, addresses, now()),
             follow=follow,
         )
-        lab_api = LabApi(faults, membership, tokens)
+        traffic = Traffic()
+        lab_api = LabApi(faults, membership, tokens, traffic)
         authenticate = tokens.authenticator.authenticate
-        api = ManagementApi(description, changes, authenticate, lab_api, faults)
-        starter = _NodeStarter(options, cluster, store, api, tls, Throttles(cluster))
+        api = ManagementApi(
+            description, changes, authenticate, lab_api, faults=faults, traffic=traffic
+        )
+        starter = _NodeStarter(options, cluster, store, api, traffic, tls, Throttles(cluster))
         nodes = NodeServices(cluster, changes, starter.start, faults.at_address)
         faults.addresses_changed = nodes.follow
         stack.push_async_callback(nodes.close)
@@ -130,6 +134,7 @@ class _NodeStarter:
     cluster: Cluster
     store: ThinStore
     api: ManagementApi
+    traffic: Traffic
     tls: CertificateFiles
     throttles: Throttles
 
@@ -143,7 +148,7 @@ class _NodeStarter:
             files = self.tls
             if fault is not None:
                 files = bad_certificate(files, fault, node.address, Path(directory), now())
-            api = await HttpServer.start(self.api, listener, files)
+            api = await HttpServer.start(self.api, listener, files, self.traffic.note_connection)
         opened.push_async_callback(api.close)
         services = await serve_node(self.cluster, self.store, node, self.throttles)
         opened.push_async_callback(services.close)

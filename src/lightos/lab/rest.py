@@ -29,6 +29,7 @@ from lightos.lab.lab_api import PREFIX as LAB_PREFIX
 from lightos.lab.lab_api import LabApi
 from lightos.lab.operations import Operations
 from lightos.lab.replies import json_bytes, message_reply, refusal
+from lightos.lab.traffic import Traffic
 
 OPENAPI_PATH = "/api/v2/openapi.json"
 MAX_BODY_BYTES = 1 << 20
@@ -75,14 +76,20 @@ class ManagementApi:
         changes: ChangeQueue,
         authenticate: Authenticate,
         lab_api: LabApi,
+        *,
         faults: Faults | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
-        """`faults` happen to the calls that come in here; None for a way in without faults."""
+        """`faults` happen to the calls that come in here; None for a way in without faults.
+
+        `traffic` counts those calls.
+        """
         self._description = description
         self._operations = Operations(description, changes)
         self._authenticate = authenticate
         self._lab_api = lab_api
         self._faults = faults
+        self._traffic = traffic or Traffic()
         self._openapi = json.dumps(openapi.document()).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,6 +113,7 @@ class ManagementApi:
         except WrongMethod as error:
             allow = {"Allow": ", ".join(sorted(error.allowed))}
             return PlainTextResponse("Method Not Allowed\n", 405, allow)
+        self._traffic.note_call(found.route.operation)
         caller = (
             None
             if found.route.operation in FOR_EVERYONE
