@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test lint unit contract integration kernel defects model bench-lab docs clean
+.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test lint unit contract integration kernel defects model bench bench-lab docs clean
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +46,9 @@ defects: install  ## The known defects of cinder's own driver, looked for in it 
 
 model: install  ## Random operations, faults and crashes (STEPS=10000, SEED=what a run printed)
 	@$(VENV)/python -W ignore -m tests.model.run --steps $(or $(STEPS),10000) $(if $(SEED),--seed $(SEED))
+
+bench: install  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some)
+	@$(VENV)/python -W ignore -m bench.cinder $(PARTS)
 
 bench-lab: install  ## Data path of the lab beside a kernel target in RAM
 	@$(VENV)/python -m bench.lab

@@ -51,11 +51,13 @@ def running_lab(state_dir: Path, **options: object) -> Iterator[dict[str, Any]]:
         **options,
     }
     words = ((f"--{name.replace('_', '-')}", str(value)) for name, value in settings.items())
-    subprocess.run([LIGHTOS, "lab", "up", "--detach", *chain(*words)], check=True)
+    up = [LIGHTOS, "lab", "up", "--detach", *chain(*words)]
+    subprocess.run(up, check=True, stdout=subprocess.DEVNULL)
     try:
         yield json.loads((state_dir / "lab.json").read_text())
     finally:
-        subprocess.run([LIGHTOS, "lab", "down", "--state-dir", state_dir], check=True)
+        down = [LIGHTOS, "lab", "down", "--state-dir", state_dir]
+        subprocess.run(down, check=True, stdout=subprocess.DEVNULL)
 
 
 @contextmanager

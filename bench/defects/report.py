@@ -6,9 +6,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from rich.table import Table
 
 from bench.defects.catalogue import DEFECTS
 from bench.defects.defect import Defect
+from bench.driver_process import DriverDied, DriverProcess
 
 INCUMBENT_WORKERS = 3
 """The incumbent mostly sleeps."""
@@ -60,51 +58,23 @@ class Row:
         }
 
 
-class Worker:
+class Worker(DriverProcess):
     """A process with one of the drivers and a lab."""
 
     def __init__(self, *, incumbent: bool, without_host_nqn: bool = False) -> None:
-        environment = {name: text for name, text in os.environ.items() if name != "LIGHTOS_OVERLAY"}
-        if incumbent:
-            environment["LIGHTOS_OVERLAY"] = "0"
-        command = [sys.executable, "-W", "ignore", "-m", "bench.defects.worker"]
+        inside: list[str] = []
         if without_host_nqn:
             user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-            command = ["unshare", *user, "--mount", "sh", "-c", HIDE_HOST_NQN, "sh", *command]
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
-        self._process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            bufsize=1,
-        )
+            inside = ["unshare", *user, "--mount", "sh", "-c", HIDE_HOST_NQN, "sh"]
+        super().__init__("bench.defects.worker", incumbent=incumbent, inside=inside)
 
     def run(self, defect: Defect) -> Answer:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(defect.number, file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace")
-            return Answer(failed=f"the worker ended: {said[-500:]}")
-        reply = json.loads(line)
+        try:
+            reply = self.ask(defect.number)
+        except DriverDied as death:
+            return Answer(failed=str(death))
         reply.pop("number")
         return Answer(**reply)
-
-    @property
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def end(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._errors.close()
 
 
 def run(

@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs scenarios against one driver: numbers in on stdin, one JSON line out for each.
+"""Runs scenarios against one driver: a number is the question, the observation the answer.
 
-`LIGHTOS_OVERLAY=0` in the environment makes it cinder's own driver. The worker starts a lab of
-its own, so that the faults of one do not meet another's calls.
+The worker starts a lab of its own, so that the faults of one do not meet another's calls.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import tempfile
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.defects.bed import OTHER_PROJECT, Bed
 from bench.defects.catalogue import DEFECTS
 from bench.defects.defect import Defect
+from bench.driver_process import is_incumbent, serve
 from testbed.cinder.volume_manager import VolumeManager
 from testbed.cluster import free_port, loopback_addresses, running_lab
 
@@ -36,12 +35,10 @@ def answer(defect: Defect, bed: Bed) -> dict[str, object]:
     }
 
 
-def main() -> None:
+@contextmanager
+def scenarios() -> Iterator[Callable[[str], dict[str, object]]]:
+    """Answers a defect's number with what its scenario shows."""
     defects = {defect.number: defect for defect in DEFECTS}
-    incumbent = os.environ.get("LIGHTOS_OVERLAY") == "0"
-    # Cinder prints to stdout here and there; what we say goes to the pipe it was.
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with (
         tempfile.TemporaryDirectory(prefix="lightos-defects-") as name,
         running_lab(
@@ -54,12 +51,9 @@ def main() -> None:
     ):
         folder = Path(name, "cinder")
         folder.mkdir()
-        bed = Bed(incumbent, lab, VolumeManager(folder, lab))
-        for line in sys.stdin:
-            print(json.dumps(answer(defects[line.strip()], bed)), file=replies)
-    replies.close()
-    os._exit(0)  # Cinder's threads would keep the process
+        bed = Bed(is_incumbent(), lab, VolumeManager(folder, lab))
+        yield lambda number: answer(defects[number], bed)
 
 
 if __name__ == "__main__":
-    main()
+    serve(scenarios())

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import os_brick
-from cinder import context, coordination, objects, rpc, service, utils
+from cinder import context as cinder_context
+from cinder import coordination, objects, rpc, service, utils
 from cinder.common import constants
 from cinder.objects import fields
 from oslo_config import cfg
@@ -49,8 +50,10 @@ class VolumeManager:
     the database's at that moment; operations read them anew.
     """
 
-    def __init__(self, folder: Path, lab: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, lab: Mapping[str, Any], *, debug: bool = True) -> None:
+        """`debug` is whether the log has DEBUG messages too."""
         self.folder = folder
+        self._debug = debug
         self._lab = lab
         self._manager: Any = None
         self._service: Any = None
@@ -62,7 +65,7 @@ class VolumeManager:
 
     @property
     def log_file(self) -> Path:
-        """The DEBUG log of everything since the first start."""
+        """The log of everything since the first start."""
         return self.folder / "cinder.log"
 
     def start(self, options: Mapping[str, object | None] | None = None) -> None:
@@ -86,7 +89,11 @@ class VolumeManager:
             name: value for name, value in {**backend, **options}.items() if value is not None
         }
         deployment = configuration.Deployment(
-            config_dir=self.folder, api_address="127.0.0.1", api_port=1, backends={BACKEND: section}
+            config_dir=self.folder,
+            api_address="127.0.0.1",
+            api_port=1,
+            backends={BACKEND: section},
+            debug=self._debug,
         )
         configuration.write(deployment)
         database.provision(deployment.database)
@@ -104,11 +111,11 @@ class VolumeManager:
         service.Service.service_id = self._service.id
 
     def _registered_service(self) -> Any:
-        known = objects.ServiceList.get_all(self._admin, {"host": HOST})
+        known = objects.ServiceList.get_all(self.context, {"host": HOST})
         if known:
             return known[0]
         registered = objects.Service(
-            self._admin,
+            self.context,
             host=HOST,
             binary=constants.VOLUME_BINARY,
             topic=constants.VOLUME_TOPIC,
@@ -119,8 +126,9 @@ class VolumeManager:
         return registered
 
     @property
-    def _admin(self) -> context.RequestContext:
-        return context.RequestContext("admin", PROJECT_ID, is_admin=True)
+    def context(self) -> cinder_context.RequestContext:
+        """An administrator's, for what reads or writes Cinder's objects."""
+        return cinder_context.RequestContext("admin", PROJECT_ID, is_admin=True)
 
     # --- types ---------------------------------------------------------------------------------
 
@@ -132,29 +140,29 @@ class VolumeManager:
     ) -> str:
         """A new volume type's id; `qos_specs` are for the back end to keep."""
         name = f"type-{uuid.uuid4()}"
-        type_id = str(volume_types.create(self._admin, name, dict(extra_specs or {})).id)
+        type_id = str(volume_types.create(self.context, name, dict(extra_specs or {})).id)
         if qos_specs:
-            specs = qos.create(self._admin, name, {"consumer": "back-end", **qos_specs})
-            qos.associate_qos_with_type(self._admin, specs.id, type_id)
+            specs = qos.create(self.context, name, {"consumer": "back-end", **qos_specs})
+            qos.associate_qos_with_type(self.context, specs.id, type_id)
         return type_id
 
     def edit_type(self, type_id: str, extra_specs: Mapping[str, str]) -> None:
         """Set extra specs of a type that volumes have."""
         self._manager.db.volume_type_extra_specs_update_or_create(
-            self._admin, type_id, dict(extra_specs)
+            self.context, type_id, dict(extra_specs)
         )
 
     # --- volumes -------------------------------------------------------------------------------
 
     def volume(self, volume_id: str) -> objects.Volume:
         """As the database has it; cinder.exception.VolumeNotFound when it is deleted."""
-        return objects.Volume.get_by_id(self._admin, volume_id)
+        return objects.Volume.get_by_id(self.context, volume_id)
 
     def new_volume(self, size_gib: int, **values: Any) -> objects.Volume:
         """A volume's record as the scheduler hands it on; the driver knows nothing of it."""
         values["volume_type_id"] = values.get("volume_type_id") or self.make_type()
         volume = objects.Volume(
-            self._admin,
+            self.context,
             size=size_gib,
             host=f"{HOST}#{BACKEND}",
             status="creating",
@@ -199,44 +207,44 @@ class VolumeManager:
         spec = objects.RequestSpec.from_primitives(
             {name: value for name, value in request.items() if value is not None}
         )
-        self._manager.create_volume(self._admin, volume, spec, {}, allow_reschedule=False)
+        self._manager.create_volume(self.context, volume, spec, {}, allow_reschedule=False)
 
     def delete_volume(self, volume_id: str) -> None:
         volume = self.volume(volume_id)
         managing = volume.status in ("managing", "error_managing")
         volume.status = "error_managing_deleting" if managing else "deleting"
         volume.save()
-        self._manager.delete_volume(self._admin, volume)
+        self._manager.delete_volume(self.context, volume)
 
     def unmanage(self, volume_id: str) -> None:
         """Forget a volume, which stays on the cluster."""
         volume = self.volume(volume_id)
         volume.status = "unmanaging"
         volume.save()
-        self._manager.delete_volume(self._admin, volume, unmanage_only=True)
+        self._manager.delete_volume(self.context, volume, unmanage_only=True)
 
     def manage(self, source_id: str, size_gib: int, volume_type_id: str | None = None) -> None:
         """Take the volume of the cluster over that has this UUID and size."""
         volume = self.new_volume(size_gib, volume_type_id=volume_type_id)
-        self._manager.manage_existing(self._admin, volume, {"source-id": source_id})
+        self._manager.manage_existing(self.context, volume, {"source-id": source_id})
 
     def retype(self, volume_id: str, volume_type_id: str) -> None:
         """Change a volume's type in place; an error when that takes a migration."""
         volume = self.volume(volume_id)
         volume.previous_status, volume.status = volume.status, "retyping"
         volume.save()
-        self._manager.retype(self._admin, volume, volume_type_id, {"host": volume.host})
+        self._manager.retype(self.context, volume, volume_type_id, {"host": volume.host})
 
     def extend_volume(self, volume_id: str, size_gib: int) -> None:
         volume = self.volume(volume_id)
         volume.status = "extending"
         volume.save()
-        self._manager.extend_volume(self._admin, volume, size_gib, [])
+        self._manager.extend_volume(self.context, volume, size_gib, [])
 
     # --- snapshots -----------------------------------------------------------------------------
 
     def snapshot(self, snapshot_id: str) -> objects.Snapshot:
-        return objects.Snapshot.get_by_id(self._admin, snapshot_id)
+        return objects.Snapshot.get_by_id(self.context, snapshot_id)
 
     def create_snapshot(self, volume_id: str) -> objects.Snapshot:
         snapshot = self.new_snapshot(volume_id)
@@ -245,13 +253,13 @@ class VolumeManager:
 
     def take(self, snapshot: objects.Snapshot) -> None:
         """Have the driver take a snapshot whose record there is."""
-        self._manager.create_snapshot(self._admin, snapshot)
+        self._manager.create_snapshot(self.context, snapshot)
 
     def new_snapshot(self, volume_id: str) -> objects.Snapshot:
         """A snapshot's record; the driver knows nothing of it."""
         volume = self.volume(volume_id)
         snapshot = objects.Snapshot(
-            self._admin,
+            self.context,
             volume_id=volume_id,
             volume_size=volume.size,
             volume_type_id=volume.volume_type_id,
@@ -267,7 +275,7 @@ class VolumeManager:
         snapshot = self.snapshot(snapshot_id)
         snapshot.status = fields.SnapshotStatus.DELETING
         snapshot.save()
-        self._manager.delete_snapshot(self._admin, snapshot)
+        self._manager.delete_snapshot(self.context, snapshot)
 
     def revert(self, snapshot_id: str) -> None:
         """Revert a volume to its snapshot."""
@@ -276,7 +284,7 @@ class VolumeManager:
         volume.status, snapshot.status = "reverting", fields.SnapshotStatus.RESTORING
         volume.save()
         snapshot.save()
-        self._manager.revert_to_snapshot(self._admin, volume, snapshot)
+        self._manager.revert_to_snapshot(self.context, volume, snapshot)
 
     def reset_state(self, volume_id: str) -> None:
         """What an administrator does with a volume that a crash left in a passing state."""
@@ -299,14 +307,17 @@ class VolumeManager:
         Cinder would tell Nova about changes of its volume.
         """
         attachment = objects.VolumeAttachment(
-            self._admin,
+            self.context,
             volume_id=volume_id,
             attach_status=fields.VolumeAttachStatus.RESERVED,
         )
         attachment.create()
         try:
             info = self._manager.attachment_update(
-                self._admin, self.volume(volume_id), copy.deepcopy(dict(connector)), attachment.id
+                self.context,
+                self.volume(volume_id),
+                copy.deepcopy(dict(connector)),
+                attachment.id,
             )
         except Exception:
             self.detach(attachment.id)
@@ -318,9 +329,9 @@ class VolumeManager:
 
     def detach(self, attachment_id: str) -> None:
         """Delete an attachment, as the API does."""
-        attachment = objects.VolumeAttachment.get_by_id(self._admin, attachment_id)
+        attachment = objects.VolumeAttachment.get_by_id(self.context, attachment_id)
         volume = self.volume(attachment.volume_id)
-        self._manager.attachment_delete(self._admin, attachment_id, volume)
+        self._manager.attachment_delete(self.context, attachment_id, volume)
         _ = volume.volume_attachment  # loaded, so that finish_detach takes this one out
         volume.finish_detach(attachment_id)
 
@@ -331,13 +342,13 @@ class VolumeManager:
             self.volume(volume_id).finish_detach(attachment.id)
 
     def attachments(self, volume_id: str) -> objects.VolumeAttachmentList:
-        return objects.VolumeAttachmentList.get_all_by_volume_id(self._admin, volume_id)
+        return objects.VolumeAttachmentList.get_all_by_volume_id(self.context, volume_id)
 
     def initialize_connection(self, volume_id: str, connector: Connector) -> dict[str, Any]:
         """Access without an attachment, as for Cinder's own copies on its host."""
         return dict(
             self._manager.initialize_connection(
-                self._admin, self.volume(volume_id), dict(connector)
+                self.context, self.volume(volume_id), dict(connector)
             )
         )
 
@@ -345,7 +356,7 @@ class VolumeManager:
         self, volume_id: str, connector: Connector | None, *, force: bool = False
     ) -> None:
         self._manager.terminate_connection(
-            self._admin, volume_id, connector and dict(connector), force
+            self.context, volume_id, connector and dict(connector), force
         )
 
     # --- back end ------------------------------------------------------------------------------

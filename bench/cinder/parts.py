@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the benchmark, in the order they are measured."""
+
+from bench.cinder import operations
+
+PARTS = [operations.PART]

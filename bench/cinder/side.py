@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two drivers beside each other on one lab, and what the lab sees of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.driver_process import DriverProcess
+from lightos.lab.control import ControlClient
+from lightos.lab.state_folder import StateFolder
+from testbed.cluster import free_port, running_lab
+
+OURS, INCUMBENT = "ours", "incumbent"
+SIDES = (OURS, INCUMBENT)
+
+
+class OperationFailed(RuntimeError):
+    """A driver raised; holds its traceback."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a lab has seen so far, or between two looks."""
+
+    calls: Mapping[str, int]
+    tls: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.calls.values())
+
+    def since(self, before: Traffic) -> Traffic:
+        grown = {name: count - before.calls.get(name, 0) for name, count in self.calls.items()}
+        calls = {name: count for name, count in grown.items() if count}
+        return Traffic(calls, self.tls - before.tls)
+
+
+class BenchLab:
+    """A running lab, and its folder."""
+
+    def __init__(self, info: dict[str, Any], folder: Path) -> None:
+        self.info = info
+        self.folder = StateFolder(folder)
+
+    def traffic(self) -> Traffic:
+        """By the control socket, which is not counted."""
+        with ControlClient(self.folder) as control:
+            seen = control.ask("GET", "traffic")
+        return Traffic(seen["calls"], seen["tlsConnections"])
+
+
+@contextmanager
+def lab(transition_seconds: float) -> Iterator[BenchLab]:
+    """A three-node lab whose state changes take so long."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lightos-bench-") as name,
+        running_lab(
+            Path(name),
+            transition_ms=round(transition_seconds * 1000),
+            discovery_port=free_port(),
+            nvme_port=free_port(),
+        ) as info,
+    ):
+        yield BenchLab(info, Path(name))
+
+
+class Side:
+    """A process with one of the drivers, started on a lab."""
+
+    def __init__(self, name: str, on: BenchLab, options: Mapping[str, object]) -> None:
+        self.name = name
+        self._lab = on
+        self._options = dict(options)
+        self._process = DriverProcess("bench.cinder.worker", incumbent=name == INCUMBENT)
+        self.start()
+
+    def start(self) -> float:
+        """Start the driver, anew if it runs; the seconds that took."""
+        return float(self.do("start", lab=self._lab.info, options=self._options))
+
+    def do(self, operation: str, **arguments: Any) -> Any:
+        """What the worker's method of this name gives. OperationFailed, DriverDied."""
+        reply = self._process.ask({"do": operation, **arguments})
+        if error := reply.get("error"):
+            raise OperationFailed(f"{operation} of {self.name}: {error}")
+        return reply["is"]
+
+    def end(self) -> None:
+        self._process.end()
+
+
+@contextmanager
+def side(name: str, on: BenchLab, **options: object) -> Iterator[Side]:
+    """One driver; `options` as in cinder.conf."""
+    one = Side(name, on, options)
+    try:
+        yield one
+    finally:
+        one.end()
+
+
+@contextmanager
+def both(on: BenchLab, **options: object) -> Iterator[dict[str, Side]]:
+    """Both drivers, by name, ours first."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(side(name, on, **options)) for name in SIDES}

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One driver in Cinder's volume manager, called and timed at the driver's own methods.
+
+What Cinder does around them (its records, before and after) is done here too, and not timed. The
+questions are `{"do": NAME, ...arguments}`, the names those of `Driver`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cinder import objects
+from cinder.objects import fields
+
+from bench.driver_process import serve
+from testbed.cinder.volume_manager import VolumeManager
+from testbed.cluster import connector
+
+
+class Driver:
+    """Every operation gives the seconds that the driver took, and the id of what it made."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._manager: VolumeManager
+        self._type_id = ""
+
+    def start(self, lab: dict[str, Any], options: dict[str, Any]) -> float:
+        """Seconds that Cinder's manager took to have the driver ready."""
+        if not hasattr(self, "_manager"):
+            self._manager = VolumeManager(self._folder, lab, debug=False)
+        began = time.perf_counter()
+        self._manager.start(options)
+        seconds = time.perf_counter() - began
+        self._type_id = self._type_id or self._manager.make_type()
+        return seconds
+
+    @property
+    def _driver(self) -> Any:
+        return self._manager.driver
+
+    # --- volumes -------------------------------------------------------------------------------
+
+    def create(self, size_gib: int = 1) -> tuple[float, str]:
+        volume = self._new_volume(size_gib)
+        seconds, update = timed(self._driver.create_volume, volume)
+        return seconds, self._made(volume, update)
+
+    def clone(self, source: str) -> tuple[float, str]:
+        origin = self._manager.volume(source)
+        volume = self._new_volume(origin.size, source_volid=source)
+        seconds, update = timed(self._driver.create_cloned_volume, volume, origin)
+        return seconds, self._made(volume, update)
+
+    def extend(self, volume_id: str, size_gib: int) -> tuple[float, str]:
+        volume = self._manager.volume(volume_id)
+        seconds, _ = timed(self._driver.extend_volume, volume, size_gib)
+        volume.size = size_gib
+        volume.save()
+        return seconds, volume_id
+
+    def delete_volume(self, volume_id: str) -> tuple[float, str]:
+        volume = self._manager.volume(volume_id)
+        seconds, _ = timed(self._driver.delete_volume, volume)
+        volume.destroy()
+        return seconds, volume_id
+
+    def _new_volume(self, size_gib: int, **values: Any) -> objects.Volume:
+        return self._manager.new_volume(size_gib, volume_type_id=self._type_id, **values)
+
+    @staticmethod
+    def _made(volume: objects.Volume, update: dict[str, Any] | None) -> str:
+        volume.update(update or {})
+        volume.status = "available"
+        volume.save()
+        return str(volume.id)
+
+    # --- snapshots -----------------------------------------------------------------------------
+
+    def snapshot(self, volume_id: str) -> tuple[float, str]:
+        snapshot = self._manager.new_snapshot(volume_id)
+        seconds, update = timed(self._driver.create_snapshot, snapshot)
+        snapshot.update(update or {})
+        snapshot.status = fields.SnapshotStatus.AVAILABLE
+        snapshot.save()
+        return seconds, str(snapshot.id)
+
+    def delete_snapshot(self, snapshot_id: str) -> tuple[float, str]:
+        snapshot = self._manager.snapshot(snapshot_id)
+        seconds, _ = timed(self._driver.delete_snapshot, snapshot)
+        snapshot.destroy()
+        return seconds, snapshot_id
+
+    # --- attachments ---------------------------------------------------------------------------
+
+    def attach(self, volume_id: str, host: int = 1) -> tuple[float, str]:
+        """Attach to host number `host`; the id is that of Cinder's attachment."""
+        volume = self._manager.volume(volume_id)
+        attachment = objects.VolumeAttachment(
+            self._manager.context,
+            volume_id=volume_id,
+            attach_status=fields.VolumeAttachStatus.RESERVED,
+        )
+        attachment.create()
+        where = connector(f"compute-{host}", number=host)
+        seconds, _ = timed(self._driver.initialize_connection, volume, where)
+        attachment.connector = where
+        attachment.attached_host = where["host"]
+        attachment.attach_status = fields.VolumeAttachStatus.ATTACHED
+        attachment.save()
+        return seconds, str(attachment.id)
+
+    def detach(self, attachment_id: str) -> tuple[float, str]:
+        attachment = objects.VolumeAttachment.get_by_id(self._manager.context, attachment_id)
+        volume = self._manager.volume(attachment.volume_id)
+        where = dict(attachment.connector)
+        seconds, _ = timed(self._driver.terminate_connection, volume, where, force=False)
+        attachment.destroy()
+        return seconds, attachment_id
+
+    # --- the back end --------------------------------------------------------------------------
+
+    def stats(self) -> float:
+        return timed(self._driver.get_volume_stats, refresh=True)[0]
+
+    def manageable(self) -> tuple[float, int]:
+        """Seconds, and how many volumes one page of everything shows."""
+        seconds, found = timed(
+            self._driver.get_manageable_volumes, [], None, None, 0, ["reference"], ["asc"]
+        )
+        return seconds, len(found)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes resident (`rss`) and, shared ones as their share, proportional (`pss`)."""
+        rollup = dict(
+            line.split(":", 1)
+            for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+        )
+        return {name.lower(): int(rollup[name].split()[0]) << 10 for name in ("Rss", "Pss")}
+
+    # --- many at once --------------------------------------------------------------------------
+
+    def many(self, threads: int, operations: int) -> dict[str, Any]:
+        """So many operations, by threads that each see volumes from their making to their end.
+
+        Gives the seconds it took in all, those of each operation, and the errors there were.
+        """
+        turns = iter(range(operations))
+        turn = threading.Lock()
+        seconds: list[float] = []
+        errors: list[str] = []
+
+        def run(operation: Callable[..., tuple[float, str]], *args: Any) -> str:
+            with turn:
+                next(turns)
+            took, made = operation(*args)
+            seconds.append(took)
+            return made
+
+        def work(host: int) -> None:
+            while True:
+                try:
+                    self._life_of_a_volume(run, host)
+                except StopIteration:
+                    return
+                except Exception as error:  # noqa: BLE001 - counted, and the next volume is made
+                    errors.append(f"{type(error).__name__}: {error}")
+
+        workers = [threading.Thread(target=work, args=(host,)) for host in range(threads)]
+        began = time.perf_counter()
+        for each in workers:
+            each.start()
+        for each in workers:
+            each.join()
+        took = time.perf_counter() - began
+        return {"seconds": took, "operation_seconds": seconds, "errors": errors}
+
+    def _life_of_a_volume(self, run: Callable[..., str], host: int) -> None:
+        volume = run(self.create)
+        run(self.detach, run(self.attach, volume, host))
+        run(self.extend, volume, 2)
+        snapshot = run(self.snapshot, volume)
+        clone = run(self.clone, volume)
+        run(self.detach, run(self.attach, clone, host))
+        run(self.delete_snapshot, snapshot)
+        run(self.delete_volume, clone)
+        run(self.delete_volume, volume)
+
+
+def timed(method: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float, Any]:
+    """Seconds, and the result."""
+    began = time.perf_counter()
+    result = method(*args, **kwargs)
+    return time.perf_counter() - began, result
+
+
+@contextmanager
+def driver() -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """Answers a question with `{"is": what the method gave}` or `{"error": traceback}`."""
+    with tempfile.TemporaryDirectory(prefix="lightos-bench-") as folder:
+        one = Driver(Path(folder))
+
+        def answer(question: dict[str, Any]) -> dict[str, Any]:
+            try:
+                return {"is": getattr(one, question.pop("do"))(**question)}
+            except Exception:  # noqa: BLE001 - raised where it was asked
+                return {"error": traceback.format_exc()}
+
+        yield answer
+
+
+if __name__ == "__main__":
+    serve(driver())
