@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the benchmark, in the order they are measured."""
 
-from bench.cinder import operations
+from bench.cinder import lab_rest, operations
 
-PARTS = [operations.PART]
+PARTS = [operations.PART, lab_rest.PART]
