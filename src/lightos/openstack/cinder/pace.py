@@ -13,25 +13,32 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SHORTEST_STEP_SECONDS = 0.01
+SHORTEST_STEP_SECONDS = 0.005
 LONGEST_STEP_SECONDS = 1.0
-FINE_STEP = 0.05
-"""Step after the expected moment, as a share of the time waited; decides what a miss costs."""
-COARSE_STEP = 0.25
-"""Step when nothing is known yet, or when it takes far longer than expected."""
-FAR = 1.5
-"""How many times the expected time is far longer; also how far one slow change moves it."""
 LONGEST_EXPECTED_SECONDS = 4.0
 """What takes longer is looked for in steps from then on: a wait that was long once, for whatever
 reason, must not make all later ones sleep through what is done at once."""
-FIRST_EASING = 0.01
+FIRST_STEP = 0.02
+"""Step after a first look that came too early, as a share of the time expected."""
+GROWTH = 1.5
+"""How many times longer each further step is, ..."""
+LARGEST_STEP = 0.25
+"""... up to this share of the time waited; decides what a change of unknown duration costs."""
+FIRST_EASING, EASING_GROWTH, LARGEST_EASING = 0.001, 1.6, 0.5
+"""Share by which a first look that was late enough lowers the estimate: little while it holds the
+mark, more and more while every first look succeeds, because the cluster may be faster by now."""
+GUESS_EASING = 0.02
+"""The same for the first change seen: one says little."""
+FIRST_RAISE, RAISE_GROWTH, LARGEST_RAISE = 0.04, 4.0, 0.5
+"""Share by which a first look that came too early may raise it: one change that got stuck must
+not slow all others down, and several in a row are not stuck."""
 
 
 @dataclass
 class _Estimate:
-    seconds: float = 0.0
-    easing: float = FIRST_EASING
-    """Share by which the next lucky first look lowers the estimate; doubles with each."""
+    seconds: float
+    easing: float = GUESS_EASING
+    raising: float = FIRST_RAISE
 
 
 class Pace:
@@ -44,28 +51,33 @@ class Pace:
     def expected_seconds(self, kind: str) -> float:
         """How long such a change is expected to take; 0 when none was seen yet."""
         with self._lock:
-            return self._estimates.get(kind, _Estimate()).seconds
+            estimate = self._estimates.get(kind)
+            return estimate.seconds if estimate else 0.0
 
     def intervals(self, kind: str) -> Iterator[float]:
         """Seconds to wait before each look, without end."""
-        expected = elapsed = self.expected_seconds(kind)
-        yield expected
+        elapsed = self.expected_seconds(kind)
+        yield elapsed
+        step = elapsed * FIRST_STEP
         while True:
-            share = FINE_STEP if elapsed < expected * FAR else COARSE_STEP
-            step = min(max(elapsed * share, SHORTEST_STEP_SECONDS), LONGEST_STEP_SECONDS)
+            step = min(max(step, SHORTEST_STEP_SECONDS), LONGEST_STEP_SECONDS)
             elapsed += step
             yield step
+            step = min(step * GROWTH, elapsed * LARGEST_STEP)
 
     def learn(self, kind: str, *, looks: int, seconds: float) -> None:
         """The change showed at look number `looks`, made `seconds` after the request."""
         with self._lock:
-            estimate = self._estimates.setdefault(kind, _Estimate())
-            if looks == 1:
+            estimate = self._estimates.get(kind)
+            if estimate is None:
+                self._estimates[kind] = _Estimate(min(seconds, LONGEST_EXPECTED_SECONDS))
+            elif looks == 1:
                 # Done by then, perhaps long before: try a little earlier next time.
                 estimate.seconds *= 1 - estimate.easing
-                estimate.easing = min(estimate.easing * 2, 0.5)
+                estimate.easing = min(estimate.easing * EASING_GROWTH, LARGEST_EASING)
+                estimate.raising = FIRST_RAISE
             else:
-                # One change that got stuck must not slow all others down.
-                limit = estimate.seconds * FAR or seconds
-                estimate.seconds = min(seconds, limit, LONGEST_EXPECTED_SECONDS)
+                raised = max(estimate.seconds * (1 + estimate.raising), SHORTEST_STEP_SECONDS)
+                estimate.seconds = min(seconds, raised, LONGEST_EXPECTED_SECONDS)
                 estimate.easing = FIRST_EASING
+                estimate.raising = min(estimate.raising * RAISE_GROWTH, LARGEST_RAISE)
