@@ -22,8 +22,8 @@ from bench.cinder.part import (
 from bench.cinder.side import INCUMBENT, OURS, BenchLab, Side, both, lab
 
 TRANSITION_SECONDS = (0.05, 0.3)
-ROUNDS = 9
-WARM_UP_ROUNDS = 3
+ROUNDS = 7
+WARM_UP_ROUNDS = 2
 """Connections are opened, and our driver sees how long this cluster takes for what."""
 COMPARED_AT_SECONDS = 0.3
 TIMES_FASTER = 3.5

@@ -79,6 +79,10 @@ class Side:
         self._process = DriverProcess("bench.cinder.worker", incumbent=name == INCUMBENT)
         self.start()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def start(self) -> float:
         """Start the driver, anew if it runs; the seconds that took."""
         return float(self.do("start", lab=self._lab.info, options=self._options))

@@ -137,14 +137,6 @@ class Driver:
         )
         return seconds, len(found)
 
-    def memory(self) -> dict[str, int]:
-        """Bytes resident (`rss`) and, shared ones as their share, proportional (`pss`)."""
-        rollup = dict(
-            line.split(":", 1)
-            for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
-        )
-        return {name.lower(): int(rollup[name].split()[0]) << 10 for name in ("Rss", "Pss")}
-
     # --- many at once --------------------------------------------------------------------------
 
     def many(self, threads: int, operations: int) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many operations a second one driver gets through when many threads call it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from bench.cinder.part import Goal, Grid, Note, Part, Result, at_least, number, percentile
+from bench.cinder.processes import cpu_seconds
+from bench.cinder.side import INCUMBENT, OURS, BenchLab, Side, both, lab
+
+TRANSITION_SECONDS = 0.05
+THREADS = 64
+OPERATIONS = 2000
+TURNS = 4
+"""The drivers take turns, so that what else the machine does meets both."""
+TIMES_MORE = 8
+
+
+def measure(note: Note, operations: int = OPERATIONS, threads: int = THREADS) -> Result:
+    turns: dict[str, list[dict[str, Any]]] = {OURS: [], INCUMBENT: []}
+    with lab(TRANSITION_SECONDS) as on, both(on) as sides:
+        for side in sides.values():
+            side.do("many", threads=threads, operations=threads)  # opens connections
+        for turn in range(TURNS):
+            for name, side in sides.items():
+                note(f"{name}, {turn * operations // TURNS} of {operations} operations done")
+                turns[name].append(take_turn(on, side, threads, operations // TURNS))
+    return {
+        "throughput": {
+            "threads": threads,
+            "operations": operations,
+            "transition_s": TRANSITION_SECONDS,
+            **{name: figures(taken) for name, taken in turns.items()},
+        }
+    }
+
+
+def take_turn(on: BenchLab, side: Side, threads: int, operations: int) -> dict[str, Any]:
+    """What the worker's `many` gives, with CPU time and traffic of the while."""
+    seen, busy = on.traffic(), (cpu_seconds(on.info["pid"]), cpu_seconds(side.pid))
+    done = side.do("many", threads=threads, operations=operations)
+    traffic = on.traffic().since(seen)
+    return {
+        **done,
+        "lab_cpu": cpu_seconds(on.info["pid"]) - busy[0],
+        "driver_cpu": cpu_seconds(side.pid) - busy[1],
+        "calls": traffic.total,
+        "tls": traffic.tls,
+    }
+
+
+def figures(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    took = sum(turn["seconds"] for turn in turns)
+    seconds = [each for turn in turns for each in turn["operation_seconds"]]
+    errors = Counter(error[:160] for turn in turns for error in turn["errors"])
+    return {
+        "per_second": round(len(seconds) / took, 2),
+        "p50_s": round(percentile(seconds, 50), 4),
+        "p99_s": round(percentile(seconds, 99), 4),
+        "errors": errors.total(),
+        "first_errors": [error for error, _ in errors.most_common(3)],
+        "calls_per_operation": round(sum(t["calls"] for t in turns) / len(seconds), 2),
+        "tls_connections": sum(turn["tls"] for turn in turns),
+        "lab_cores": round(sum(turn["lab_cpu"] for turn in turns) / took, 2),
+        "driver_cores": round(sum(turn["driver_cpu"] for turn in turns) / took, 2),
+    }
+
+
+def goals(result: Result) -> list[Goal]:
+    found = result["throughput"]
+    ours, incumbent = found[OURS], found[INCUMBENT]
+    what = f"{found['threads']} threads, {found['operations']:,} operations"
+    times = ours["per_second"] / incumbent["per_second"]
+    no_errors = Goal(f"{what}: errors", "0", str(ours["errors"]), ours["errors"] == 0)
+    return [at_least(f"{what}: against the incumbent", times, TIMES_MORE, "x"), no_errors]
+
+
+def grids(result: Result) -> list[Grid]:
+    found = result["throughput"]
+    head = ["driver", "operations/s", "p50 ms", "p99 ms", "errors", "calls/operation"]
+    head += ["TLS connections", "driver's cores", "lab's cores"]
+    rows = [
+        [
+            name,
+            number(found[name]["per_second"]),
+            *(number(found[name][each] * 1000) for each in ("p50_s", "p99_s")),
+            str(found[name]["errors"]),
+            number(found[name]["calls_per_operation"]),
+            str(found[name]["tls_connections"]),
+            *(f"{found[name][each]:.2f}" for each in ("driver_cores", "lab_cores")),
+        ]
+        for name in (OURS, INCUMBENT)
+    ]
+    title = (
+        f"{found['operations']:,} mixed operations by {found['threads']} threads, "
+        f"T = {found['transition_s']:g} s"
+    )
+    return [Grid(title, head, rows)]
+
+
+PART = Part("throughput", "many threads on one driver", 3, measure, goals, grids)
