@@ -44,7 +44,7 @@ unit contract integration kernel: install  ## One kind of tests
 defects: install  ## The known defects of cinder's own driver, looked for in it and in ours
 	@$(VENV)/python -W ignore -m bench.defects
 
-model: install  ## Random operations, faults and crashes (STEPS=10000, SEED=what a run printed)
+model: install  ## Nightly: 10,000 random operations, faults and crashes (STEPS=500, SEED=what a run printed)
 	@$(VENV)/python -W ignore -m tests.model.run --steps $(or $(STEPS),10000) $(if $(SEED),--seed $(SEED))
 
 bench: install  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some)
