@@ -16,7 +16,7 @@ from configparser import RawConfigParser
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from testbed.cinder.paths import VENV_BIN
 from testbed.cloud.deployment import Deployment
@@ -77,17 +77,8 @@ class VolumeHost:
 
     # -------------------------------------------------------------- life
 
-    def start(self) -> None:
-        """Boot, start both services, wait until Cinder has them up.
-
-        Raises `GuestError` or `ServiceFailed`.
-        """
-        self.boot()
-        self.launch_services()
-        self.wait_services()
-
     def boot(self) -> None:
-        """Boot, and start the discovery client; needs nothing of the cloud."""
+        """Boot, and start the discovery client; needs nothing of the cloud. Raises `GuestError`."""
         self.guest.start()
         self._discovery.start()
 
@@ -104,21 +95,6 @@ class VolumeHost:
     def attach(self) -> None:
         """Take over a host that another process has started, and left."""
         self.guest.attach()
-
-    def stop(self) -> None:
-        """End the host with all that runs there. Can be repeated."""
-        self.guest.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # -------------------------------------------------------------- services
 
