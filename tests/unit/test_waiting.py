@@ -15,21 +15,7 @@ from lightos.waiting import (
     backoff,
     poll_until,
 )
-
-
-class FakeClock:
-    """Time passes only while someone sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
+from tests.unit.clock import FakeClock
 
 
 def test_deadline_counts_down_and_never_below_zero() -> None:

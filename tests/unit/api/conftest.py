@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.api.https_server import Authority, HttpsServer, Script
+from tests.unit.clock import FakeClock
 
 Serve = Callable[..., HttpsServer]
 
@@ -19,21 +20,6 @@ def unsigned_token(**claims: object) -> str:
     """A token in form only, for what reads claims without verification."""
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
     return f"eyJhbGciOiJSUzI1NiJ9.{payload}.c2lnbmF0dXJl"
-
-
-class FakeClock:
-    """Time passes only while someone sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 @pytest.fixture

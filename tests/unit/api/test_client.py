@@ -36,9 +36,10 @@ from lightos.api.models import (
     VolumeState,
 )
 from lightos.waiting import SYSTEM_CLOCK
-from tests.unit.api.conftest import FakeClock, Serve, unsigned_token
+from tests.unit.api.conftest import Serve, unsigned_token
 from tests.unit.api.fake_cluster import FakeCluster, answers, lost_after, lost_before
 from tests.unit.api.https_server import Answer, HttpsServer, Seen, refusal, reply
+from tests.unit.clock import FakeClock
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0.c2lnbmF0dXJl"
 OLD = TOKEN

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,20 @@ import pytest
 from lightos.lab.store import ThinStore
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ThinStore]:
-    store = ThinStore(tmp_path / "store")
+@contextmanager
+def sound_store(folder: Path) -> Iterator[ThinStore]:
+    """A store that must be without contradictions when it is closed."""
+    store = ThinStore(folder)
     yield store
     problems = store.verify()
     store.close()
     assert problems == []
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ThinStore]:
+    with sound_store(tmp_path / "store") as store:
+        yield store
 
 
 @pytest.fixture

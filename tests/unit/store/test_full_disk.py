@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from lightos.lab.store import ThinStore
+from tests.unit.store.conftest import sound_store
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -26,11 +27,8 @@ def disk(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def store(disk: Path) -> Iterator[ThinStore]:
-    store = ThinStore(disk / "store")
-    yield store
-    problems = store.verify()
-    store.close()
-    assert problems == []
+    with sound_store(disk / "store") as store:
+        yield store
 
 
 def raises_full() -> pytest.RaisesExc:
@@ -127,6 +125,17 @@ def test_structure_changes_on_a_full_disk_happen_or_not(store: ThinStore) -> Non
     assert store.read(VOLUME, 0, written) == b"a" * written
 
 
+def fold_for_want_of_space(store: ThinStore, expected: bytes) -> None:
+    """Delete the volume's snapshot while the disk is full, then what fills it."""
+    fill(store, OTHER, b"o", 4096)
+    store.delete(SNAPSHOT)
+    store.settle()
+    assert store.read(VOLUME, 0, len(expected)) == expected
+    store.delete(OTHER)
+    store.settle()
+    assert store.read(VOLUME, 0, len(expected)) == expected
+
+
 @pytest.mark.parametrize("upper_mib", [1, 3], ids=["pushed down", "pulled up"])
 def test_a_fold_waits_for_space(store: ThinStore, upper_mib: int) -> None:
     store.create_volume(VOLUME, GIB)
@@ -135,13 +144,7 @@ def test_a_fold_waits_for_space(store: ThinStore, upper_mib: int) -> None:
     store.create_snapshot(VOLUME, SNAPSHOT)
     store.write(VOLUME, MIB, b"v" * upper_mib * MIB)
     expected = b"s" * MIB + b"v" * upper_mib * MIB
-    fill(store, OTHER, b"o", 4096)
-    store.delete(SNAPSHOT)
-    store.settle()
-    assert store.read(VOLUME, 0, len(expected)) == expected
-    store.delete(OTHER)
-    store.settle()
-    assert store.read(VOLUME, 0, len(expected)) == expected
+    fold_for_want_of_space(store, expected)
     assert len(store._tree.layers) == 1
     assert store.total_used_bytes() <= len(expected) + 16384
 
@@ -156,11 +159,5 @@ def test_a_fold_below_a_shrunk_volume_waits_too(store: ThinStore) -> None:
     store.resize_volume(VOLUME, GIB)
     store.write(VOLUME, 4 * MIB, b"v" * 3 * MIB)
     expected = b"s" * MIB + bytes(3 * MIB) + b"v" * 3 * MIB + bytes(3 * MIB)
-    fill(store, OTHER, b"o", 4096)
-    store.delete(SNAPSHOT)
-    store.settle()
-    assert store.read(VOLUME, 0, len(expected)) == expected
-    store.delete(OTHER)
-    store.settle()
-    assert store.read(VOLUME, 0, len(expected)) == expected
+    fold_for_want_of_space(store, expected)
     assert store.total_used_bytes() <= 4 * MIB + 16384
