@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import select
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from functools import cached_property
@@ -25,21 +22,12 @@ from typing import Any
 import jsonschema
 import requests
 
-LIGHTOS = str(Path(sys.executable).with_name("lightos"))
+from testbed.cluster import LIGHTOS, free_port, loopback_addresses
+
 PROJECT = "/api/v2/projects/default"
+POLICIES = "/api/v2/policies"
 TIMEOUT_SECONDS = 10
 SETTLE_SECONDS = 20
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def loopback_addresses(count: int) -> list[str]:
-    """Addresses that other test runs on this machine will hardly use."""
-    network = f"127.{random.randrange(16, 255)}.{random.randrange(1, 255)}"
-    return [f"{network}.{host}" for host in range(1, count + 1)]
 
 
 def lightos(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -209,6 +197,7 @@ class Api:
             time.sleep(0.01)
 
     def delete_everything(self) -> None:
+        """Delete volumes and snapshots of the default project, and all policies."""
         for kind in ("volumes", "snapshots"):
             found = self.call("GET", f"{PROJECT}/{kind}").get(kind, [])
             for each in found:
@@ -216,6 +205,8 @@ class Api:
                 self.call("DELETE", f"{PROJECT}/{kind}/{each['UUID']}")
             for each in found:
                 self.gone(kind, each["UUID"])
+        for policy in self.call("GET", POLICIES).get("policies", []):
+            self.call("DELETE", f"{POLICIES}/{policy['UUID']}")
 
 
 def closed(components: Any) -> Any:

@@ -8,23 +8,20 @@ came in, so it holds the window of the target's own clock: what fits the one fit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
-
-import pytest
 
 from lightos.lab.throttle import BURST_SECONDS
 from lightos.nvme_tcp import commands
 from lightos.nvme_tcp.commands import Command
 from testbed.initiator import Initiator
-from tests.contract.lab import PROJECT, Api, Lab
+from tests.contract.lab import POLICIES, PROJECT, Api, Lab
 
 HOST = "nqn.2014-08.org.nvmexpress:uuid:5b5a4fbb-9ad8-4a6c-9d5e-8e5d6d0a9a01"
 OTHER_HOST = "nqn.2014-08.org.nvmexpress:uuid:5b5a4fbb-9ad8-4a6c-9d5e-8e5d6d0a9a02"
 OPEN = {"acl": {"values": [HOST, OTHER_HOST]}, "replicaCount": 3}
-POLICIES = "/api/v2/policies"
 BLOCK = 4096
 SMALLEST_IOPS = 256
 SLOW = {"limitIOPSPerGB": {"readIOPSPerGBLimit": 1, "writeIOPSPerGBLimit": 1}}
@@ -32,14 +29,6 @@ SLOW = {"limitIOPSPerGB": {"readIOPSPerGBLimit": 1, "writeIOPSPerGBLimit": 1}}
 UNLIMITED: dict[str, Any] = {"limitIOPS": {}}
 
 Job = tuple[Command, bytes]
-
-
-@pytest.fixture
-def api(api: Api) -> Iterator[Api]:
-    yield api
-    api.delete_everything()
-    for policy in api.call("GET", POLICIES).get("policies", []):
-        api.call("DELETE", f"{POLICIES}/{policy['UUID']}")
 
 
 def policy(api: Api, name: str = "gold", **limit: Any) -> str:

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.contract.lab import PROJECT, Api, Lab
+from tests.contract.lab import POLICIES, PROJECT, Api, Lab
 
-POLICIES = "/api/v2/policies"
 PROJECTS = "/api/v2/projects"
 ABSENT = str(uuid.UUID(int=1))
 IOPS = {"limitIOPS": {"readIOPSLimit": 1000, "writeIOPSLimit": 256}}
@@ -24,15 +22,6 @@ def asked(name: str = "gold", **limit: Any) -> dict[str, Any]:
 
 def blue(**limit: Any) -> dict[str, Any]:
     return {"policyVisibility": "Scoped", "projectsNamesScope": ["blue"], **(limit or IOPS)}
-
-
-@pytest.fixture
-def api(api: Api) -> Iterator[Api]:
-    """What a test leaves behind of policies is deleted too."""
-    yield api
-    api.delete_everything()
-    for policy in api.call("GET", POLICIES).get("policies", []):
-        api.call("DELETE", f"{POLICIES}/{policy['UUID']}")
 
 
 def test_the_life_of_a_policy(api: Api) -> None:
