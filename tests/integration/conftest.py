@@ -70,6 +70,7 @@ def ready_client(service: CinderService) -> CinderClient:
 def assert_nothing_left(cluster: Cluster) -> None:
     assert [volume["name"] for volume in cluster.volumes()] == []
     assert [snapshot["name"] for snapshot in cluster.snapshots()] == []
+    assert cluster.get("/policies").get("policies", []) == []
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What changes while cinder-volume runs: nodes, addresses, the token, hosts, and its own death."""
 
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +14,6 @@ from testbed.cinder.client import Attachment, CinderClient
 from testbed.cinder.errors import CinderFailed
 from testbed.cinder.service import CinderService
 from testbed.cluster import (
-    LIGHTOS,
     Cluster,
     connector,
     free_port,
@@ -24,19 +21,14 @@ from testbed.cluster import (
     running_lab,
     stopped_node,
 )
+from testbed.faults import Faults
+from testbed.nvme import wait_until
 from tests.integration.conftest import StartCinder, assert_nothing_left, ready_client
 
 HOST = connector("compute-1", number=1)
 OTHER = connector("compute-2", number=2)
 SEEN_SECONDS = 40
 """Statistics are refreshed every 5 s here; what follows them shows long before this."""
-
-
-def wait_until(seen: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SEEN_SECONDS
-    while not seen():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -57,18 +49,26 @@ def cluster(lab: dict[str, Any]) -> Cluster:
 
 
 @pytest.fixture
-def lightos_lab(lab_dir: Path) -> Callable[..., None]:
-    def run(*words: str) -> None:
-        subprocess.run([LIGHTOS, "lab", *words, "--state-dir", lab_dir], check=True)
+def faults(lab: dict[str, Any]) -> Faults:
+    return Faults(lab)
 
-    return run
+
+def kill_during(
+    service: CinderService, operation: Callable[[], object], condition: Callable[[], bool]
+) -> None:
+    """Kill Cinder in the midst of an operation, once a condition holds."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(operation)
+        wait_until(condition, "the moment to kill Cinder", SEEN_SECONDS)
+        service.kill()
+        assert running.exception() is not None
 
 
 def test_nodes_come_and_go_without_a_restart(
     lab: dict[str, Any],
     lab_dir: Path,
     cluster: Cluster,
-    lightos_lab: Callable[..., None],
+    faults: Faults,
     start_cinder: StartCinder,
 ) -> None:
     """One address is configured; the driver goes on when that node is down."""
@@ -77,7 +77,7 @@ def test_nodes_come_and_go_without_a_restart(
     client = ready_client(service)
     volume = client.create_volume(1)
     new = f"{first['address'].rpartition('.')[0]}.9"
-    lightos_lab("node", "add", new)
+    faults.add_node(new)
 
     def hosts_are_told_of_it() -> bool:
         attachment = client.attach(volume.id, HOST)
@@ -85,7 +85,7 @@ def test_nodes_come_and_go_without_a_restart(
         client.detach(attachment)
         return new in attachment.connection_info["lightos_nodes"]
 
-    wait_until(hosts_are_told_of_it)
+    wait_until(hosts_are_told_of_it, f"hosts are told of {new}", SEEN_SECONDS)
     with stopped_node(lab_dir, first["name"]):
         client.extend_volume(volume.id, 2)
         client.remove_everything()
@@ -94,7 +94,7 @@ def test_nodes_come_and_go_without_a_restart(
 def test_a_token_replaced_under_load_fails_nothing(
     lab: dict[str, Any],
     cluster: Cluster,
-    lightos_lab: Callable[..., None],
+    faults: Faults,
     start_cinder: StartCinder,
 ) -> None:
     """The cluster takes another key: what was good is refused, and a new token is in the file."""
@@ -116,7 +116,7 @@ def test_a_token_replaced_under_load_fails_nothing(
 
     with ThreadPoolExecutor(len(volumes)) as pool:
         working = [pool.submit(work, volume) for volume in volumes]
-        lightos_lab("fault", "add", "--token", "replace")
+        faults.add(token="replace")
         replaced.set()
         for worker in working:
             worker.result()
@@ -186,13 +186,13 @@ def test_attachments_of_one_host_come_and_go_at_once(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(instance, range(4)))
     assert cut_off == []
-    wait_until(lambda: cluster.host_nqns(volume.id) == set())
+    wait_until(lambda: cluster.host_nqns(volume.id) == set(), "no access is left", SEEN_SECONDS)
 
 
 def test_an_attach_cut_short_by_a_crash_leaves_no_access(
     lab: dict[str, Any],
     cluster: Cluster,
-    lightos_lab: Callable[..., None],
+    faults: Faults,
     start_cinder: StartCinder,
 ) -> None:
     """Killed between the write of the access list and its confirmation."""
@@ -201,20 +201,16 @@ def test_an_attach_cut_short_by_a_crash_leaves_no_access(
     volume = client.create_volume(1)
     client.complete_attachment(client.attach(volume.id, OTHER))
     other = client.create_volume(1)
-    lightos_lab(
-        "fault", "add", "--operation", "GetVolume", "--first", "2", "--count", "0",
-        "--delay-seconds", "600",
-    )  # fmt: skip
-    with ThreadPoolExecutor(1) as pool:
-        attach = pool.submit(client.attach, other.id, HOST)
-        wait_until(lambda: cluster.host_nqns(other.id) == {HOST["nqn"]})
-        service.kill()
-        assert attach.exception() is not None
-    lightos_lab("fault", "clear")
+    with faults.during(operation="GetVolume", delay_seconds=600, first=2, count=0):
+        kill_during(
+            service,
+            lambda: client.attach(other.id, HOST),
+            lambda: cluster.host_nqns(other.id) == {HOST["nqn"]},
+        )
     assert cluster.host_nqns(other.id) == {HOST["nqn"]}
 
     client = ready_client(start_cinder(lab).wait_ready())
-    wait_until(lambda: cluster.host_nqns(other.id) == set())
+    wait_until(lambda: cluster.host_nqns(other.id) == set(), "no access is left", SEEN_SECONDS)
     assert cluster.host_nqns(volume.id) == {OTHER["nqn"]}
     client.remove_everything()
 
@@ -222,25 +218,26 @@ def test_an_attach_cut_short_by_a_crash_leaves_no_access(
 def test_a_create_cut_short_by_a_crash_leaves_nothing(
     lab: dict[str, Any],
     cluster: Cluster,
-    lightos_lab: Callable[..., None],
+    faults: Faults,
     start_cinder: StartCinder,
 ) -> None:
     service = start_cinder(lab).wait_ready()
     client = ready_client(service)
     source = client.create_volume(1)
-    lightos_lab(
-        "fault", "add", "--operation", "DeleteSnapshot", "--count", "0", "--delay-seconds", "600"
-    )
-    with ThreadPoolExecutor(1) as pool:
-        clone = pool.submit(client.create_volume, 1, source=source)
-        wait_until(lambda: len(cluster.volumes()) == 2 and len(cluster.snapshots()) == 1)
-        service.kill()
-        assert clone.exception() is not None
-    lightos_lab("fault", "clear")
+    with faults.during(operation="DeleteSnapshot", delay_seconds=600, count=0):
+        kill_during(
+            service,
+            lambda: client.create_volume(1, source=source),
+            lambda: len(cluster.volumes()) == 2 and len(cluster.snapshots()) == 1,
+        )
 
     client = ready_client(start_cinder(lab).wait_ready())
-    wait_until(lambda: cluster.snapshots() == [])
-    wait_until(lambda: [v["name"] for v in cluster.volumes()] == [f"volume-{source.id}"])
+    wait_until(lambda: cluster.snapshots() == [], "no snapshot is left", SEEN_SECONDS)
+    wait_until(
+        lambda: [v["name"] for v in cluster.volumes()] == [f"volume-{source.id}"],
+        "no half-made volume is left",
+        SEEN_SECONDS,
+    )
     client.remove_everything()
 
 

@@ -20,7 +20,6 @@ from testbed.cinder.errors import ResourceFailed
 from testbed.cinder.service import CinderService
 from testbed.cluster import GIB, Cluster, connector, free_port
 from testbed.nvme import wait_until
-from tests.integration.conftest import assert_nothing_left, ready_client
 
 HOST = connector("compute-1", number=1)
 POOL = "cinder@lightos#lightos"
@@ -40,15 +39,6 @@ def cinder(
         extra_backends={"other": other},
     ) as service:
         yield service
-
-
-@pytest.fixture
-def client(cinder: CinderService, cluster: Cluster) -> Iterator[CinderClient]:
-    client = ready_client(cinder)
-    yield client
-    client.remove_everything()
-    assert_nothing_left(cluster)
-    assert cluster.get("/policies").get("policies", []) == []
 
 
 @pytest.fixture
