@@ -9,8 +9,8 @@ from typing import Self
 
 from lightos.discovery.entries import DiscoveryEntry, format_file
 from testbed import nvme
+from testbed.cluster import LIGHTOS
 from testbed.guest import Guest, GuestProcess
-from testbed.lab import LIGHTOS
 
 FOLDER = "/etc/discovery-client/discovery.d"
 START_SECONDS = 90

@@ -8,15 +8,14 @@ import os
 import select
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from lightos.api.client import LightOSClient
+from testbed.cluster import LIGHTOS
 from testbed.network import Network
 
-LIGHTOS = Path(sys.executable).with_name("lightos")
 REQUEST_TIMEOUT_SECONDS = 30.0
 KILL_SECONDS = 10.0
 

@@ -11,10 +11,12 @@ import pytest
 
 from lightos.api.client import LightOSClient
 from testbed import nvme
+from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.kernel_host import KernelHost
 from testbed.kernel_image import kernel_image
 from testbed.lab import Lab
 from testbed.network import HOST_ADDRESSES, Network
+from tests.kernel.controllers import wait_for_controllers
 from tests.kernel.volumes import Volumes
 
 
@@ -85,3 +87,18 @@ def connected(host: KernelHost, lab: Lab, volumes: Volumes) -> Iterator[KernelHo
     nvme.connect_all(host, lab.network.node_addresses[0])
     yield host
     nvme.disconnect(host, lab.subsystem_nqn)
+
+
+@pytest.fixture(scope="module")
+def _running_daemon(host: KernelHost) -> Iterator[DiscoveryDaemon]:
+    with DiscoveryDaemon(host) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def daemon(_running_daemon: DiscoveryDaemon, lab: Lab) -> Iterator[DiscoveryDaemon]:
+    """A discovery client that runs, on a host that is connected to nothing before and after."""
+    yield _running_daemon
+    _running_daemon.remove(*_running_daemon.files())
+    nvme.disconnect(_running_daemon.host, lab.subsystem_nqn)
+    wait_for_controllers(_running_daemon.host, lab, ())

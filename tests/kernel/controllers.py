@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from testbed.guest import Guest
+from testbed.lab import Lab
+from testbed.nvme import wait_until
 
 
 def controllers(host: Guest, subsystem_nqn: str) -> dict[str, str]:
@@ -14,6 +16,16 @@ def controllers(host: Guest, subsystem_nqn: str) -> dict[str, str]:
         for name, each in found.items()
         if each["state"] == "live"
     }
+
+
+def wait_for_controllers(host: Guest, lab: Lab, addresses: tuple[str, ...]) -> dict[str, str]:
+    """Wait until live controllers are at these addresses and no others; address -> name."""
+
+    def settled() -> bool:
+        return set(controllers(host, lab.subsystem_nqn)) == set(addresses)
+
+    wait_until(settled, f"controllers at {addresses}")
+    return controllers(host, lab.subsystem_nqn)
 
 
 def identities(host: Guest, subsystem_nqn: str) -> set[tuple[str, str]]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,10 @@ import pytest
 from testbed import nvme
 from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.guest import GuestCallFailed
-from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
 from tests.kernel.volumes import MIB, Volumes
 
 AT_ONCE = 8
-
-
-@pytest.fixture(scope="module")
-def running(host: KernelHost) -> Iterator[DiscoveryDaemon]:
-    with DiscoveryDaemon(host) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: DiscoveryDaemon, lab: Lab) -> Iterator[DiscoveryDaemon]:
-    yield running
-    running.remove(*running.files())
-    nvme.disconnect(running.host, lab.subsystem_nqn)
 
 
 def connection(lab: Lab, volume_uuid: str, **more: Any) -> dict[str, Any]:

@@ -5,41 +5,15 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
-
-import pytest
 
 from testbed import nvme
+from testbed.cluster import LIGHTOS
 from testbed.discovery_daemon import DiscoveryDaemon
-from testbed.kernel_host import KernelHost
-from testbed.lab import LIGHTOS, Lab
+from testbed.lab import Lab
 from testbed.network import GATEWAY_ADDRESS
 from testbed.nvmet import RamTarget
-from tests.kernel.controllers import controllers, identities
+from tests.kernel.controllers import identities, wait_for_controllers
 from tests.kernel.volumes import Volumes
-
-
-@pytest.fixture(scope="module")
-def running(host: KernelHost) -> Iterator[DiscoveryDaemon]:
-    with DiscoveryDaemon(host) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: DiscoveryDaemon, lab: Lab) -> Iterator[DiscoveryDaemon]:
-    """A daemon that runs, on a host that is connected to nothing before and after."""
-    yield running
-    running.remove(*running.files())
-    nvme.disconnect(running.host, lab.subsystem_nqn)
-    wait_for_controllers(running.host, lab, ())
-
-
-def wait_for_controllers(host: KernelHost, lab: Lab, addresses: tuple[str, ...]) -> dict[str, str]:
-    def settled() -> bool:
-        return set(controllers(host, lab.subsystem_nqn)) == set(addresses)
-
-    nvme.wait_until(settled, f"controllers at {addresses}")
-    return controllers(host, lab.subsystem_nqn)
 
 
 def test_a_file_connects_every_node_and_its_removal_disconnects_them(

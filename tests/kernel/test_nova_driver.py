@@ -3,29 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-import pytest
-
 from testbed import nvme
 from testbed.discovery_daemon import DiscoveryDaemon
-from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
 from tests.kernel.test_connector import connection
 from tests.kernel.volumes import MIB, Volumes
 
 IMPORT_SECONDS = 400
 """Nova's imports under emulation."""
-
-
-@pytest.fixture
-def daemon(host: KernelHost, lab: Lab) -> Iterator[DiscoveryDaemon]:
-    with DiscoveryDaemon(host) as daemon:
-        yield daemon
-        daemon.remove(*daemon.files())
-        nvme.disconnect(host, lab.subsystem_nqn)
 
 
 def test_attach_extend_and_detach(daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes) -> None:
