@@ -279,12 +279,16 @@ def test_what_a_dead_process_of_the_cluster_was_making_is_removed_by_another(
     store(
         half_made, status="creating", host=f"{other}#{BACKEND}", cluster_name=f"{CLUSTER}#{BACKEND}"
     )
-    make_on_cluster(driver, half_made.name)
+    made = make_on_cluster(driver, half_made.name)
+    snapshot = CreateSnapshot(name=clone_snapshot_name(half_made.id), source_volume_uuid=made.uuid)
+    driver._cluster.create_snapshot("default", snapshot, driver._deadline())
     report(other, seconds_ago=3600)
     survivor.get_volume_stats(refresh=True)
     wait_for_housekeeping(survivor)
     assert half_made.name in names(cluster), "Cinder has not given it up yet"
+    assert [found["name"] for found in cluster.snapshots()] == [snapshot.name]
     mark(half_made, status="error")  # cleanup of the workers table
     survivor.get_volume_stats(refresh=True)
     wait_for_housekeeping(survivor)
     assert half_made.name not in names(cluster)
+    assert cluster.snapshots() == []

@@ -116,10 +116,11 @@ class Housekeeping:
             whole = True
         if whole:
             self._until_pass = Deadline(SECONDS_BETWEEN_PASSES)
-        self.remove_half_made()
+        some_ended = self.remove_half_made()
         self.settle_access(whole=whole)
-        if whole:
+        if whole or some_ended:
             self.remove_clone_snapshots()
+        if whole:
             self.drop_policies()
 
     def _another_service_died(self) -> bool:
@@ -127,14 +128,19 @@ class Housekeeping:
         before, self._services_down = self._services_down, _services_down(self._back_end)
         return not self._services_down <= before
 
-    def remove_half_made(self) -> None:
-        """Remove what creates left that a dead process was making; what cannot be, next time."""
+    def remove_half_made(self) -> bool:
+        """Remove what creates left that a dead process was making; what cannot be, next time.
+
+        Returns whether Cinder gave some up, or has them, since the last look.
+        """
         if not self._unfinished:
-            return
-        for volume_id in self._unfinished - _volumes_being_made(self._back_end):
+            return False
+        ended = self._unfinished - _volumes_being_made(self._back_end)
+        for volume_id in ended:
             # Access that the dead process gave to copy data into it goes first, see `settle`.
             if not grants.grants_of(volume_id) and self._try(self._remove_volume, volume_id):
                 self._unfinished -= {volume_id}
+        return bool(ended)
 
     def remove_clone_snapshots(self) -> None:
         """Remove the snapshots that clones left."""
