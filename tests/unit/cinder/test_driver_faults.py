@@ -33,7 +33,7 @@ def exists(cluster, volume):
     return any(found["name"] == volume.name for found in cluster.volumes())
 
 
-NO_SUCH_CALL = {"status": 404, "code": 12}
+NO_SUCH_CALL = {"status": 404, "code": int(GrpcCode.UNIMPLEMENTED)}
 """Not a word of the volume."""
 
 
