@@ -11,10 +11,12 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cinder import objects
 from cinder.objects import fields
@@ -24,21 +26,38 @@ from testbed.cinder.volume_manager import VolumeManager
 from testbed.cluster import connector
 
 
+@dataclass(frozen=True)
+class Life:
+    """Cinder's records of one volume and all that will come of it."""
+
+    OPERATIONS: ClassVar[int] = 11
+
+    volume: objects.Volume
+    snapshot: objects.Snapshot
+    clone: objects.Volume
+    attachment: objects.VolumeAttachment
+    clone_attachment: objects.VolumeAttachment
+
+
 class Driver:
-    """Every operation gives the seconds that the driver took, and the id of what it made."""
+    """Every operation gives the seconds that the driver took, and the id of what it made.
+
+    The objects are kept, since cinder-volume gets them by message and does not read them first.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._manager: VolumeManager
         self._type_id = ""
+        self._volumes: dict[str, objects.Volume] = {}
+        self._snapshots: dict[str, objects.Snapshot] = {}
+        self._attachments: dict[str, objects.VolumeAttachment] = {}
 
     def start(self, lab: dict[str, Any], options: dict[str, Any]) -> float:
         """Seconds that Cinder's manager took to have the driver ready."""
         if not hasattr(self, "_manager"):
             self._manager = VolumeManager(self._folder, lab, debug=False)
-        began = time.perf_counter()
-        self._manager.start(options)
-        seconds = time.perf_counter() - began
+        seconds, _ = timed(self._manager.start, options)
         self._type_id = self._type_id or self._manager.make_type()
         return seconds
 
@@ -49,51 +68,60 @@ class Driver:
     # --- volumes -------------------------------------------------------------------------------
 
     def create(self, size_gib: int = 1) -> tuple[float, str]:
-        volume = self._new_volume(size_gib)
+        return self._create(self._new_volume(size_gib))
+
+    def _create(self, volume: objects.Volume) -> tuple[float, str]:
         seconds, update = timed(self._driver.create_volume, volume)
         return seconds, self._made(volume, update)
 
     def clone(self, source: str) -> tuple[float, str]:
-        origin = self._manager.volume(source)
-        volume = self._new_volume(origin.size, source_volid=source)
+        size_gib = self._volumes[source].size
+        return self._clone(self._new_volume(size_gib, source_volid=source))
+
+    def _clone(self, volume: objects.Volume) -> tuple[float, str]:
+        origin = self._volumes[volume.source_volid]
         seconds, update = timed(self._driver.create_cloned_volume, volume, origin)
         return seconds, self._made(volume, update)
 
     def extend(self, volume_id: str, size_gib: int) -> tuple[float, str]:
-        volume = self._manager.volume(volume_id)
+        volume = self._volumes[volume_id]
         seconds, _ = timed(self._driver.extend_volume, volume, size_gib)
         volume.size = size_gib
-        volume.save()
         return seconds, volume_id
 
     def delete_volume(self, volume_id: str) -> tuple[float, str]:
-        volume = self._manager.volume(volume_id)
+        volume = self._volumes.pop(volume_id)
         seconds, _ = timed(self._driver.delete_volume, volume)
         volume.destroy()
         return seconds, volume_id
 
     def _new_volume(self, size_gib: int, **values: Any) -> objects.Volume:
-        return self._manager.new_volume(size_gib, volume_type_id=self._type_id, **values)
+        volume = self._manager.new_volume(size_gib, volume_type_id=self._type_id, **values)
+        _ = volume.volume_type  # loaded, as it is in a message
+        return volume
 
-    @staticmethod
-    def _made(volume: objects.Volume, update: dict[str, Any] | None) -> str:
+    def _made(self, volume: objects.Volume, update: dict[str, Any] | None) -> str:
         volume.update(update or {})
         volume.status = "available"
         volume.save()
+        self._volumes[volume.id] = volume
         return str(volume.id)
 
     # --- snapshots -----------------------------------------------------------------------------
 
     def snapshot(self, volume_id: str) -> tuple[float, str]:
-        snapshot = self._manager.new_snapshot(volume_id)
+        return self._snapshot(self._manager.new_snapshot(self._volumes[volume_id]))
+
+    def _snapshot(self, snapshot: objects.Snapshot) -> tuple[float, str]:
         seconds, update = timed(self._driver.create_snapshot, snapshot)
         snapshot.update(update or {})
         snapshot.status = fields.SnapshotStatus.AVAILABLE
         snapshot.save()
+        self._snapshots[snapshot.id] = snapshot
         return seconds, str(snapshot.id)
 
     def delete_snapshot(self, snapshot_id: str) -> tuple[float, str]:
-        snapshot = self._manager.snapshot(snapshot_id)
+        snapshot = self._snapshots.pop(snapshot_id)
         seconds, _ = timed(self._driver.delete_snapshot, snapshot)
         snapshot.destroy()
         return seconds, snapshot_id
@@ -102,24 +130,31 @@ class Driver:
 
     def attach(self, volume_id: str, host: int = 1) -> tuple[float, str]:
         """Attach to host number `host`; the id is that of Cinder's attachment."""
-        volume = self._manager.volume(volume_id)
+        return self._attach(self._new_attachment(volume_id), host)
+
+    def _new_attachment(self, volume_id: str) -> objects.VolumeAttachment:
         attachment = objects.VolumeAttachment(
             self._manager.context,
             volume_id=volume_id,
             attach_status=fields.VolumeAttachStatus.RESERVED,
         )
         attachment.create()
+        return attachment
+
+    def _attach(self, attachment: objects.VolumeAttachment, host: int) -> tuple[float, str]:
         where = connector(f"compute-{host}", number=host)
+        volume = self._volumes[attachment.volume_id]
         seconds, _ = timed(self._driver.initialize_connection, volume, where)
         attachment.connector = where
         attachment.attached_host = where["host"]
         attachment.attach_status = fields.VolumeAttachStatus.ATTACHED
         attachment.save()
+        self._attachments[attachment.id] = attachment
         return seconds, str(attachment.id)
 
     def detach(self, attachment_id: str) -> tuple[float, str]:
-        attachment = objects.VolumeAttachment.get_by_id(self._manager.context, attachment_id)
-        volume = self._manager.volume(attachment.volume_id)
+        attachment = self._attachments.pop(attachment_id)
+        volume = self._volumes[attachment.volume_id]
         where = dict(attachment.connector)
         seconds, _ = timed(self._driver.terminate_connection, volume, where, force=False)
         attachment.destroy()
@@ -130,10 +165,10 @@ class Driver:
     def stats(self) -> float:
         return timed(self._driver.get_volume_stats, refresh=True)[0]
 
-    def manageable(self) -> tuple[float, int]:
-        """Seconds, and how many volumes one page of everything shows."""
+    def manageable(self, limit: int) -> tuple[float, int]:
+        """Seconds, and how many volumes a page of at most so many shows."""
         seconds, found = timed(
-            self._driver.get_manageable_volumes, [], None, None, 0, ["reference"], ["asc"]
+            self._driver.get_manageable_volumes, [], None, limit, 0, ["reference"], ["asc"]
         )
         return seconds, len(found)
 
@@ -142,8 +177,10 @@ class Driver:
     def many(self, threads: int, operations: int) -> dict[str, Any]:
         """So many operations, by threads that each see volumes from their making to their end.
 
-        Gives the seconds it took in all, those of each operation, and the errors there were.
+        The records that Cinder's API makes of what is to be there are in place before. Gives the
+        seconds it took in all, those of each operation, and the errors there were.
         """
+        lives = deque(self._new_life() for _ in range(threads + operations // Life.OPERATIONS))
         turns = iter(range(operations))
         turn = threading.Lock()
         seconds: list[float] = []
@@ -159,8 +196,8 @@ class Driver:
         def work(host: int) -> None:
             while True:
                 try:
-                    self._life_of_a_volume(run, host)
-                except StopIteration:
+                    self._live(lives.popleft(), run, host)
+                except (StopIteration, IndexError):
                     return
                 except Exception as error:  # noqa: BLE001 - counted, and the next volume is made
                     errors.append(f"{type(error).__name__}: {error}")
@@ -174,13 +211,19 @@ class Driver:
         took = time.perf_counter() - began
         return {"seconds": took, "operation_seconds": seconds, "errors": errors}
 
-    def _life_of_a_volume(self, run: Callable[..., str], host: int) -> None:
-        volume = run(self.create)
-        run(self.detach, run(self.attach, volume, host))
-        run(self.extend, volume, 2)
-        snapshot = run(self.snapshot, volume)
-        clone = run(self.clone, volume)
-        run(self.detach, run(self.attach, clone, host))
+    def _new_life(self) -> Life:
+        volume = self._new_volume(1)
+        clone = self._new_volume(2, source_volid=volume.id)
+        attachments = (self._new_attachment(volume.id), self._new_attachment(clone.id))
+        return Life(volume, self._manager.new_snapshot(volume), clone, *attachments)
+
+    def _live(self, life: Life, run: Callable[..., str], host: int) -> None:
+        volume = run(self._create, life.volume)
+        run(self.detach, run(self._attach, life.attachment, host))
+        run(self.extend, volume, life.clone.size)
+        snapshot = run(self._snapshot, life.snapshot)
+        clone = run(self._clone, life.clone)
+        run(self.detach, run(self._attach, life.clone_attachment, host))
         run(self.delete_snapshot, snapshot)
         run(self.delete_volume, clone)
         run(self.delete_volume, volume)

@@ -123,7 +123,7 @@ def create_poll_busy(bed: Bed) -> Observation:
 def snapshot_poll_busy(bed: Bed) -> Observation:
     bed.start()
     volume = bed.cinder.create_volume()
-    snapshot = bed.cinder.new_snapshot(volume.id)
+    snapshot = bed.cinder.new_snapshot(volume)
     with _busy_while_creating(bed, "CreateSnapshot", "GetSnapshot"):
         error = error_of(bed.cinder.take, snapshot)
     state = state_of(bed.snapshot(snapshot.name))

@@ -247,7 +247,7 @@ class VolumeManager:
         return objects.Snapshot.get_by_id(self.context, snapshot_id)
 
     def create_snapshot(self, volume_id: str) -> objects.Snapshot:
-        snapshot = self.new_snapshot(volume_id)
+        snapshot = self.new_snapshot(self.volume(volume_id))
         self.take(snapshot)
         return self.snapshot(snapshot.id)
 
@@ -255,12 +255,11 @@ class VolumeManager:
         """Have the driver take a snapshot whose record there is."""
         self._manager.create_snapshot(self.context, snapshot)
 
-    def new_snapshot(self, volume_id: str) -> objects.Snapshot:
+    def new_snapshot(self, volume: objects.Volume) -> objects.Snapshot:
         """A snapshot's record; the driver knows nothing of it."""
-        volume = self.volume(volume_id)
         snapshot = objects.Snapshot(
             self.context,
-            volume_id=volume_id,
+            volume_id=volume.id,
             volume_size=volume.size,
             volume_type_id=volume.volume_type_id,
             status=fields.SnapshotStatus.CREATING,
