@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the benchmark, in the order they are measured."""
 
-from bench.cinder import lab_rest, operations, throughput
+from bench.cinder import lab_rest, many_volumes, memory, operations, outage, throughput
 
-PARTS = [operations.PART, lab_rest.PART, throughput.PART]
+PARTS = [
+    operations.PART,
+    throughput.PART,
+    outage.PART,
+    many_volumes.PART,
+    memory.PART,
+    lab_rest.PART,
+]
