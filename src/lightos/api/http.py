@@ -29,7 +29,7 @@ from lightos.waiting import Deadline
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 """For the TCP and TLS handshakes, each; one lost SYN is repeated after 1 s, within it."""
-SILENCE_SECONDS = 2.5
+SILENCE_SECONDS = 2.0
 """How long a peer's kernel may acknowledge nothing. A slow server's kernel still does."""
 MAX_REPLY_BYTES = 64 << 20
 POOL_SIZE = 64
