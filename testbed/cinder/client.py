@@ -8,7 +8,7 @@ the attachments API (microversion 3.27 and later) as Nova sends them.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import openstack
@@ -40,19 +40,32 @@ class Attachment:
 
     id: str
     volume_id: str
+    status: str
     connection_info: dict[str, Any]
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> "Attachment":
-        return cls(body["id"], body["volume_id"], body["connection_info"] or {})
+        info = body["connection_info"] or {}
+        return cls(body["id"], body["volume_id"], body["status"], info)
+
+
+class NoauthCinder(Protocol):
+    """A Cinder without Keystone."""
+
+    @property
+    def endpoint(self) -> str:
+        """Base URL of the Block Storage API, without a project."""
+
+    def log_about(self, object_id: str) -> str:
+        """What was logged of errors that name an object."""
 
 
 class _ProjectAuth(NoAuth):
     """Names user and project in the token, which is how Cinder without Keystone learns them."""
 
-    def __init__(self, endpoint: str, project: str) -> None:
+    def __init__(self, endpoint: str, token: str) -> None:
         super().__init__(endpoint)
-        self._token = f"admin:{project}"
+        self._token = token
 
     def get_token(self, *_: object, **__: object) -> str:
         return self._token
@@ -73,10 +86,15 @@ class CinderClient:
         self._explain = explain
 
     @classmethod
-    def of(cls, service: CinderService, *, project: str = "notused") -> "CinderClient":
+    def of(cls, service: NoauthCinder, *, project: str = "notused") -> "CinderClient":
         """Speak as the administrator, in a project, to a deployment without Keystone."""
+        token = f"admin:{project}"
+        session = Session(
+            _ProjectAuth(service.endpoint, token),
+            additional_headers={"X-Auth-Token": token},  # Cinder wants it for the discovery too
+        )
         sdk = openstack.connection.Connection(
-            session=Session(_ProjectAuth(service.endpoint, project)),
+            session=session,
             block_storage_api_version="3",
             block_storage_endpoint_override=service.endpoint,
         )
@@ -100,6 +118,15 @@ class CinderClient:
     def wait_for_pools(self, timeout_seconds: float = WAIT_TIMEOUT_SECONDS) -> list[dict[str, Any]]:
         """The pools, as soon as the scheduler has heard of any."""
         return self._poll(self.pools, "the scheduler's first pool", timeout_seconds)
+
+    def clean_up_workers(self) -> None:
+        """Have what dead services were doing ended by others; returns before it is."""
+        self._request("POST", "/workers/cleanup", {"is_up": False})
+
+    def reset_snapshot_status(self, snapshot_id: str, status: str) -> None:
+        """What an administrator does with a snapshot that nobody works on any more."""
+        body = {"os-reset_status": {"status": status}}
+        self._request("POST", f"/snapshots/{snapshot_id}/action", body)
 
     def create_type(self, name: str, extra_specs: Mapping[str, str] | None = None) -> Type:
         return self._volumes.create_type(name=name, extra_specs=dict(extra_specs or {}))
@@ -261,6 +288,9 @@ class CinderClient:
     def snapshot(self, snapshot_id: str) -> Snapshot:
         return self._volumes.get_snapshot(snapshot_id)
 
+    def snapshots(self) -> list[Snapshot]:
+        return list(self._volumes.snapshots())
+
     def delete_snapshot(self, snapshot_id: str) -> None:
         self._volumes.delete_snapshot(snapshot_id, ignore_missing=False)
         self._wait_until_gone(lambda: self.snapshot(snapshot_id), snapshot_id)
@@ -291,10 +321,14 @@ class CinderClient:
 
     def complete_attachment(self, attachment: Attachment) -> Volume:
         """Tell Cinder that the host has the device: the volume becomes "in-use"."""
-        self._request("POST", f"/attachments/{attachment.id}/action", {"os-complete": None})
+        self.mark_attached(attachment)
         return self._wait_for_status(
             lambda: self.volume(attachment.volume_id), attachment.volume_id, "in-use"
         )
+
+    def mark_attached(self, attachment: Attachment) -> None:
+        """As ``complete_attachment``, of a volume whose status other attachments change, too."""
+        self._request("POST", f"/attachments/{attachment.id}/action", {"os-complete": None})
 
     def detach(self, attachment: Attachment) -> Volume:
         """Delete the attachment; the volume as it is then."""
@@ -309,7 +343,7 @@ class CinderClient:
         """Detach and delete all attachments, snapshots, volumes and types there are."""
         for attachment in self.attachments():
             self.detach(attachment)
-        for snapshot in self._volumes.snapshots():
+        for snapshot in self.snapshots():
             self.delete_snapshot(snapshot.id)
         for volume in self.volumes():
             self.delete_volume(volume.id)

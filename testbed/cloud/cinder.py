@@ -35,13 +35,16 @@ class Cinder:
     """The block storage service of one cloud.
 
     `coordination_url`: where its processes take the locks they share; by default files, which is
-    enough for one cinder-volume.
+    enough for one cinder-volume. Without `with_keystone`, everyone is an administrator.
     """
 
     deployment: Deployment
     coordination_url: str | None = None
     default: Section = field(default_factory=dict)
     """Further options of the section DEFAULT, for every service."""
+    sections: Mapping[str, Section] = field(default_factory=dict)
+    """Further sections, for every service."""
+    with_keystone: bool = True
 
     def __post_init__(self) -> None:
         folder = self.deployment.configuration("cinder")
@@ -110,7 +113,10 @@ class Cinder:
         write_configuration(folder / "rootwrap.conf", _rootwrap())
         sections = self._sections(folder, state)
         sections["DEFAULT"] |= {**self.default, **options}
-        write_configuration(folder / "cinder.conf", {**sections, **(backends or {})})
+        if self.with_keystone:
+            sections |= self._credentials()
+        everything = {**sections, **self.sections, **(backends or {})}
+        write_configuration(folder / "cinder.conf", everything)
         return folder
 
     def _backend(self, name: str, lab: Mapping[str, Any]) -> Section:
@@ -129,7 +135,7 @@ class Cinder:
                 "use_stderr": True,
                 "debug": True,
                 "my_ip": deployment.address,
-                "auth_strategy": "keystone",
+                "auth_strategy": "keystone" if self.with_keystone else "noauth",
                 "transport_url": deployment.transport_url,
                 "state_path": state,
                 "api_paste_config": folder / "api-paste.ini",
@@ -147,9 +153,6 @@ class Cinder:
                 "scheduler_driver_init_wait_time": 5,
             },
             "database": {"connection": deployment.database_url("cinder")},
-            "keystone_authtoken": deployment.token_check(USER),
-            "service_user": {**deployment.credentials(USER), "send_service_user_token": True},
-            "nova": {**deployment.credentials(USER), "interface": "internal"},
             "key_manager": {
                 "backend": "cinder.keymgr.conf_key_mgr.ConfKeyManager",
                 "fixed_key": deployment.fixed_key,
@@ -159,6 +162,15 @@ class Cinder:
                 "backend_url": self.coordination_url or f"file://{state / 'coordination'}"
             },
             "oslo_messaging_notifications": {"driver": "noop"},
+        }
+
+    def _credentials(self) -> dict[str, Section]:
+        """How Cinder checks tokens, and speaks to the other services."""
+        own = self.deployment.credentials(USER)
+        return {
+            "keystone_authtoken": self.deployment.token_check(USER),
+            "service_user": {**own, "send_service_user_token": True},
+            "nova": {**own, "interface": "internal"},
         }
 
 

@@ -23,7 +23,7 @@ from openstack.connection import Connection
 
 from testbed.cinder.configuration import Section
 from testbed.cinder.paths import PYTHON, VENV_BIN
-from testbed.cloud import cinder, glance, keystone, openrc
+from testbed.cloud import cinder, glance, keystone, openrc, packages
 from testbed.cloud.database import Database, Schema
 from testbed.cloud.deployment import (
     SERVICE_PROJECT,
@@ -32,7 +32,7 @@ from testbed.cloud.deployment import (
     write_file,
 )
 from testbed.cloud.message_bus import MessageBus
-from testbed.cloud.packages import Packages, unpacked_packages
+from testbed.cloud.packages import Packages
 from testbed.cloud.service import Service
 from testbed.cloud.tasks import Progress, Silent, Task, run_all
 from testbed.cloud.volume_host import VolumeHost, reported_services
@@ -247,7 +247,7 @@ class Cloud:
         return (*own, *(endpoint for part in self.parts for endpoint in part.endpoints))
 
     def _unpack(self) -> None:
-        self._packages = unpacked_packages()
+        self._packages = packages.unpacked(packages.CLOUD)
 
     def _start_lab(self) -> str:
         self.lab.start()

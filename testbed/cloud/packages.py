@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MariaDB and RabbitMQ from the distribution's own packages, unpacked and never installed.
+"""Servers from the distribution's own packages, unpacked and never installed.
 
-Installed, RabbitMQ and Erlang would start services on the machine, now and at each boot. Unpacked
-into the project's cache folder they are programs like any other, and go when the folder goes.
+Installed, RabbitMQ, Erlang, etcd and Redis would start services on the machine, now and at each
+boot. Unpacked into the project's cache folder they are programs like any other, and go when the
+folder goes.
 """
 
 from __future__ import annotations
@@ -12,19 +13,31 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.cinder.paths import cache_dir
 
-PACKAGES = ("mariadb-client-core", "mariadb-server-core", "rabbitmq-server")
-_FAMILIES = ("erlang-", "mariadb-", "rabbitmq-")
+_FAMILIES = ("erlang-", "etcd-", "mariadb-", "rabbitmq-", "redis-")
 """Unpacked even where the machine has them installed, so that what runs is of one piece."""
 _VERSIONS = "versions"
 
 
 class PackagesError(Exception):
     """The packages could not be fetched or unpacked; says which command failed and why."""
+
+
+@dataclass(frozen=True)
+class PackageSet:
+    """What is unpacked into one folder, `name` below the cache folder, with all that it needs."""
+
+    name: str
+    packages: tuple[str, ...]
+
+
+CLOUD = PackageSet("packages", ("mariadb-client-core", "mariadb-server-core", "rabbitmq-server"))
+LOCK_MANAGERS = PackageSet("lock-managers", ("etcd-server", "redis-server"))
 
 
 @dataclass(frozen=True)
@@ -53,25 +66,25 @@ class Packages:
         }
 
 
-def unpacked_packages() -> Packages:
+def unpacked(wanted: PackageSet) -> Packages:
     """The packages in the cache, fetched first where they are not. Raises `PackagesError`."""
     folder = cache_dir() / "cloud"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "packages.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        packages = Packages(folder / "packages")
+        packages = Packages(folder / wanted.name)
         if not packages.root.exists():
-            _fetch(packages.root)
+            _fetch(wanted.packages, packages.root)
         return packages
 
 
-def _fetch(target: Path) -> None:
+def _fetch(names: Sequence[str], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         try:
-            _download(scratch)
+            _download(names, scratch)
         except PackagesError:  # package lists are missing, or older than the archive
             _run(["apt-get", "update", "-q"])
-            _download(scratch)
+            _download(names, scratch)
         archives = sorted(Path(scratch).glob("*.deb"))
         root = Path(scratch) / "root"
         for archive in archives:
@@ -83,17 +96,18 @@ def _fetch(target: Path) -> None:
         root.rename(target)
 
 
-def _download(folder: str) -> None:
-    """Fetch `PACKAGES` with what they need and this machine lacks."""
-    missing = _would_install()
-    of_family = [name for name in _would_install("/dev/null") if name.startswith(_FAMILIES)]
-    _run(["apt-get", "download", "-q", *sorted({*PACKAGES, *missing, *of_family})], cwd=folder)
+def _download(names: Sequence[str], folder: str) -> None:
+    """Fetch packages with what they need and this machine lacks."""
+    missing = _would_install(names)
+    whole = _would_install(names, "/dev/null")
+    of_family = [name for name in whole if name.startswith(_FAMILIES)]
+    _run(["apt-get", "download", "-q", *sorted({*names, *missing, *of_family})], cwd=folder)
 
 
-def _would_install(status_file: str | None = None) -> list[str]:
+def _would_install(names: Sequence[str], status_file: str | None = None) -> list[str]:
     """What apt would install, given the machine's list of installed packages or another one."""
     options = ["-o", f"Dir::State::status={status_file}"] if status_file else []
-    command = ["apt-get", "install", "-s", "--no-install-recommends", *options, *PACKAGES]
+    command = ["apt-get", "install", "-s", "--no-install-recommends", *options, *names]
     return re.findall(r"^Inst (\S+)", _run(command), re.MULTILINE)
 
 

@@ -87,9 +87,13 @@ class Service:
         address = (self.deployment.address, port)
         give_up_at = time.monotonic() + timeout_seconds
         while not self._connects(address):
-            if self._status() is not None:
-                raise ServiceFailed(f"{self.name} ended; its log:\n{self.log_tail()}")
+            self.check_running()
             self._pause(give_up_at, f"listen on {address[0]}:{port}", timeout_seconds)
+
+    def check_running(self) -> None:
+        """Raises `ServiceFailed`, with the end of the log, when a started process has ended."""
+        if self._status() is not None:
+            raise ServiceFailed(f"{self.name} ended; its log:\n{self.log_tail()}")
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Ask the process to end, and end it when it does not in time."""
@@ -103,11 +107,17 @@ class Service:
         self._process = None
 
     def kill(self) -> None:
-        """End the process at once, as a crash would (SIGKILL)."""
+        """End the process at once, as a crash would (SIGKILL), with its worker processes."""
         if self._process is not None:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def log_since(self, position: int) -> str:
+        """What was logged after the first `position` bytes."""
+        with self.log_file.open("rb") as log:
+            log.seek(position)
+            return log.read().decode(errors="replace")
 
     def log_tail(self, lines: int = _LOG_LINES) -> str:
         """The last lines logged."""
