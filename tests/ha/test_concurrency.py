@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything at once, through all cinder-volumes, and nothing goes wrong."""
+
+from __future__ import annotations
+
+from tests.ha.bench import Bench
+from tests.ha.workload import work
+
+STEPS = 25
+
+
+def test_users_at_once(bench: Bench) -> None:
+    with bench.watch() as watch:
+        done = work(bench, STEPS, seed=4)
+    print(dict(done), watch.looks)
+    assert watch.looks
+    assert watch.lost == set()
+    bench.check()
+    bench.empty()

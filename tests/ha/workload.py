@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users that work on the same and on different volumes at once, at random."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from openstack.block_storage.v3.snapshot import Snapshot
+from openstack.block_storage.v3.volume import Volume
+
+from testbed.cinder.client import Attachment
+from testbed.cluster import connector
+from tests.ha.bench import Bench, User
+
+HOSTS = tuple(connector(f"compute-{number}", number=number) for number in (1, 2, 3))
+USERS = 6
+SHARED_VOLUMES = 3
+MOST_OWN = 3
+
+
+@dataclass
+class Worker:
+    """A user with volumes and snapshots of its own, beside the volumes that all share."""
+
+    user: User
+    bench: Bench
+    shared: list[Volume]
+    random: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    volumes: list[Volume] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
+
+    def step(self) -> None:
+        """One operation that is possible now."""
+        operation = self.random.choice(self._possible())
+        operation()
+        self.done[operation.__name__] += 1
+
+    def _possible(self) -> list[Callable[[], None]]:
+        possible = [self.attach, self.attach]
+        if self.attachments:
+            possible += [self.detach] * len(self.attachments)
+        if len(self.volumes) < MOST_OWN:
+            possible += [self.create, self.clone]
+        if len(self.snapshots) < MOST_OWN:
+            possible.append(self.snapshot)
+        if self.snapshots:
+            possible.append(self.delete_snapshot)
+            if len(self.volumes) < MOST_OWN:
+                possible.append(self.restore)
+        if self._deletable():
+            possible.append(self.delete)
+        return possible
+
+    def create(self) -> None:
+        self.volumes.append(self.user.create_volume(self.bench.shared))
+
+    def clone(self) -> None:
+        source = self.random.choice(self.shared)
+        self.volumes.append(self.user.create_volume(self.bench.shared, source=source))
+
+    def restore(self) -> None:
+        snapshot = self.random.choice(self.snapshots)
+        self.volumes.append(self.user.create_volume(self.bench.shared, snapshot=snapshot))
+
+    def snapshot(self) -> None:
+        volume = self.random.choice(self.shared)
+        self.snapshots.append(self.user.create_snapshot(volume.id))
+
+    def attach(self) -> None:
+        volume = self.random.choice([*self.shared, *self.volumes])
+        self.attachments.append(self.user.attach(volume.id, self.random.choice(HOSTS)))
+
+    def detach(self) -> None:
+        attachment = self.random.choice(self.attachments)
+        self.attachments.remove(attachment)
+        self.user.detach(attachment)
+
+    def delete(self) -> None:
+        volume = self.random.choice(self._deletable())
+        self.volumes.remove(volume)
+        self.user.delete_volume(volume.id)
+
+    def delete_snapshot(self) -> None:
+        snapshot = self.random.choice(self.snapshots)
+        self.snapshots.remove(snapshot)
+        self.user.delete_snapshot(snapshot.id)
+
+    def _deletable(self) -> list[Volume]:
+        attached = {attachment.volume_id for attachment in self.attachments}
+        return [volume for volume in self.volumes if volume.id not in attached]
+
+
+def work(bench: Bench, steps: int, seed: int) -> Counter[str]:
+    """Have all users take `steps` steps each, at once; how many of each operation were done."""
+    shared = [bench.admin.create_volume(bench.shared) for _ in range(SHARED_VOLUMES)]
+    workers = [
+        Worker(bench.user(), bench, shared, random.Random(f"{seed} {number}"))
+        for number in range(USERS)
+    ]
+    failed = threading.Event()
+
+    def run(worker: Worker) -> None:
+        try:
+            for _ in range(steps):
+                if failed.is_set():
+                    return
+                worker.step()
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(USERS) as pool:
+        list(pool.map(run, workers))
+    return sum((worker.done for worker in workers), Counter())
