@@ -80,13 +80,26 @@ class CinderClient:
     lines about an object's id.
     """
 
-    def __init__(self, volumes: Proxy, *, explain: Callable[[str], str] = lambda _: "") -> None:
+    def __init__(
+        self,
+        volumes: Proxy,
+        *,
+        explain: Callable[[str], str] = lambda _: "",
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
         """Speak as the user whose openstacksdk connection ``volumes`` is of."""
         self._volumes = volumes
         self._explain = explain
+        self._poll_seconds = poll_seconds
 
     @classmethod
-    def of(cls, service: NoauthCinder, *, project: str = "notused") -> "CinderClient":
+    def of(
+        cls,
+        service: NoauthCinder,
+        *,
+        project: str = "notused",
+        poll_seconds: float = POLL_SECONDS,
+    ) -> "CinderClient":
         """Speak as the administrator, in a project, to a deployment without Keystone."""
         token = f"admin:{project}"
         session = Session(
@@ -100,7 +113,7 @@ class CinderClient:
         )
         proxy = sdk.block_storage
         assert isinstance(proxy, Proxy)  # block_storage_api_version says so
-        return cls(proxy, explain=service.log_about)
+        return cls(proxy, explain=service.log_about, poll_seconds=poll_seconds)
 
     def lift_quotas(self) -> None:
         """No limits: the default quota class in the database wins over cinder.conf."""
@@ -123,8 +136,13 @@ class CinderClient:
         """Have what dead services were doing ended by others; returns before it is."""
         self._request("POST", "/workers/cleanup", {"is_up": False})
 
+    def reset_volume_status(self, volume_id: str, status: str) -> None:
+        """What an administrator does with a volume that nobody works on any more."""
+        body = {"os-reset_status": {"status": status}}
+        self._request("POST", f"/volumes/{volume_id}/action", body)
+
     def reset_snapshot_status(self, snapshot_id: str, status: str) -> None:
-        """What an administrator does with a snapshot that nobody works on any more."""
+        """As ``reset_volume_status``."""
         body = {"os-reset_status": {"status": status}}
         self._request("POST", f"/snapshots/{snapshot_id}/action", body)
 
@@ -395,15 +413,17 @@ class CinderClient:
             kind = type(found).__name__.lower()
             raise ResourceFailed(f'{kind} {object_id} is in state "{found.status}": {cause}')
 
-    @staticmethod
     def _poll(
-        probe: Callable[[], T | None], awaited: str, timeout_seconds: float = WAIT_TIMEOUT_SECONDS
+        self,
+        probe: Callable[[], T | None],
+        awaited: str,
+        timeout_seconds: float = WAIT_TIMEOUT_SECONDS,
     ) -> T:
         deadline = time.monotonic() + timeout_seconds
         while not (result := probe()):
             if time.monotonic() > deadline:
                 raise CinderTimeout(f"still waiting for {awaited} after {timeout_seconds:.0f} s")
-            time.sleep(POLL_SECONDS)
+            time.sleep(self._poll_seconds)
         return result
 
 

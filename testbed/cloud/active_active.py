@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from testbed.cinder.client import CinderClient
-from testbed.cinder.configuration import lightos_backend
+from testbed.cinder.configuration import Section, lightos_backend
 from testbed.cinder.paths import VENV_BIN
 from testbed.cloud import cinder, packages
 from testbed.cloud.database import Database
@@ -42,6 +42,9 @@ ANSWER_SECONDS = 20
 """How long the API waits for cinder-volume's answer; 60 by default."""
 READY = "Driver post RPC initialization completed successfully."
 """cinder-volume logs it when it answers requests and has initialised its driver."""
+RECEIVED = " received message "
+"""It logs this for each request that it takes from the bus."""
+LOG_LEVELS = "sqlalchemy=WARN,oslo_messaging._drivers.amqpdriver=DEBUG,oslo_messaging=INFO"
 _LOG_LINES = 12
 
 
@@ -49,7 +52,8 @@ class ActiveActive:
     """Cinder in `folder`, which is new or empty; its logs are in `folder`/logs.
 
     `hosts`: how many cinder-volumes. `lock_manager`: "etcd" or "redis". `threading`: cinder-volume
-    with native threads instead of eventlet.
+    with native threads instead of eventlet. `lightos`: options of the back end that differ from
+    the driver guide's.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class ActiveActive:
         lock_manager: str = "etcd",
         threading: bool = False,
         transition_ms: int = 50,
+        lightos: Section | None = None,
     ) -> None:
         self.deployment = Deployment(network, folder.absolute())
         self.lab = Lab(network, self.deployment.folder / "lab", transition_ms=transition_ms)
@@ -73,6 +78,7 @@ class ActiveActive:
         self.cinder: cinder.Cinder
         self._lock_manager = LOCK_MANAGERS[lock_manager]
         self._threading = threading
+        self._lightos = dict(lightos or {})
         self._log_starts: dict[str, int] = {}
 
     # ------------------------------------------------------------------ life
@@ -175,6 +181,10 @@ class ActiveActive:
                 if service["binary"] == "cinder-volume" and service["state"] == "up"
             }
 
+    def requests_received(self, host: str) -> int:
+        """How many requests a cinder-volume has taken from the bus since it was started."""
+        return self._log_since_start(host).count(RECEIVED)
+
     # ------------------------------------------------------------------ starting
 
     def _start_database(self) -> None:
@@ -202,6 +212,7 @@ class ActiveActive:
                 "service_down_time": DOWN_SECONDS,
                 "backend_stats_polling_interval": STATISTICS_SECONDS,
                 "rpc_response_timeout": ANSWER_SECONDS,
+                "default_log_levels": LOG_LEVELS,
             },
             # What was sent is there after a restart of RabbitMQ.
             {"oslo_messaging_rabbit": {"rabbit_quorum_queue": True}},
@@ -215,7 +226,7 @@ class ActiveActive:
                 f"cinder-{host}",
                 self.deployment.state(f"cinder-{host}"),
                 {"host": host, "cluster": CLUSTER, "enabled_backends": BACK_END},
-                {BACK_END: lightos_backend(self.lab.info)},
+                {BACK_END: lightos_backend(self.lab.info) | self._lightos},
             )
             self.volumes[host] = Service(
                 self.deployment,

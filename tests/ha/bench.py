@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from openstack.block_storage.v3.snapshot import Snapshot
 from openstack.block_storage.v3.type import Type
 from openstack.block_storage.v3.volume import Volume
 
-from testbed.cinder.client import Attachment, CinderClient
+from testbed.cinder.client import POLL_SECONDS, Attachment, CinderClient
 from testbed.cloud.active_active import ActiveActive
 from testbed.cluster import Cluster, allowed
 from testbed.faults import Faults
@@ -23,6 +24,7 @@ from tests.ha import model
 SETTLE_SECONDS = 90.0
 RETRY_SECONDS = 60.0
 RETRY_PAUSE_SECONDS = 0.05
+LOOK_PAUSE_SECONDS = 0.02
 
 Connector = Mapping[str, Any]
 
@@ -170,6 +172,7 @@ class Watch:
                 if nqn not in access.get(f"volume-{volume_id}", ()):
                     self.lost.add((volume_id, nqn))
             self.looks += 1
+            time.sleep(LOOK_PAUSE_SECONDS)
 
 
 class Bench:
@@ -184,8 +187,8 @@ class Bench:
         self.shared = self.admin.client.create_type("shared", {"multiattach": "<is> True"})
         """The type of all volumes."""
 
-    def user(self) -> User:
-        return User(CinderClient.of(self.cinder), self.ledger)
+    def user(self, *, poll_seconds: float = POLL_SECONDS) -> User:
+        return User(CinderClient.of(self.cinder, poll_seconds=poll_seconds), self.ledger)
 
     def watch(self) -> Watch:
         """With a session of its own."""

@@ -29,6 +29,8 @@ def bench(
         Network.for_this_process("ha"),
         lock_manager=lock_manager,
         threading=threading,
+        # Longer than test_crash has calls held back.
+        lightos={"lightos_api_service_timeout": 120},
     )
     with cinder, cinder.deployment.network.entered():
         yield Bench(cinder)

@@ -14,9 +14,10 @@ from typing import Any
 
 from testbed.cluster import GIB, allowed
 
-AT_REST = ("available", "in-use", "error", "error_deleting")
-"""States of volumes and snapshots in which nobody works on them."""
-GOOD = ("available", "in-use")
+GOOD = ("available", "in-use", "reserved", "attaching")
+"""States of volumes and snapshots that can be used; two are of a user's attach, half done."""
+AT_REST = (*GOOD, "error", "error_deleting")
+"""States in which no service works on them."""
 WITH_ACCESS = ("attaching", "attached")
 """States of an attachment whose host Cinder has recorded."""
 
