@@ -210,6 +210,7 @@ class ActiveActive:
                 "default_volume_type": "__DEFAULT__",
                 "report_interval": REPORT_SECONDS,
                 "service_down_time": DOWN_SECONDS,
+                "periodic_interval": STATISTICS_SECONDS,
                 "backend_stats_polling_interval": STATISTICS_SECONDS,
                 "rpc_response_timeout": ANSWER_SECONDS,
                 "default_log_levels": LOG_LEVELS,
