@@ -147,6 +147,18 @@ class ActiveActive:
         ]
         return "\n".join(lines[-_LOG_LINES:])
 
+    # ------------------------------------------------------------------ what they share
+
+    def restart_lock_manager(self) -> None:
+        """Kill etcd or Redis, start it again, and wait until it answers."""
+        self.lock_manager.service.kill()
+        self.lock_manager.start()
+
+    def restart_message_bus(self) -> None:
+        """As `restart_lock_manager`, RabbitMQ."""
+        self.message_bus.service.kill()
+        self.message_bus.start()
+
     # ------------------------------------------------------------------ cinder-volume
 
     def kill(self, host: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +35,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._promised: set[str] = set()
         self._hosts: dict[str, str] = {}
-        self._held: Counter[tuple[str, str]] = Counter()
+        self._held: dict[str, tuple[str, str]] = {}
 
     def given(self, object_id: str) -> None:
         """A volume or snapshot is there."""
@@ -56,12 +55,12 @@ class Ledger:
     def hold(self, attachment: Attachment) -> None:
         """The host of an attachment has access, and needs it."""
         with self._lock:
-            self._held[attachment.volume_id, self._hosts[attachment.id]] += 1
+            self._held[attachment.id] = attachment.volume_id, self._hosts[attachment.id]
 
     def release(self, attachment: Attachment) -> None:
         """An attachment is about to be deleted."""
         with self._lock:
-            self._held[attachment.volume_id, self._hosts[attachment.id]] -= 1
+            self._held.pop(attachment.id, None)
 
     def promised(self) -> frozenset[str]:
         with self._lock:
@@ -75,7 +74,7 @@ class Ledger:
     def held(self) -> set[tuple[str, str]]:
         """(volume id, host NQN) of all access that somebody needs now."""
         with self._lock:
-            return {pair for pair, count in self._held.items() if count > 0}
+            return set(self._held.values())
 
 
 class User:
@@ -190,6 +189,15 @@ class Bench:
     def user(self, *, poll_seconds: float = POLL_SECONDS) -> User:
         return User(CinderClient.of(self.cinder, poll_seconds=poll_seconds), self.ledger)
 
+    def requests_received(self) -> dict[str, int]:
+        """How many requests each cinder-volume has been given."""
+        return {host: self.cinder.requests_received(host) for host in self.cinder.hosts}
+
+    def attachments_of(self, volume_id: str) -> list[Attachment]:
+        """As Cinder has them."""
+        attachments = self.admin.client.attachments()
+        return [each for each in attachments if each.volume_id == volume_id]
+
     def watch(self) -> Watch:
         """With a session of its own."""
         return Watch(Cluster(self.cinder.lab.info), self.ledger)
@@ -229,7 +237,7 @@ class Bench:
         """Delete everything but the type; nothing is left then."""
         client = self.admin.client
         for attachment in client.attachments():
-            client.detach(attachment)
+            self.admin.detach(attachment)
         for snapshot in client.snapshots():
             self.admin.delete_snapshot(snapshot.id)
         for volume in client.volumes():

@@ -21,6 +21,7 @@ HOSTS = tuple(connector(f"compute-{number}", number=number) for number in (1, 2,
 USERS = 6
 SHARED_VOLUMES = 3
 MOST_OWN = 3
+PAUSE_SECONDS = 0.1
 
 
 @dataclass
@@ -97,8 +98,13 @@ class Worker:
         return [volume for volume in self.volumes if volume.id not in attached]
 
 
-def work(bench: Bench, steps: int, seed: int) -> Counter[str]:
-    """Have all users take `steps` steps each, at once; how many of each operation were done."""
+def work(
+    bench: Bench, steps: int, seed: int, meanwhile: Callable[[], None] = lambda: None
+) -> Counter[str]:
+    """Have all users take `steps` steps each, at once; how many of each operation were done.
+
+    `meanwhile` is called when a third of them is done. The first error ends it all.
+    """
     shared = [bench.admin.create_volume(bench.shared) for _ in range(SHARED_VOLUMES)]
     workers = [
         Worker(bench.user(), bench, shared, random.Random(f"{seed} {number}"))
@@ -116,6 +122,14 @@ def work(bench: Bench, steps: int, seed: int) -> Counter[str]:
             failed.set()
             raise
 
+    def taken() -> int:
+        return sum(worker.done.total() for worker in workers)
+
     with ThreadPoolExecutor(USERS) as pool:
-        list(pool.map(run, workers))
+        running = [pool.submit(run, worker) for worker in workers]
+        while taken() < USERS * steps / 3 and not failed.wait(PAUSE_SECONDS):
+            pass
+        meanwhile()
+        for each in running:
+            each.result()
     return sum((worker.done for worker in workers), Counter())
