@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test lint unit contract integration kernel defects model bench bench-lab docs clean
+.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test test-ha lint unit contract integration kernel defects model bench bench-lab docs clean
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,9 @@ tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cl
 
 test: lint  ## Every check and test
 	@$(VENV)/python -m tests.run unit contract integration defects model kernel
+
+test-ha: install-cloud  ## Several cinder-volumes as one back end, with etcd and with Redis: crashes, restarts
+	@$(VENV)/python -W ignore -m tests.run ha
 
 lint: install  ## Style, types and layering
 	@$(VENV)/ruff check .

@@ -5,7 +5,8 @@
 operations of the management API that the lab serves; `.. command-options:: lightos lab up`
 lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings;
 `.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
-the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw.
+the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
+`.. lock-table::` is the driver's table of locks.
 """
 
 import importlib
@@ -15,6 +16,7 @@ from pathlib import Path
 import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
 
 TEMPEST_RESULT = Path(__file__).parents[2] / "bench" / "results" / "tempest.json"
 DEFECTS = TEMPEST_RESULT.with_name("defects.json")
@@ -214,6 +216,19 @@ class DefectTable(Directive):
         return _cell(nodes.strong(text=word), nodes.Text(str(answer["seen"])))
 
 
+class LockTable(Directive):
+    """The one table in the docstring of the module that keeps attachments apart."""
+
+    def run(self) -> list[nodes.Node]:
+        module = importlib.import_module("lightos.openstack.cinder.attachments")
+        lines = (module.__doc__ or "").splitlines()
+        rules = [number for number, line in enumerate(lines) if line.startswith("===")]
+        found = nodes.container()
+        table = lines[rules[0] : rules[-1] + 1]
+        self.state.nested_parse(StringList(table, module.__name__), self.content_offset, found)
+        return found.children
+
+
 def _module(test: str) -> str:
     """The module of a test's name, or what else an outcome is of, such as `tearDownClass (...)`."""
     return test.rpartition(".")[0].rpartition(".")[0]
@@ -231,4 +246,5 @@ def setup(app):
     app.add_directive("tempest-result", TempestResult)
     app.add_directive("fault-effects", FaultEffects)
     app.add_directive("defect-table", DefectTable)
+    app.add_directive("lock-table", LockTable)
     return {"parallel_read_safe": True}

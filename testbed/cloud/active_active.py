@@ -12,6 +12,7 @@ no Keystone, no Glance, and no host to attach volumes to.
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -149,14 +150,16 @@ class ActiveActive:
 
     # ------------------------------------------------------------------ what they share
 
-    def restart_lock_manager(self) -> None:
+    def restart_lock_manager(self, after_seconds: float = 0) -> None:
         """Kill etcd or Redis, start it again, and wait until it answers."""
         self.lock_manager.service.kill()
+        time.sleep(after_seconds)
         self.lock_manager.start()
 
-    def restart_message_bus(self) -> None:
+    def restart_message_bus(self, after_seconds: float = 0) -> None:
         """As `restart_lock_manager`, RabbitMQ."""
         self.message_bus.service.kill()
+        time.sleep(after_seconds)
         self.message_bus.start()
 
     # ------------------------------------------------------------------ cinder-volume
