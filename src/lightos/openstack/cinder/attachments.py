@@ -38,7 +38,7 @@ from cinder import coordination, exception
 
 from lightos.api.errors import LightOSError, NotFound, WrongState
 from lightos.api.models import UpdateVolume, Volume, VolumeState
-from lightos.openstack.cinder import acl, grants
+from lightos.openstack.cinder import acl, grants, locks
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
 from lightos.openstack.cinder.connection import (
     Connector,
@@ -54,7 +54,7 @@ from lightos.waiting import Deadline
 LOG = logging.getLogger(__name__)
 
 ACCESS_LOCK_PREFIX = "lightos-access-"
-_locked = coordination.synchronized(ACCESS_LOCK_PREFIX + "{volume.id}")
+_locked = locks.synchronized(ACCESS_LOCK_PREFIX + "{volume.id}")
 """For methods with a Target named `volume`."""
 
 COPYING = frozenset({"uploading", "downloading", "backing-up", "restoring-backup", "retyping"})

@@ -36,6 +36,7 @@ from lightos.api.models import CreateSnapshot, CreateVolume, Snapshot, UpdateVol
 from lightos.openstack.cinder import (
     acl,
     images,
+    locks,
     manage,
     options,
     qos,
@@ -637,7 +638,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     # A cluster refuses a snapshot while it takes another one of the same volume. Waiting for
     # our turn, across all cinder-volume processes, is cheaper and surer than being refused.
-    @coordination.synchronized(SNAPSHOT_LOCK)
+    @locks.synchronized(SNAPSHOT_LOCK)
     def _take_snapshot(
         self, volume_id: str, source: ProviderId, name: str, deadline: Deadline
     ) -> Snapshot:

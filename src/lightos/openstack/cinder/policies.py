@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from cinder import coordination
-
 from lightos.api.client import LightOSClient
 from lightos.api.errors import Forbidden, LightOSError, NotFound, Refused
 from lightos.api.models import CreatePolicy, Policy, PolicyType
+from lightos.openstack.cinder import locks
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
 from lightos.openstack.cinder.qos import POLICY_DESCRIPTION, Limit, is_made_on_demand
 from lightos.waiting import Deadline
@@ -106,7 +105,7 @@ class QosPolicies:
             if policy.uuid not in used:
                 self.drop_if_unused(policy.uuid)
 
-    @coordination.synchronized(POLICY_LOCK)
+    @locks.synchronized(POLICY_LOCK)
     def _provide(self, name: str, limit: Limit, deadline: Deadline) -> Policy:
         try:
             policy = self._client.get_policy_by_name(name, deadline)
@@ -134,7 +133,7 @@ class QosPolicies:
                 grpc_code=error.grpc_code,
             ) from error
 
-    @coordination.synchronized(POLICY_LOCK)
+    @locks.synchronized(POLICY_LOCK)
     def _drop(self, name: str, uuid: str, deadline: Deadline) -> None:
         volumes = self._client.list_volumes(None, deadline)
         if any(volume.qos_policy_uuid == uuid for volume in volumes):
