@@ -157,8 +157,7 @@ class Attachments:
         """
         host = self.check(connector)
         where = volume.locate(deadline)
-        attachments = grants.attachments_of(volume.id)
-        noted = grants.grants_of(volume.id)
+        attachments, noted = grants.access_of(volume.id)
         before = noted.get(host.nqn)
         grants.note(volume.id, host.nqn, Grant.now(attachments, host, connector))
         had_access: list[bool] = []
@@ -223,8 +222,7 @@ class Attachments:
         Cinder passes the connector as it recorded it for the attachment. One that no attachment
         has is Cinder's own, to copy data on a host that may run instances with the volume.
         """
-        attachments = grants.attachments_of(volume.id)
-        noted = grants.grants_of(volume.id)
+        attachments, noted = grants.access_of(volume.id)
         grant = noted.get(host.nqn)
         others = without_one_of(attachments, connector)
         in_doubt = is_in_doubt(
@@ -251,7 +249,8 @@ class Attachments:
     def dismiss_all(self, volume: Target, deadline: Deadline) -> None:
         """Take every host's access away."""
         closed = acl.closed(filter_addresses=self._rules.filter_addresses)
-        attached = {a.host_nqn for a in grants.attachments_of(volume.id)} - {""}
+        attachments, _noted = grants.access_of(volume.id)
+        attached = {attachment.host_nqn for attachment in attachments} - {""}
         if len(attached) > 1:
             hosts = ", ".join(sorted(attached))
             LOG.warning("A forced detach takes volume %s from all its hosts: %s", volume.id, hosts)
@@ -278,8 +277,7 @@ class Attachments:
         `seen` is the note at an earlier look: one that is still the same is of an attach that
         came to nothing.
         """
-        attachments = grants.attachments_of(volume.id)
-        noted = grants.grants_of(volume.id)
+        attachments, noted = grants.access_of(volume.id)
         grant = noted.get(host_nqn)
         if grant is None or needs_access(attachments, host_nqn):
             return

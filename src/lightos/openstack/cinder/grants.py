@@ -124,10 +124,17 @@ class Grant:
         return text
 
 
-def attachments_of(volume_id: str) -> tuple[Attachment, ...]:
-    """The live attachments of a volume, as the database has them at this moment."""
-    rows = db.volume_attachment_get_all_by_volume_id(_context(), volume_id)
-    return tuple(_attachment(row) for row in rows)
+def access_of(volume_id: str) -> tuple[tuple[Attachment, ...], dict[str, Grant]]:
+    """The live attachments of a volume, as the database has them now, and its notes."""
+    attached = models.VolumeAttachment
+    # Columns and not Cinder's objects: this is read for every attach and detach.
+    with reading() as session:
+        rows = session.query(attached.id, attached.connector, attached.attach_status).filter(
+            attached.volume_id == volume_id,
+            attached.deleted.is_(False),
+            attached.attach_status != fields.VolumeAttachStatus.DETACHED,
+        )
+        return tuple(_attachment(row) for row in rows), _grants_of(session, volume_id)
 
 
 def one_per_host_with(host_nqn: str) -> tuple[Attachment, ...]:
@@ -161,14 +168,18 @@ _retried = oslo_db.wrap_db_retry(max_retries=5, retry_on_deadlock=True)
 
 def grants_of(volume_id: str) -> dict[str, Grant]:
     """The notes of access that was given to a volume, by host NQN."""
-    noted = models.VolumeAdminMetadata
     with reading() as session:
-        rows = session.query(noted.key, noted.value).filter(
-            noted.volume_id == volume_id,
-            noted.deleted.is_(False),
-            noted.key.startswith(NOTE_PREFIX, autoescape=True),
-        )
-        notes = [(key.removeprefix(NOTE_PREFIX), Grant.parse(value)) for key, value in rows]
+        return _grants_of(session, volume_id)
+
+
+def _grants_of(session: Any, volume_id: str) -> dict[str, Grant]:
+    noted = models.VolumeAdminMetadata
+    rows = session.query(noted.key, noted.value).filter(
+        noted.volume_id == volume_id,
+        noted.deleted.is_(False),
+        noted.key.startswith(NOTE_PREFIX, autoescape=True),
+    )
+    notes = [(key.removeprefix(NOTE_PREFIX), Grant.parse(value)) for key, value in rows]
     return {host_nqn: grant for host_nqn, grant in notes if grant}
 
 
@@ -239,11 +250,9 @@ def unrecorded_grants(host: str, cluster_name: str | None) -> Iterator[tuple[str
 def _recorded_hosts(volume_ids: set[str]) -> set[tuple[str, str]]:
     attached = models.VolumeAttachment
     with reading() as session:
-        rows = (
-            session.query(attached)
-            .filter(attached.deleted.is_(False), attached.volume_id.in_(volume_ids))
-            .all()
-        )
+        rows = session.query(
+            attached.volume_id, attached.id, attached.connector, attached.attach_status
+        ).filter(attached.deleted.is_(False), attached.volume_id.in_(volume_ids))
         return {(row.volume_id, _attachment(row).host_nqn) for row in rows}
 
 
