@@ -22,6 +22,7 @@ from tests.ha import model
 
 SETTLE_SECONDS = 90.0
 RETRY_SECONDS = 60.0
+GIVE_UP_SECONDS = 120.0
 RETRY_PAUSE_SECONDS = 0.05
 LOOK_PAUSE_SECONDS = 0.02
 
@@ -115,13 +116,33 @@ class User:
         return connected
 
     def attach(self, volume_id: str, host: Connector) -> Attachment:
-        attachment = self.connect(self.reserve(volume_id, host), host)
-        self.client.mark_attached(attachment)
+        reserved = self.reserve(volume_id, host)
+        try:
+            attachment = self.connect(reserved, host)
+            self.client.mark_attached(attachment)
+        except exceptions.HttpException:
+            self.give_up(reserved)
+            raise
         return attachment
 
     def detach(self, attachment: Attachment) -> None:
         self.ledger.release(attachment)
         self.client.detach(attachment)
+
+    def give_up(self, attachment: Attachment) -> None:
+        """Delete an attachment of which an attach or detach failed, as often as it takes."""
+        self.ledger.release(attachment)
+
+        def is_gone() -> bool:
+            try:
+                self.client.detach(attachment)
+            except exceptions.NotFoundException:
+                return True
+            except exceptions.HttpException:
+                return False
+            return True
+
+        wait_until(is_gone, f"attachment {attachment.id} to be deleted", GIVE_UP_SECONDS, pause=1)
 
 
 def accepted(request: Any) -> Any:

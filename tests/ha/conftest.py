@@ -8,6 +8,7 @@ between eventlet and threads is not what differs between etcd and Redis.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,20 +16,21 @@ from testbed.cloud.active_active import ActiveActive
 from testbed.network import Network
 from tests.ha.bench import Bench
 
-COMBINATIONS = {"etcd-eventlet": ("etcd", False), "redis-threads": ("redis", True)}
+COMBINATIONS: dict[str, dict[str, Any]] = {
+    "etcd-eventlet": {"lock_manager": "etcd", "threading": False, "hosts": 3},
+    "redis-threads": {"lock_manager": "redis", "threading": True, "hosts": 2},
+}
 
 
 @pytest.fixture(scope="session", params=COMBINATIONS)
 def bench(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bench]:
-    """Three cinder-volumes in one cluster; the tests are in their network."""
-    lock_manager, threading = COMBINATIONS[request.param]
+    """Two or three cinder-volumes in one cluster; the tests are in their network."""
     cinder = ActiveActive(
         tmp_path_factory.mktemp("cinder"),
         Network.for_this_process("ha"),
-        lock_manager=lock_manager,
-        threading=threading,
+        **COMBINATIONS[request.param],
         # Longer than test_crash has calls held back.
         lightos={"lightos_api_service_timeout": 120},
     )

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 from openstack.block_storage.v3.snapshot import Snapshot
 from openstack.block_storage.v3.volume import Volume
+from openstack.exceptions import HttpException
 
 from testbed.cinder.client import Attachment
+from testbed.cinder.errors import ResourceFailed
 from testbed.cluster import connector
 from tests.ha.bench import Bench, User
 
@@ -24,6 +26,17 @@ MOST_OWN = 3
 PAUSE_SECONDS = 0.1
 
 
+@dataclass(frozen=True)
+class Rules:
+    """`excused`: operations that may fail. `left_out`: those that nobody does."""
+
+    excused: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
+
+
+NO_ERRORS = Rules()
+
+
 @dataclass
 class Worker:
     """A user with volumes and snapshots of its own, beside the volumes that all share."""
@@ -32,16 +45,25 @@ class Worker:
     bench: Bench
     shared: list[Volume]
     random: random.Random
+    rules: Rules
     done: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
     volumes: list[Volume] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
 
     def step(self) -> None:
         """One operation that is possible now."""
-        operation = self.random.choice(self._possible())
-        operation()
-        self.done[operation.__name__] += 1
+        possible = [each for each in self._possible() if each.__name__ not in self.rules.left_out]
+        operation = self.random.choice(possible)
+        try:
+            operation()
+        except (HttpException, ResourceFailed):
+            if operation.__name__ not in self.rules.excused:
+                raise
+            self.failed[operation.__name__] += 1
+        else:
+            self.done[operation.__name__] += 1
 
     def _possible(self) -> list[Callable[[], None]]:
         possible = [self.attach, self.attach]
@@ -81,7 +103,11 @@ class Worker:
     def detach(self) -> None:
         attachment = self.random.choice(self.attachments)
         self.attachments.remove(attachment)
-        self.user.detach(attachment)
+        try:
+            self.user.detach(attachment)
+        except HttpException:
+            self.user.give_up(attachment)
+            raise
 
     def delete(self) -> None:
         volume = self.random.choice(self._deletable())
@@ -99,37 +125,43 @@ class Worker:
 
 
 def work(
-    bench: Bench, steps: int, seed: int, meanwhile: Callable[[], None] = lambda: None
-) -> Counter[str]:
-    """Have all users take `steps` steps each, at once; how many of each operation were done.
+    bench: Bench,
+    steps: int,
+    seed: int,
+    rules: Rules = NO_ERRORS,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[Counter[str], Counter[str]]:
+    """Have all users take `steps` steps each, at once; how many operations were done and failed.
 
-    `meanwhile` is called when a third of them is done. The first error ends it all.
+    `meanwhile` is called when a third of them is done. The first error without excuse ends it all.
     """
     shared = [bench.admin.create_volume(bench.shared) for _ in range(SHARED_VOLUMES)]
     workers = [
-        Worker(bench.user(), bench, shared, random.Random(f"{seed} {number}"))
+        Worker(bench.user(), bench, shared, random.Random(f"{seed} {number}"), rules)
         for number in range(USERS)
     ]
-    failed = threading.Event()
+    ended = threading.Event()
 
     def run(worker: Worker) -> None:
         try:
             for _ in range(steps):
-                if failed.is_set():
+                if ended.is_set():
                     return
                 worker.step()
         except BaseException:
-            failed.set()
+            ended.set()
             raise
 
     def taken() -> int:
-        return sum(worker.done.total() for worker in workers)
+        return sum(worker.done.total() + worker.failed.total() for worker in workers)
 
     with ThreadPoolExecutor(USERS) as pool:
         running = [pool.submit(run, worker) for worker in workers]
-        while taken() < USERS * steps / 3 and not failed.wait(PAUSE_SECONDS):
+        while taken() < USERS * steps / 3 and not ended.wait(PAUSE_SECONDS):
             pass
         meanwhile()
         for each in running:
             each.result()
-    return sum((worker.done for worker in workers), Counter())
+    counts = ([worker.done for worker in workers], [worker.failed for worker in workers])
+    done, failed = (sum(each, Counter()) for each in counts)
+    return done, failed
