@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the benchmark, in the order they are measured."""
 
-from bench.cinder import lab_rest, many_volumes, memory, operations, outage, throughput
+from bench.cinder import lab_rest, many_volumes, memory, operations, outage, scaling, throughput
 
 PARTS = [
     operations.PART,
@@ -9,5 +9,6 @@ PARTS = [
     outage.PART,
     many_volumes.PART,
     memory.PART,
+    scaling.PART,
     lab_rest.PART,
 ]

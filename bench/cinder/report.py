@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.cinder.charts import draw
 from bench.cinder.part import Goal, Grid, Part, Result
 
 RESULTS = Path(__file__).parents[1] / "results" / "cinder.json"
@@ -32,6 +33,8 @@ def run(parts: Iterable[Part], console: Console, results: Path) -> None:
         console.print(goals_table(part.goals(result)))
         console.print(f"{part.name}: measured in {seconds:.0f} s\n")
         keep(part, result, round(seconds), results)
+    draw(read(results), results.parent)
+    console.print(f"Kept in {results}, with charts beside it")
 
 
 def keep(part: Part, result: Result, seconds: int, path: Path) -> None:

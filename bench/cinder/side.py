@@ -89,9 +89,18 @@ class Side:
 
     def do(self, operation: str, **arguments: Any) -> Any:
         """What the worker's method of this name gives. OperationFailed, DriverDied."""
-        reply = self._process.ask({"do": operation, **arguments})
+        self.begin(operation, **arguments)
+        return self.result()
+
+    def begin(self, operation: str, **arguments: Any) -> None:
+        """Have it begin; the `result` comes later. DriverDied."""
+        self._process.tell({"do": operation, **arguments})
+
+    def result(self) -> Any:
+        """Of what was begun. OperationFailed, DriverDied."""
+        reply = self._process.answer()
         if error := reply.get("error"):
-            raise OperationFailed(f"{operation} of {self.name}: {error}")
+            raise OperationFailed(f"{self.name}: {error}")
         return reply["is"]
 
     def end(self) -> None:

@@ -7,10 +7,12 @@ questions are `{"do": NAME, ...arguments}`, the names those of `Driver`.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 import time
 import traceback
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +21,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cinder import objects
+from cinder.db import api as db
+from cinder.db import models
 from cinder.objects import fields
+from sqlalchemy import insert
 
 from bench.driver_process import serve
-from testbed.cinder.volume_manager import VolumeManager
+from testbed.cinder.volume_manager import HOST, VolumeManager
 from testbed.cluster import connector
+
+FIRST_OTHER_HOST = 1000
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,34 @@ class Driver:
             self._driver.get_manageable_volumes, [], None, limit, 0, ["reference"], ["asc"]
         )
         return seconds, len(found)
+
+    def populate(self, first: int, hosts: int, volumes_per_host: int) -> None:
+        """Have hosts with attached volumes in Cinder's database, of which no cluster knows.
+
+        Their numbers begin where those that operations use do not reach.
+        """
+        volumes, attachments = [], []
+        for host in range(FIRST_OTHER_HOST + first, FIRST_OTHER_HOST + first + hosts):
+            where = connector(f"compute-{host}", number=host)
+            for _ in range(volumes_per_host):
+                volume_id = str(uuid.uuid4())
+                state = {"attach_status": fields.VolumeAttachStatus.ATTACHED}
+                volumes.append({"id": volume_id, "size": 1, "status": "in-use", **state})
+                attachments.append(
+                    {
+                        "id": str(uuid.uuid4()),
+                        "volume_id": volume_id,
+                        "attached_host": where["host"],
+                        "connector": json.dumps(where),
+                        **state,
+                    }
+                )
+        if volumes:
+            for row in volumes:
+                row |= {"host": HOST, "volume_type_id": self._type_id, "use_quota": False}
+            with db.main_context_manager.writer.using(self._manager.context) as session:
+                session.execute(insert(models.Volume), volumes)
+                session.execute(insert(models.VolumeAttachment), attachments)
 
     # --- many at once --------------------------------------------------------------------------
 
