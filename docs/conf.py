@@ -5,7 +5,7 @@ import sys
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+sys.path[:0] = [str(Path(__file__).parent / "_ext"), str(Path(__file__).parents[1])]
 
 project = "lightos-openstack"
 copyright = "the lightos-openstack contributors, Apache-2.0"

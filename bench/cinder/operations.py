@@ -59,20 +59,22 @@ class Samples:
     tls: list[int] = field(default_factory=list)
 
 
-def measure(note: Note, rounds: int = ROUNDS) -> Result:
+def measure(note: Note) -> Result:
     rows: list[dict[str, Any]] = []
     for transition in TRANSITION_SECONDS:
         with lab(transition) as on, both(on) as sides:
+            rounds = range(-WARM_UP_ROUNDS, ROUNDS)
             rows += measure_at(transition, on, sides, note, rounds)
     return {"rows": rows}
 
 
 def measure_at(
-    transition: float, on: BenchLab, sides: dict[str, Side], note: Note, rounds: int
+    transition: float, on: BenchLab, sides: dict[str, Side], note: Note, rounds: range
 ) -> list[dict[str, Any]]:
+    """Rows; rounds below 0 do not count."""
     found: dict[str, dict[str, Samples]] = {}
-    for number in range(-WARM_UP_ROUNDS, rounds):
-        note(f"T = {transition:g} s, round {number + 1} of {rounds}")
+    for number in rounds:
+        note(f"T = {transition:g} s, round {number + 1} of {rounds.stop}")
         lives = {name: life_of_a_volume(side) for name, side in sides.items()}
         while any(lives.values()):
             for name, life in tuple(lives.items()):

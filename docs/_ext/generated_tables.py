@@ -6,7 +6,9 @@ operations of the management API that the lab serves; `.. command-options:: ligh
 lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings;
 `.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
 the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
-`.. lock-table::` is the driver's table of locks.
+`.. lock-table::` is the driver's table of locks;
+`.. bench-part:: NAME` shows what a part of `make bench` last came to, and `.. bench-grid:: NAME`
+what `bench.cinder.projection` makes of it.
 """
 
 import importlib
@@ -19,6 +21,7 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
 TEMPEST_RESULT = Path(__file__).parents[2] / "bench" / "results" / "tempest.json"
+BENCH = TEMPEST_RESULT.with_name("cinder.json")
 DEFECTS = TEMPEST_RESULT.with_name("defects.json")
 
 
@@ -229,6 +232,47 @@ class LockTable(Directive):
         return found.children
 
 
+class BenchPart(Directive):
+    """The tables and goals of one part of `make bench`, of the last time it was measured."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        parts = importlib.import_module("bench.cinder.parts").PARTS
+        (part,) = (each for each in parts if each.name == self.arguments[0])
+        self.state.document.settings.record_dependencies.add(str(BENCH))
+        document = json.loads(BENCH.read_text())
+        goals = [
+            [goal.what, goal.wanted, goal.measured, goal.word] for goal in part.goals(document)
+        ]
+        return [
+            *(node for grid in part.grids(document) for node in _grid(grid)),
+            *([_text_table(("Goal", "Wanted", "Measured", ""), goals)] if goals else []),
+        ]
+
+
+class BenchGrid(Directive):
+    """A table that `bench.cinder.projection` reckons from what `make bench` last measured."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        projection = importlib.import_module("bench.cinder.projection")
+        self.state.document.settings.record_dependencies.add(str(BENCH))
+        return _grid(getattr(projection, self.arguments[0])(json.loads(BENCH.read_text())))
+
+
+def _grid(grid) -> list[nodes.Node]:
+    return [nodes.paragraph(text=f"{grid.title}:"), _text_table(grid.head, grid.rows)]
+
+
+def _text_table(head, rows) -> nodes.table:
+    """With columns as wide as what is in them."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    cells = [[_cell(nodes.Text(text)) for text in row] for row in rows]
+    return _table(tuple(head), tuple(max(width, 1) for width in widths), cells)
+
+
 def _module(test: str) -> str:
     """The module of a test's name, or what else an outcome is of, such as `tearDownClass (...)`."""
     return test.rpartition(".")[0].rpartition(".")[0]
@@ -247,4 +291,6 @@ def setup(app):
     app.add_directive("fault-effects", FaultEffects)
     app.add_directive("defect-table", DefectTable)
     app.add_directive("lock-table", LockTable)
+    app.add_directive("bench-part", BenchPart)
+    app.add_directive("bench-grid", BenchGrid)
     return {"parallel_read_safe": True}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmark makes of figures: goals, tables and reckonings, without measuring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.cinder import operations, projection
+from bench.cinder.part import at_least, at_most, number, percentile, spread
+from bench.cinder.side import INCUMBENT, OURS, Traffic
+
+
+def row(operation: str, transition: float, ours_ms: float, **others: Any) -> dict[str, Any]:
+    one = spread([1.0])
+    figures = {
+        "operation": operation,
+        "transition_s": transition,
+        "ours_s": spread([ours_ms / 1000]),
+        "incumbent_s": spread([1.2]),
+        "ratio": round(1200 / ours_ms, 2),
+        "ours_calls": spread([3]),
+        "incumbent_calls": one,
+        "ours_tls": spread([0]),
+        "incumbent_tls": one,
+    }
+    return {**figures, **others}
+
+
+def words(rows: list[dict[str, Any]]) -> dict[str, str]:
+    return {goal.what: goal.word for goal in operations.goals({"rows": rows})}
+
+
+def test_an_operation_may_take_the_transition_and_a_little() -> None:
+    assert words([row("create", 0.3, 375)])["create, T = 0.3 s"] == "met"
+    assert words([row("create", 0.3, 376)])["create, T = 0.3 s"] == "missed"
+    assert words([row("clone", 0.05, 175)])["clone, T = 0.05 s"] == "met"
+    assert words([row("clone", 0.05, 176)])["clone, T = 0.05 s"] == "missed"
+
+
+def test_only_at_the_long_transition_it_is_compared_with_the_incumbent() -> None:
+    assert words([row("attach", 0.3, 350)])["attach, T = 0.3 s, against the incumbent"] == "missed"
+    assert words([row("attach", 0.3, 340)])["attach, T = 0.3 s, against the incumbent"] == "met"
+    assert not any("against" in what for what in words([row("attach", 0.05, 80)]))
+
+
+def test_an_attach_may_take_three_calls_and_no_new_connection() -> None:
+    wanting = row("attach", 0.05, 80, ours_calls=spread([3, 4, 4]), ours_tls=spread([0, 0, 1]))
+    found = words([wanting])
+    assert found["attach, T = 0.05 s: REST calls"] == "missed"
+    assert found["any operation: new TLS connections once warm"] == "missed"
+
+
+def test_what_the_incumbent_does_not_wait_for_is_no_goal() -> None:
+    assert list(words([row("extend", 0.3, 900)])) == [
+        "any operation: new TLS connections once warm"
+    ]
+
+
+def test_traffic_between_two_looks_names_only_what_grew() -> None:
+    before, after = Traffic({"GetVolume": 2, "GetCluster": 1}, 3), Traffic({"GetVolume": 5}, 4)
+    seen = Traffic({"GetCluster": 1, **after.calls}, after.tls).since(before)
+    assert (seen.calls, seen.total, seen.tls) == ({"GetVolume": 3}, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("percent", "value"), [(1, 1.0), (50, 50.0), (99, 99.0), (99.5, 100.0), (100, 100.0)]
+)
+def test_percentiles(percent: float, value: float) -> None:
+    assert percentile(map(float, range(100, 0, -1)), percent) == value
+
+
+def test_goals_say_what_was_wanted_and_what_was_measured() -> None:
+    assert at_most("start", 0.8123, 1, "s").measured == "0.812 s"
+    assert not at_least("rate", 7.9, 8, "x").met
+    assert [number(value) for value in (3.0, 2.345, 1234.5)] == ["3", "2.35", "1,234"]
+
+
+def test_the_large_cloud_costs_what_its_operations_and_statistics_cost() -> None:
+    rows = [row(operation, 0.3, 320) for operation in projection.PER_VOLUME_AND_DAY]
+    ours, incumbent = (
+        [line for line in projection.load({"rows": rows}).rows if line[0] == name]
+        for name in (OURS, INCUMBENT)
+    )
+    average = projection.operations_per_second()
+    assert ours[0][2] == number(average)
+    assert ours[1][3] == number(3 * average * projection.PEAK)
+    assert ours[0][5] == "0"
+    assert incumbent[0][5] == number(average)
