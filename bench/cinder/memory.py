@@ -8,7 +8,7 @@ from bench.cinder.processes import memory_bytes
 from bench.cinder.side import INCUMBENT, OURS, both, lab
 
 THREADS = 16
-OPERATIONS = 200
+OPERATIONS = 110
 MIB = 1 << 20
 
 
