@@ -165,14 +165,16 @@ class VolumeManager:
         """As the database has it; cinder.exception.VolumeNotFound when it is deleted."""
         return objects.Volume.get_by_id(self.context, volume_id)
 
-    def new_volume(self, size_gib: int, **values: Any) -> objects.Volume:
+    def new_volume(
+        self, size_gib: int, *, status: str = "creating", **values: Any
+    ) -> objects.Volume:
         """A volume's record as the scheduler hands it on; the driver knows nothing of it."""
         values["volume_type_id"] = values.get("volume_type_id") or self.make_type()
         volume = objects.Volume(
             self.context,
             size=size_gib,
             host=f"{HOST}#{BACKEND}",
-            status="creating",
+            status=status,
             attach_status=fields.VolumeAttachStatus.DETACHED,
             availability_zone="nova",
             user_id="admin",
@@ -232,7 +234,7 @@ class VolumeManager:
 
     def manage(self, source_id: str, size_gib: int, volume_type_id: str | None = None) -> None:
         """Take the volume of the cluster over that has this UUID and size."""
-        volume = self.new_volume(size_gib, volume_type_id=volume_type_id)
+        volume = self.new_volume(size_gib, status="managing", volume_type_id=volume_type_id)
         self._manager.manage_existing(self.context, volume, {"source-id": source_id})
 
     def retype(self, volume_id: str, volume_type_id: str) -> None:
