@@ -27,7 +27,7 @@ from testbed.kernel_host import KernelHost
 from testbed.kernel_image import CHECKOUT, KernelImageError, kernel_image
 from testbed.lab import Lab, LabError
 from testbed.network import HOST_ADDRESSES, Network, NetworkError
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 
 NETWORK = Network("lightos-demo")
 STATE = CHECKOUT / ".cache" / "demo"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from lightos.discovery.entries import DiscoveryEntry, format_file
-from testbed import nvme
 from testbed.cluster import LIGHTOS
 from testbed.guest import Guest, GuestProcess
+from testbed.polling import wait_until
 
 FOLDER = "/etc/discovery-client/discovery.d"
 START_SECONDS = 90
@@ -28,7 +28,7 @@ class DiscoveryDaemon:
         self._process = self.host.popen(
             [str(LIGHTOS), "discovery-client"], environment={"DC_LOGGING_LEVEL": "debug"}
         )
-        nvme.wait_until(self._has_started, "discovery client is ready", START_SECONDS)
+        wait_until(self._has_started, "discovery client is ready", START_SECONDS)
 
     def _has_started(self) -> bool:
         if self._process is None or self._process.poll() is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 
 REQUEST_TIMEOUT_SECONDS = 60
 HELD_SECONDS = 60.0

@@ -7,12 +7,11 @@ The guest has no udev, so no /dev/disk: devices are found by the UUID that sysfs
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from testbed.guest import Guest
+from testbed.polling import wait_until
 
 _DEVICE_BY_UUID = """
 for file in /sys/class/nvme-subsystem/nvme-subsys*/nvme*n*/uuid; do
@@ -51,18 +50,6 @@ def find_device(host: Guest, volume_uuid: str) -> str | None:
     """/dev path of the (multipath) block device whose namespace has this UUID, or None."""
     names = host.run(["sh", "-c", _DEVICE_BY_UUID, volume_uuid], check=False).stdout.split()
     return f"/dev/{names[0]}" if names else None
-
-
-def wait_until(
-    condition: Callable[[], Any], what: str, timeout_seconds: float = 30, *, pause: float = 0.2
-) -> Any:
-    """Poll until `condition()` is true and return its value; `TimeoutError` says `what` failed."""
-    give_up_at = time.monotonic() + timeout_seconds
-    while not (value := condition()):
-        if time.monotonic() > give_up_at:
-            raise TimeoutError(f"{what}: not so within {timeout_seconds:.0f} s")
-        time.sleep(pause)
-    return value
 
 
 def wait_for_device(host: Guest, volume_uuid: str, timeout_seconds: float = 30) -> str:

@@ -23,7 +23,7 @@ from bench.defects.bed import (
 )
 from bench.defects.defect import Observation, defect
 from testbed.cluster import GIB
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 
 HOUR_SECONDS = 3600
 

@@ -29,7 +29,7 @@ from testbed.cloud.service import Service
 from testbed.cloud.tasks import Silent, Task, run_all
 from testbed.lab import Lab
 from testbed.network import Network
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 
 BACK_END = "lightos"
 CLUSTER = "ha"

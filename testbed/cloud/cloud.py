@@ -38,7 +38,7 @@ from testbed.cloud.tasks import Progress, Silent, Task, run_all
 from testbed.cloud.volume_host import VolumeHost, reported_services
 from testbed.lab import Lab
 from testbed.network import Network
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 from testbed.uml_kernel import uml_kernel
 
 FORWARDER = Path(__file__).with_name("forwarder.py")

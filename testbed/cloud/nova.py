@@ -19,7 +19,7 @@ from testbed.cloud.network_stub import NetworkStub
 from testbed.cloud.placement import Placement
 from testbed.cloud.service import Service, wsgi_service
 from testbed.kernel_image import CHECKOUT
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 
 USER = "nova"
 COMPUTE = Endpoint("nova", ("compute",), 8774, "/v2.1")

@@ -23,7 +23,7 @@ from testbed.cloud.deployment import Deployment
 from testbed.cloud.service import ServiceFailed
 from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.network import HOST_ADDRESSES
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 from testbed.uml_host import UmlHost
 
 VOLUME = "cinder-volume"
@@ -136,26 +136,10 @@ class VolumeHost:
         """Whether the service's process is there."""
         return bool(self.guest.call("os.path.exists", f"/proc/{self._pid(binary)}"))
 
-    def end(self, binary: str) -> None:
-        """Ask a service to end after its work; one that takes too long is killed."""
-        if not self.is_running(binary):
-            return
-        self.guest.run(["kill", str(self._pid(binary))], check=False)
-        try:
-            wait_until(lambda: not self.is_running(binary), f"{binary} to end", STOP_SECONDS)
-        except TimeoutError:
-            self.kill(binary)
-
     def kill(self, binary: str) -> None:
         """End a service at once, as a crash would (SIGKILL), with its worker processes."""
         self.guest.run(["kill", "-9", "--", f"-{self._pid(binary)}"])
         wait_until(lambda: not self.is_running(binary), f"{binary} to be gone", STOP_SECONDS)
-
-    def restart(self, binary: str) -> None:
-        """End a service, start it, and wait until it is up."""
-        self.end(binary)
-        self.launch(binary)
-        self.wait_up(binary)
 
     def log_file(self, binary: str) -> Path:
         return self.deployment.log_file(f"{binary}-{self.name}")

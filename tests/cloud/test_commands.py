@@ -9,7 +9,7 @@ from testbed.cinder.client import CinderClient
 from testbed.cinder.paths import VENV_BIN
 from testbed.cloud import Cloud
 from testbed.cloud.__main__ import EXAMPLES
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 
 COMMAND_SECONDS = 120
 SETTLED = {"available"}

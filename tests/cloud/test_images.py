@@ -14,7 +14,7 @@ from openstack.image.v2.image import Image
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cloud import ENCRYPTED_TYPE, Cloud
 from testbed.cluster import GIB
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 from tests.cloud.disk import MIB, Content, Disks, InnerCluster, file_sha256
 
 IMAGE_SECONDS = 300

@@ -10,7 +10,7 @@ from openstack.block_storage.v3.volume import Volume
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cinder import BACKENDS
 from testbed.cluster import GIB
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 from tests.cloud.disk import Content, Disks, InnerCluster
 
 MOVE_SECONDS = 600

@@ -17,7 +17,7 @@ from testbed.cinder.client import POLL_SECONDS, Attachment, CinderClient
 from testbed.cloud.active_active import ActiveActive
 from testbed.cluster import Cluster, allowed
 from testbed.faults import Faults
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 from tests.ha import model
 
 SETTLE_SECONDS = 90.0

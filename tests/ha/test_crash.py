@@ -26,7 +26,7 @@ from openstack import exceptions
 
 from testbed.cinder.client import Attachment
 from testbed.cinder.errors import ResourceFailed
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 from tests.ha.bench import Bench, User
 from tests.ha.workload import HOSTS, work
 

@@ -22,7 +22,7 @@ from testbed.cluster import (
     stopped_node,
 )
 from testbed.faults import Faults
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 from tests.integration.conftest import StartCinder, assert_nothing_left, ready_client
 
 HOST = connector("compute-1", number=1)

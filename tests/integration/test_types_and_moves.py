@@ -19,7 +19,7 @@ from testbed.cinder.client import CinderClient
 from testbed.cinder.errors import ResourceFailed
 from testbed.cinder.service import CinderService
 from testbed.cluster import GIB, Cluster, connector, free_port
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 
 HOST = connector("compute-1", number=1)
 POOL = "cinder@lightos#lightos"

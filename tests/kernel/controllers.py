@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from testbed.guest import Guest
 from testbed.lab import Lab
-from testbed.nvme import wait_until
+from testbed.polling import wait_until
 
 
 def controllers(host: Guest, subsystem_nqn: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from testbed.guest import GuestProcess
 from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
 from testbed.network import GATEWAY_ADDRESS
+from testbed.polling import wait_until
 from tests.kernel.volumes import MIB, Volumes
 
 
@@ -21,9 +22,7 @@ def test_a_new_size_is_seen_while_the_file_system_is_in_use(
     connected.shell(f"mkfs.ext4 -q {device}; mkdir -p /mnt/volume; mount {device} /mnt/volume")
     try:
         volumes.resize(volume.uuid, 128 * MIB)
-        nvme.wait_until(
-            lambda: nvme.size_bytes(connected, device) == 128 * MIB, f"{device} has grown"
-        )
+        wait_until(lambda: nvme.size_bytes(connected, device) == 128 * MIB, f"{device} has grown")
         connected.shell(f"resize2fs {device}; head -c {80 * MIB} /dev/zero >/mnt/volume/file")
     finally:
         connected.shell("umount /mnt/volume")
@@ -65,11 +64,11 @@ def test_the_loss_of_the_primary_node_costs_no_io(
 
     lab.stop_node(lost)
     try:
-        nvme.wait_until(
+        wait_until(
             lambda: volumes.get(volume.uuid).primary_node_uuid != volume.primary_node_uuid,
             f"another primary than {lost}",
         )
-        nvme.wait_until(
+        wait_until(
             lambda: (
                 lab.node_address(volumes.get(volume.uuid).primary_node_uuid)
                 in _optimized(connected, device)
@@ -82,7 +81,7 @@ def test_the_loss_of_the_primary_node_costs_no_io(
     job = _finish_fio(fio)
     assert job["error"] == 0
     assert job["write"]["total_ios"] > 0
-    nvme.wait_until(
+    wait_until(
         lambda: [p.controller_state for p in nvme.paths(connected, device)] == ["live"] * 3,
         f"three live paths again after the start of {lost}",
     )
@@ -99,7 +98,7 @@ def test_io_waits_for_a_node_that_is_cut_off_and_then_goes_on(
         fio = _start_fio(host, device, volumes, volume.uuid, seconds=6)
         lab.network.remove_address(address)
         try:
-            nvme.wait_until(
+            wait_until(
                 lambda: any(
                     path.address == address and path.controller_state != "live"
                     for path in nvme.paths(host, device)
@@ -153,12 +152,12 @@ def test_io_goes_on_while_the_primary_node_leaves_the_cluster(
     (joined,) = (n for n in lab.info["nodes"] if n["address"] == GATEWAY_ADDRESS)
     try:
         nvme.connect_all(connected, GATEWAY_ADDRESS)
-        nvme.wait_until(lambda: len(nvme.paths(connected, device)) == 4, "the fourth path")
+        wait_until(lambda: len(nvme.paths(connected, device)) == 4, "the fourth path")
         fio = _start_fio(connected, device, volumes, volume.uuid, seconds=12)
         lab.remove_node(leaving["name"])
         primary = volumes.get(volume.uuid).primary_node_uuid
         assert primary != leaving["uuid"]
-        nvme.wait_until(
+        wait_until(
             lambda: lab.node_address(primary) in _optimized(connected, device),
             "the path to the new primary is optimized",
         )
@@ -187,7 +186,7 @@ def test_discovery_works_while_any_one_node_is_stopped(
 
 def _device_with_three_paths(host: KernelHost, volume_uuid: str) -> str:
     device = nvme.wait_for_device(host, volume_uuid)
-    nvme.wait_until(lambda: len(nvme.paths(host, device)) == 3, f"three paths of {device}")
+    wait_until(lambda: len(nvme.paths(host, device)) == 3, f"three paths of {device}")
     return device
 
 
@@ -207,7 +206,7 @@ def _start_fio(
             *("--time_based", f"--runtime={seconds}", "--output-format=json"),
         ]
     )
-    nvme.wait_until(lambda: volumes.used_bytes(volume_uuid) > 0, f"fio writes to {device}")
+    wait_until(lambda: volumes.used_bytes(volume_uuid) > 0, f"fio writes to {device}")
     return fio
 
 

@@ -12,6 +12,7 @@ from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.lab import Lab
 from testbed.network import GATEWAY_ADDRESS
 from testbed.nvmet import RamTarget
+from testbed.polling import wait_until
 from tests.kernel.controllers import identities, wait_for_controllers
 from tests.kernel.volumes import Volumes
 
@@ -46,7 +47,7 @@ def test_controllers_stay_while_any_file_wants_the_subsystem(
     daemon.remove("one.conf")
     # A third file is read after the removal, so its effect proves that the removal was too.
     daemon.publish("three.conf", "nqn.2016-01.com.lightbitslabs:unknown", nodes[0])
-    nvme.wait_until(lambda: "lightbitslabs:unknown" in daemon.log, "the third file was read")
+    wait_until(lambda: "lightbitslabs:unknown" in daemon.log, "the third file was read")
     assert wait_for_controllers(daemon.host, lab, nodes) == before
 
 
@@ -62,9 +63,9 @@ def test_a_volume_in_use_keeps_its_paths_even_without_a_file(
     user = host.popen(["sh", "-c", f"exec sleep 600 <{device}"])
     host.shell(f"mkfs.ext4 -q {device}; mkdir -p /mnt/used; mount {device} /mnt/used")
     daemon.remove("volume.conf")
-    nvme.wait_until(lambda: "is mounted or part of another device" in daemon.log, "noticed mount")
+    wait_until(lambda: "is mounted or part of another device" in daemon.log, "noticed mount")
     host.run(["umount", "/mnt/used"])
-    nvme.wait_until(lambda: "is open in process" in daemon.log, "noticed the process")
+    wait_until(lambda: "is open in process" in daemon.log, "noticed the process")
     assert wait_for_controllers(host, lab, nodes) == before
     user.signal()
     wait_for_controllers(host, lab, ())

@@ -10,6 +10,7 @@ import pytest
 from testbed import nvme
 from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
+from testbed.polling import wait_until
 from tests.kernel.volumes import Volumes
 
 IC_REQUEST, IC_RESPONSE, C2H_TERMINATE, COMMAND_CAPSULE = 0x00, 0x01, 0x03, 0x04
@@ -50,7 +51,7 @@ def test_nonsense_ends_its_own_connection_only(
 ) -> None:
     volume = volumes.create(connected.host_nqn)
     device = nvme.wait_for_device(connected, volume.uuid)
-    nvme.wait_until(lambda: len(nvme.paths(connected, device)) == 3, "three paths")
+    wait_until(lambda: len(nvme.paths(connected, device)) == 3, "three paths")
     reconnects = _reconnects(connected)
 
     for address in lab.network.node_addresses:

@@ -6,6 +6,7 @@ from collections import Counter
 from testbed import nvme
 from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
+from testbed.polling import wait_until
 from tests.kernel.volumes import MIB, Volumes
 
 
@@ -26,7 +27,7 @@ def test_a_volume_has_three_live_paths_and_one_is_optimized(
 ) -> None:
     volume = volumes.create(connected.host_nqn)
     device = nvme.wait_for_device(connected, volume.uuid)
-    nvme.wait_until(lambda: len(nvme.paths(connected, device)) == 3, "three paths")
+    wait_until(lambda: len(nvme.paths(connected, device)) == 3, "three paths")
     paths = _listed_paths(connected, device)
     assert {path["State"] for path in paths} == {"live"}
     assert Counter(path["ANAState"] for path in paths) == {"optimized": 1, "inaccessible": 2}

@@ -7,7 +7,6 @@ import subprocess
 
 import pytest
 
-from testbed import nvme
 from testbed.guest import (
     GuestCallFailed,
     GuestCommandFailed,
@@ -17,6 +16,7 @@ from testbed.guest import (
 from testbed.kernel_host import KernelHost
 from testbed.kernel_image import load_order
 from testbed.network import Network
+from testbed.polling import wait_until
 
 SPARE_ADDRESS = "192.168.75.120"
 
@@ -76,7 +76,7 @@ def test_leftovers_of_a_killed_run_are_removed() -> None:
     stale = Network(f"lightos-leftover-{process.pid}")
     stale.create()
     left_behind = stale.popen(["sleep", "1000"])
-    nvme.wait_until(lambda: left_behind.pid in stale.pids(), "the process is inside")
+    wait_until(lambda: left_behind.pid in stale.pids(), "the process is inside")
     process.wait()
     Network.for_this_process("leftover")
     assert not stale.exists
