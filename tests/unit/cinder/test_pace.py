@@ -13,10 +13,11 @@ from lightos.openstack.cinder.pace import LONGEST_EXPECTED_SECONDS, LONGEST_STEP
 def follow(pace, takes_seconds, read_seconds=0.002):
     """One change that takes so long: (looks, seconds until it was seen)."""
     elapsed = 0.0
+    expected = pace.expected_seconds("change")
     for looks, interval in enumerate(pace.intervals("change"), start=1):
         elapsed += interval
         if elapsed >= takes_seconds:
-            pace.learn("change", looks=looks, seconds=elapsed)
+            pace.learn("change", expected=expected, looks=looks, seconds=elapsed)
             return looks, elapsed + read_seconds
         elapsed += read_seconds
     raise AssertionError("intervals never end")
@@ -56,6 +57,20 @@ def test_a_first_change_that_is_slow_hardly_slows_the_next():
     for _ in range(12):
         follow(pace, 0.3)
     assert follow(pace, 0.3)[1] <= 0.3 * 1.5
+
+
+def test_many_changes_at_once_teach_no_more_than_one():
+    pace = Pace()
+    for _ in range(10):
+        follow(pace, 0.3)
+    expected = pace.expected_seconds("change")
+    for _ in range(64):
+        pace.learn("change", expected=expected, looks=1, seconds=expected)
+    lowered = pace.expected_seconds("change")
+    assert expected * 0.9 <= lowered < expected
+    for _ in range(64):
+        pace.learn("change", expected=lowered, looks=3, seconds=60.0)
+    assert lowered < pace.expected_seconds("change") <= expected * 1.6
 
 
 def test_kinds_do_not_mix():

@@ -365,14 +365,15 @@ class ClusterOperations:
             return None
 
         pauses = self._pace.intervals(kind)
+        expected = next(pauses)
         # Whatever was learned, most of the time allowed is for looking.
-        deadline.sleep(min(next(pauses), allowed / 4))
+        deadline.sleep(min(expected, allowed / 4))
         try:
             (seen,) = poll_until(look, deadline=deadline, intervals=pauses)
         except DeadlineExpired:
             reason = f"accepted, but not done after {deadline.seconds:g} s; last seen: {last}"
             raise TimedOut(operation, target, reason) from None
-        self._pace.learn(kind, looks=looks, seconds=looked_after)
+        self._pace.learn(kind, expected=expected, looks=looks, seconds=looked_after)
         return seen
 
     def _discard(self, target: str, delete: Callable[[Deadline], None]) -> None:

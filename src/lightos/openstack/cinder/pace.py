@@ -65,18 +65,22 @@ class Pace:
             yield step
             step = min(step * GROWTH, elapsed * LARGEST_STEP)
 
-    def learn(self, kind: str, *, looks: int, seconds: float) -> None:
-        """The change showed at look number `looks`, made `seconds` after the request."""
+    def learn(self, kind: str, *, expected: float, looks: int, seconds: float) -> None:
+        """The change showed at look number `looks`, made `seconds` after the request.
+
+        `expected` is how long it was waited for before the first look. Of many changes at once,
+        those that began before one of them has taught something teach no more of the same.
+        """
         with self._lock:
             estimate = self._estimates.get(kind)
             if estimate is None:
                 self._estimates[kind] = _Estimate(min(seconds, LONGEST_EXPECTED_SECONDS))
-            elif looks == 1:
+            elif looks == 1 and expected <= estimate.seconds:
                 # Done by then, perhaps long before: try a little earlier next time.
                 estimate.seconds *= 1 - estimate.easing
                 estimate.easing = min(estimate.easing * EASING_GROWTH, LARGEST_EASING)
                 estimate.raising = FIRST_RAISE
-            else:
+            elif looks > 1 and expected >= estimate.seconds:
                 raised = max(estimate.seconds * (1 + estimate.raising), SHORTEST_STEP_SECONDS)
                 estimate.seconds = min(seconds, raised, LONGEST_EXPECTED_SECONDS)
                 estimate.easing = FIRST_EASING
