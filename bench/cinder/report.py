@@ -30,7 +30,8 @@ def run(parts: Iterable[Part], console: Console, results: Path) -> None:
         seconds = time.monotonic() - began
         for grid in part.grids(result):
             console.print(table(grid))
-        console.print(goals_table(part.goals(result)))
+        if goals := part.goals(result):
+            console.print(goals_table(goals))
         console.print(f"{part.name}: measured in {seconds:.0f} s\n")
         keep(part, result, round(seconds), results)
     draw(read(results), results.parent)

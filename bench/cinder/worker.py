@@ -49,7 +49,8 @@ class Life:
 class Driver:
     """Every operation gives the seconds that the driver took, and the id of what it made.
 
-    The objects are kept, since cinder-volume gets them by message and does not read them first.
+    The objects are kept, since cinder-volume gets them by message and does not read them first. Of
+    what Cinder records afterwards, only attachments are written: a driver may look them up.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -99,7 +100,6 @@ class Driver:
     def delete_volume(self, volume_id: str) -> tuple[float, str]:
         volume = self._volumes.pop(volume_id)
         seconds, _ = timed(self._driver.delete_volume, volume)
-        volume.destroy()
         return seconds, volume_id
 
     def _new_volume(self, size_gib: int, **values: Any) -> objects.Volume:
@@ -110,7 +110,6 @@ class Driver:
     def _made(self, volume: objects.Volume, update: dict[str, Any] | None) -> str:
         volume.update(update or {})
         volume.status = "available"
-        volume.save()
         self._volumes[volume.id] = volume
         return str(volume.id)
 
@@ -123,14 +122,12 @@ class Driver:
         seconds, update = timed(self._driver.create_snapshot, snapshot)
         snapshot.update(update or {})
         snapshot.status = fields.SnapshotStatus.AVAILABLE
-        snapshot.save()
         self._snapshots[snapshot.id] = snapshot
         return seconds, str(snapshot.id)
 
     def delete_snapshot(self, snapshot_id: str) -> tuple[float, str]:
         snapshot = self._snapshots.pop(snapshot_id)
         seconds, _ = timed(self._driver.delete_snapshot, snapshot)
-        snapshot.destroy()
         return seconds, snapshot_id
 
     # --- attachments ---------------------------------------------------------------------------
@@ -156,6 +153,8 @@ class Driver:
         attachment.attached_host = where["host"]
         attachment.attach_status = fields.VolumeAttachStatus.ATTACHED
         attachment.save()
+        volume.attach_status = fields.VolumeAttachStatus.ATTACHED
+        volume.save()
         self._attachments[attachment.id] = attachment
         return seconds, str(attachment.id)
 
@@ -165,6 +164,8 @@ class Driver:
         where = dict(attachment.connector)
         seconds, _ = timed(self._driver.terminate_connection, volume, where, force=False)
         attachment.destroy()
+        volume.attach_status = fields.VolumeAttachStatus.DETACHED
+        volume.save()
         return seconds, attachment_id
 
     # --- the back end --------------------------------------------------------------------------
