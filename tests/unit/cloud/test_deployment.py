@@ -66,6 +66,14 @@ def test_both_back_ends_are_the_same_cluster(deployment: Deployment, lab: dict) 
     assert first == second
 
 
+def test_cinder_without_keystone_asks_nobody(deployment: Deployment) -> None:
+    cinder = Cinder(deployment, sections={"extra": {"option": 1}}, with_keystone=False)
+    conf = read(cinder.configure("cinder", Path("/state"), {}) / "cinder.conf")
+    assert conf["DEFAULT"]["auth_strategy"] == "noauth"
+    assert conf["extra"]["option"] == "1"
+    assert not {"keystone_authtoken", "service_user", "nova"} & set(conf.sections())
+
+
 def test_options_of_a_volume_host_win(deployment: Deployment, lab: dict) -> None:
     cinder = Cinder(deployment, "etcd3+http://192.168.75.1:2379", {"cluster": "shared"})
     folder = volume_host(
