@@ -13,18 +13,16 @@ import json
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
-from lightos.api.endpoints import url_host
 from lightos.waiting import Deadline
 
 CONNECT_TIMEOUT_SECONDS = 2.0
@@ -90,20 +88,11 @@ class _Pool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _Connection
 
 
-class _Adapter(HTTPAdapter):
-    """Connections that notice a peer which is gone."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, socket_options=_SOCKET_OPTIONS)
-        self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
-
-
 class Transport:
     """HTTPS requests over pooled keep-alive connections; safe to share between threads.
 
-    `verify` is True (the system's CAs), False, or the path of a CA file or folder. Proxies,
-    netrc and other settings of the environment are not used: a management network is direct,
-    and netrc would replace the token.
+    `verify` is True (the system's CAs), False, or the path of a CA file or folder. Proxies and
+    other settings of the environment are not used: a management network is direct.
     """
 
     def __init__(self, port: int, *, verify: bool | str, request_timeout_seconds: float) -> None:
@@ -112,17 +101,28 @@ class Transport:
         if not request_timeout_seconds > 0:
             raise ValueError(f"a request timeout of {request_timeout_seconds} s is not positive")
         self.port = port
-        self._verify = verify if isinstance(verify, bool) else checked_ca(verify)
+        self._tls = _tls_context(verify)
         self._request_timeout_seconds = request_timeout_seconds
-        self._session = requests.Session()
-        self._session.trust_env = False
-        # A shared session must hold no state of its own between requests.
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.mount("https://", _Adapter(pool_maxsize=POOL_SIZE, max_retries=0))
+        self._pools: dict[str, _Pool] = {}
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._session.close()
+        for pool in self._pools.values():
+            pool.close()
+
+    def _pool_of(self, address: str) -> _Pool:
+        with self._lock:
+            if address not in self._pools:
+                self._pools[address] = _Pool(
+                    address,
+                    self.port,
+                    maxsize=POOL_SIZE,
+                    ssl_context=self._tls,
+                    cert_reqs=self._tls.verify_mode,
+                    socket_options=_SOCKET_OPTIONS,
+                )
+            return self._pools[address]
 
     def send(
         self,
@@ -157,23 +157,24 @@ class Transport:
         share = max(left / 2, min(left, 1.0), 0.001)
         failure: NotSent | ReplyLost
         try:
-            with self._session.request(
+            reply = self._pool_of(address).urlopen(
                 method,
-                f"https://{url_host(address)}:{self.port}{path}",
-                params=query,
-                data=None if body is None else json.dumps(body),
+                f"{path}?{urlencode(query)}" if query else path,
+                body=None if body is None else json.dumps(body),
                 headers=headers,
-                timeout=(
-                    min(CONNECT_TIMEOUT_SECONDS, share),
-                    min(self._request_timeout_seconds, share),
+                timeout=urllib3.Timeout(
+                    connect=min(CONNECT_TIMEOUT_SECONDS, share),
+                    read=min(self._request_timeout_seconds, share),
                 ),
-                verify=self._verify,
-                allow_redirects=False,
-                stream=True,
-            ) as reply:
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            # Closed and not given back to the pool, unless the body was read to its end.
+            with reply:
                 content = _read_body(reply, deadline)
-                return HttpReply(reply.status_code, _without(token, content))
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
+                return HttpReply(reply.status, _without(token, content))
+        except (urllib3.exceptions.HTTPError, OSError) as cause:
             failure = _classify(cause, token)
         except ReplyLost as cause:
             failure = cause
@@ -196,11 +197,24 @@ def checked_ca(path: str) -> str:
     return path
 
 
-def _read_body(reply: requests.Response, deadline: Deadline) -> bytes:
+def _tls_context(verify: bool | str) -> ssl.SSLContext:
+    context: ssl.SSLContext = urllib3.util.create_urllib3_context()
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif verify is True:
+        context.load_default_certs()
+    else:
+        is_folder = Path(checked_ca(verify)).is_dir()
+        context.load_verify_locations(**{"capath" if is_folder else "cafile": verify})
+    return context
+
+
+def _read_body(reply: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:
     """Read the whole body; timeouts bound each read, the deadline bounds them all."""
     chunks = []
     size = 0
-    for chunk in reply.iter_content(1 << 16):
+    for chunk in reply.stream(1 << 16):
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_REPLY_BYTES:
@@ -232,12 +246,9 @@ def _classify(cause: BaseException, token: str) -> NotSent | ReplyLost:
             return CertificateRefused(
                 "the port does not speak TLS, so it is not the management API's"
             )
-    if any(
-        isinstance(link, urllib3.exceptions.NewConnectionError | requests.ConnectTimeout)
-        for link in chain
-    ):
+    if any(isinstance(link, NewConnectionError | ConnectTimeoutError) for link in chain):
         return NotSent("no answer to connect" if isinstance(root, TimeoutError) else text)
-    if any(isinstance(link, requests.ReadTimeout | TimeoutError) for link in chain):
+    if any(isinstance(link, ReadTimeoutError | TimeoutError) for link in chain):
         return ReplyLost("no reply in time")
     return ReplyLost(text)
 
