@@ -11,7 +11,7 @@ from lightos.openstack.cinder import locks
 
 
 class LockManager:
-    """Is away for the first `away` requests for a lock."""
+    """Is away for the next `away` requests."""
 
     def __init__(self, away: int) -> None:
         self.away = away
@@ -20,6 +20,11 @@ class LockManager:
     def get_lock(self, name: str) -> Lock:
         return Lock(self, name)
 
+    def connect(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise tooz.coordination.ToozConnectionError("connection refused")
+
 
 class Lock:
     def __init__(self, manager: LockManager, name: str) -> None:
@@ -27,18 +32,20 @@ class Lock:
         self.name = name
 
     def acquire(self, blocking: bool) -> bool:
-        if self.manager.away:
-            self.manager.away -= 1
-            raise tooz.coordination.ToozConnectionError("connection refused")
+        self.manager.connect()
         self.manager.held.append(self.name)
         return True
 
-    def release(self) -> None:
+    def release(self) -> bool:
+        self.manager.connect()
         self.manager.held.remove(self.name)
+        return True
 
 
 @locks.synchronized("lightos-{name}")
-def held_meanwhile(manager: LockManager, name: str) -> list[str]:
+def held_meanwhile(manager: LockManager, name: str, away: int = 0) -> list[str]:
+    """What is held; the lock manager is `away` when it is to be released."""
+    manager.away = away
     return list(manager.held)
 
 
@@ -48,6 +55,15 @@ def test_a_lock_is_asked_for_until_the_lock_manager_is_back(
     manager = LockManager(away=3)
     monkeypatch.setattr(coordination, "COORDINATOR", manager)
     assert held_meanwhile(manager, "volume") == ["lightos-volume"]
+    assert manager.held == []
+
+
+def test_a_lock_is_released_when_the_lock_manager_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager = LockManager(away=0)
+    monkeypatch.setattr(coordination, "COORDINATOR", manager)
+    held_meanwhile(manager, "volume", away=3)
     assert manager.held == []
 
 

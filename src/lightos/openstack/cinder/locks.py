@@ -2,14 +2,15 @@
 """Locks across all cinder-volume processes of a deployment; `attachments` tells what for.
 
 They are Cinder's own, but for a lock manager that is away: Cinder fails what needs a lock at that
-moment, at once. A restart of etcd or Redis takes seconds, and nothing has been done yet, so here
-the lock is asked for again.
+moment, at once, and holds a lock on etcd that it could not release for as long as the process
+lives. A restart of etcd or Redis takes seconds, so here both are asked for again.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import tooz.coordination
@@ -26,23 +27,29 @@ _AWAY = (tooz.coordination.ToozConnectionError, tooz.coordination.OperationTimed
 
 
 class _PatientLock:
-    """A lock of Cinder's, as `coordination.synchronized` uses it."""
+    """A lock of Cinder's, as `coordination.synchronized` uses it; raises tooz's exceptions."""
 
     def __init__(self, lock: Any) -> None:
         self._lock = lock
         self.name = lock.name
-        self.release = lock.release
 
     def acquire(self, blocking: bool | float) -> bool:
-        """Wait for the lock, and for the lock manager; tooz's exceptions."""
+        """Wait for the lock, and for the lock manager."""
+        return self._patiently(lambda: self._lock.acquire(blocking))
+
+    def release(self) -> bool:
+        """Release the lock, as soon as the lock manager is there."""
+        return self._patiently(self._lock.release)
+
+    def _patiently(self, request: Callable[[], bool]) -> bool:
         deadline = Deadline(AWAY_SECONDS)
         for pause in backoff(0.1, ceiling=1.0):
             try:
-                return self._lock.acquire(blocking)
+                return request()
             except _AWAY as error:
                 if deadline.expired:
                     raise
-                LOG.info("Asking again for lock %s: %s", self.name, error)
+                LOG.info("Asking the lock manager again for lock %s: %s", self.name, error)
                 deadline.sleep(pause)
         raise AssertionError("unreachable: pauses have no end")
 
