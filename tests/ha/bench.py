@@ -125,6 +125,13 @@ class User:
             raise
         return attachment
 
+    def attach_in_one_call(self, volume_id: str, host: Connector) -> Attachment:
+        """Without a reservation, and without the lock that the API takes to connect one."""
+        attachment = accepted(lambda: self.client.attach(volume_id, host))
+        self.ledger.reserved(attachment.id, host["nqn"])
+        self.ledger.hold(attachment)
+        return attachment
+
     def detach(self, attachment: Attachment) -> None:
         self.ledger.release(attachment)
         self.client.detach(attachment)

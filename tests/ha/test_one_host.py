@@ -16,7 +16,7 @@ import pytest
 from openstack.block_storage.v3.volume import Volume
 
 from testbed.cinder.client import Attachment
-from tests.ha.bench import Bench, Connector, User, accepted
+from tests.ha.bench import Bench, Connector
 from tests.ha.workload import HOSTS
 
 HOST, OTHER = HOSTS[0], HOSTS[1]
@@ -51,13 +51,6 @@ def reserved_beside(bench: Bench, volume: Volume, host: Connector) -> Attachment
     return reserved
 
 
-def attach_with_connector(user: User, volume: Volume, host: Connector) -> Attachment:
-    attachment = accepted(lambda: user.client.attach(volume.id, host))
-    user.ledger.reserved(attachment.id, host["nqn"])
-    user.ledger.hold(attachment)
-    return attachment
-
-
 def test_two_attaches_at_once(bench: Bench, volume: Volume) -> None:
     one, two = bench.user(), bench.user()
     received = bench.requests_received()
@@ -66,7 +59,7 @@ def test_two_attaches_at_once(bench: Bench, volume: Volume) -> None:
             reserved = reserved_beside(bench, volume, HOST)
             attachments = at_once(
                 lambda: one.connect(reserved, HOST),  # noqa: B023 - called here
-                lambda: attach_with_connector(two, volume, HOST),
+                lambda: two.attach_in_one_call(volume.id, HOST),
             )
             assert bench.cluster.host_nqns(volume.id) == {HOST["nqn"], OTHER["nqn"]}
             for user, attachment in zip((one, two), attachments, strict=True):

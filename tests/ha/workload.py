@@ -28,10 +28,14 @@ PAUSE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Rules:
-    """`excused`: operations that may fail. `left_out`: those that nobody does."""
+    """`excused`: operations that may fail. `left_out`: those that nobody does.
+
+    `in_one_call`: attachments are made with their connector, not reserved first.
+    """
 
     excused: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
+    in_one_call: bool = False
 
 
 NO_ERRORS = Rules()
@@ -98,7 +102,13 @@ class Worker:
 
     def attach(self) -> None:
         volume = self.random.choice([*self.shared, *self.volumes])
-        self.attachments.append(self.user.attach(volume.id, self.random.choice(HOSTS)))
+        host = self.random.choice(HOSTS)
+        if self.rules.in_one_call:
+            attachment = self.user.attach_in_one_call(volume.id, host)
+            self.user.client.mark_attached(attachment)
+        else:
+            attachment = self.user.attach(volume.id, host)
+        self.attachments.append(attachment)
 
     def detach(self) -> None:
         attachment = self.random.choice(self.attachments)
