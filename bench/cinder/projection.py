@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bench.cinder.operations import COMPARED_AT_SECONDS
@@ -46,14 +47,14 @@ def _per_second(document: Mapping[str, Any], name: str, what: str) -> float:
 
 def load(document: Mapping[str, Any]) -> Grid:
     """Operations, REST calls and TLS handshakes per second, on average and at the peak."""
-    background = SERVICES / STATISTICS_SECONDS
+    statistics = document["many_volumes"]["rows"][-1]
     rows = [
         [
             name,
             when,
             number(operations_per_second() * times),
             number(_per_second(document, name, "calls") * times),
-            number(background),
+            number(SERVICES * statistics[name]["statistics_calls"] / STATISTICS_SECONDS),
             number(_per_second(document, name, "tls") * times),
         ]
         for name in (OURS, INCUMBENT)
@@ -75,29 +76,27 @@ def limits(document: Mapping[str, Any]) -> Grid:
     listing = most[OURS]["list_s"] * VOLUMES / most["volumes"]
     few, many = document["scaling"]["hosts"][0], document["scaling"]["hosts"][-1]
     search = max(many["first_attach_s"] - few["first_attach_s"], 0.0)
-    return Grid(
-        "What is reached first",
-        ["limit", "one allows", "the cloud takes", "share"],
+    shares = sorted(
         [
-            _share(
+            _Share(
                 "a list of all that can be managed, within Cinder's RPC timeout",
                 "60 s",
                 f"{number(listing)} s",
                 listing / 60,
             ),
-            _share(
+            _Share(
                 f"{SERVICES} cinder-volumes, a core each",
                 f"{number(one_process * SERVICES)} operations/s",
                 f"{number(operations)} operations/s",
                 operations / (one_process * SERVICES),
             ),
-            _share(
+            _Share(
                 "an API server as fast as the lab's",
                 f"{number(rest)} calls/s",
                 f"{number(calls)} calls/s",
                 calls / rest,
             ),
-            _share(
+            _Share(
                 f"the search for a host's NQN among {many['attachments']:,} attachments, at its "
                 "first attach in each process",
                 f"{number(COMPARED_AT_SECONDS * 1000)} ms, one change of the cluster",
@@ -105,11 +104,23 @@ def limits(document: Mapping[str, Any]) -> Grid:
                 search / COMPARED_AT_SECONDS,
             ),
         ],
+        key=lambda share: -share.part,
+    )
+    return Grid(
+        "What is reached first",
+        ["limit", "allows", "that cloud takes", "share"],
+        [[each.limit, each.allows, each.takes, f"{each.part:.0%}"] for each in shares],
     )
 
 
-def _share(limit: str, allows: str, takes: str, share: float) -> list[str]:
-    return [limit, allows, takes, f"{share:.0%}"]
+@dataclass(frozen=True)
+class _Share:
+    """How much of what a limit allows is taken."""
+
+    limit: str
+    allows: str
+    takes: str
+    part: float
 
 
 def _median(document: Mapping[str, Any], operation: str, name: str, what: str) -> float:
