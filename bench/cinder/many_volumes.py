@@ -139,4 +139,4 @@ def grids(result: Result) -> list[Grid]:
 
 
 LIST = ("list_s", "list_calls")
-PART = Part("many-volumes", "a cluster that fills up", 2.5, measure, goals, grids)
+PART = Part("many-volumes", "a cluster that fills up", 1.4, measure, goals, grids)

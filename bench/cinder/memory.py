@@ -48,4 +48,4 @@ def grids(result: Result) -> list[Grid]:
     return [Grid(title, head, rows)]
 
 
-PART = Part("memory", "memory of cinder-volume", 1, measure, goals, grids)
+PART = Part("memory", "memory of cinder-volume", 0.4, measure, goals, grids)

@@ -171,4 +171,4 @@ def grids(result: Result) -> list[Grid]:
     return [Grid(title, head, rows)]
 
 
-PART = Part("operations", "one operation at a time", 4, measure, goals, grids)
+PART = Part("operations", "one operation at a time", 3.6, measure, goals, grids)

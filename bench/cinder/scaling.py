@@ -137,4 +137,4 @@ def grids(result: Result) -> list[Grid]:
     return [*curves, hosts]
 
 
-PART = Part("scaling", "more threads, processes and hosts", 2.5, measure, goals, grids)
+PART = Part("scaling", "more threads, processes and hosts", 2, measure, goals, grids)

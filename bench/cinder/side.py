@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.cinder.scratch import scratch_folder
 from bench.driver_process import DriverProcess
 from lightos.lab.control import ControlClient
 from lightos.lab.state_folder import StateFolder
@@ -58,15 +58,15 @@ class BenchLab:
 def lab(transition_seconds: float) -> Iterator[BenchLab]:
     """A three-node lab whose state changes take so long."""
     with (
-        tempfile.TemporaryDirectory(prefix="lightos-bench-") as name,
+        scratch_folder() as folder,
         running_lab(
-            Path(name),
+            folder,
             transition_ms=round(transition_seconds * 1000),
             discovery_port=free_port(),
             nvme_port=free_port(),
         ) as info,
     ):
-        yield BenchLab(info, Path(name))
+        yield BenchLab(info, folder)
 
 
 class Side:

@@ -105,4 +105,4 @@ def grids(result: Result) -> list[Grid]:
     return [Grid(title, head, rows)]
 
 
-PART = Part("throughput", "many threads on one driver", 3, measure, goals, grids)
+PART = Part("throughput", "many threads on one driver", 2, measure, goals, grids)

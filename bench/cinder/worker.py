@@ -8,7 +8,6 @@ questions are `{"do": NAME, ...arguments}`, the names those of `Driver`.
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 import time
 import traceback
@@ -26,6 +25,7 @@ from cinder.db import models
 from cinder.objects import fields
 from sqlalchemy import insert
 
+from bench.cinder.scratch import scratch_folder
 from bench.driver_process import serve
 from testbed.cinder.volume_manager import HOST, VolumeManager
 from testbed.cluster import connector
@@ -275,8 +275,8 @@ def timed(method: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float,
 @contextmanager
 def driver() -> Iterator[Callable[[dict[str, Any]], Any]]:
     """Answers a question with `{"is": what the method gave}` or `{"error": traceback}`."""
-    with tempfile.TemporaryDirectory(prefix="lightos-bench-") as folder:
-        one = Driver(Path(folder))
+    with scratch_folder() as folder:
+        one = Driver(folder)
 
         def answer(question: dict[str, Any]) -> dict[str, Any]:
             try:
