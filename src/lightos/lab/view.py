@@ -9,7 +9,7 @@ and write through a `BlockStore`. Both protocols are the only seam between the t
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -181,6 +181,15 @@ class BlockStore(Protocol):
 
     def deallocate(self, uuid: UUID, offset_bytes: int, length_bytes: int) -> None:
         """Afterwards the range reads as zeroes and whole extents take no space."""
+
+    def differences(
+        self, uuid: UUID, base_uuid: UUID | None, offset_bytes: int
+    ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """Where a snapshot does not have its data in common with another one, or has any at all.
+
+        Piece by piece `(position, [(offset, length), ...])`: what was found before `position`,
+        from `offset_bytes` on, a multiple of 4096. May block: call in a thread.
+        """
 
     def flush(self, uuid: UUID) -> None:
         """Return once every earlier write is on stable storage. May block: call in a thread."""

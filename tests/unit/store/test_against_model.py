@@ -17,6 +17,7 @@ from lightos.lab.store import ThinStore
 from tests.unit.store.model import SECTOR, ModelStore, do
 
 CHUNK = 4 << 20
+EXTENT = 4096
 MAX_OBJECTS = 8
 
 # Around the ends of extents (8 sectors) and of the 4 MiB that one index chunk covers.
@@ -95,6 +96,24 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def snapshot(self, data: st.DataObject) -> None:
         self.both("create_snapshot", self.a_volume(data), self.new_uuid())
+
+    @precondition(lambda self: self.model.volumes or self.model.snapshots)
+    @rule(data=st.data(), has_base=st.booleans())
+    def compare(self, data: st.DataObject, has_base: bool) -> None:
+        """What is not told to differ is the same as in the base, or zeroes."""
+        contents = self.model.contents()
+        uuid = self.anything(data)
+        base = self.anything(data) if has_base else None
+        expected = bytearray(contents[base] if base else b"")
+        expected[:] = expected[: len(contents[uuid])].ljust(len(contents[uuid]), b"\0")
+        begin = data.draw(st.integers(0, len(expected) // EXTENT)) * EXTENT
+        end = begin
+        for position, ranges in self.store.differences(uuid, base, begin):
+            for offset, length in ranges:
+                assert end <= offset < offset + length <= position
+                expected[offset : offset + length] = contents[uuid][offset : offset + length]
+                end = offset + length
+        assert expected[begin:] == contents[uuid][begin:]
 
     @precondition(lambda self: self.model.snapshots and self.has_room)
     @rule(data=st.data(), more=st.integers(0, 20))

@@ -260,3 +260,63 @@ def test_io_goes_on_in_one_thread_while_others_flush_snapshot_and_fold(store: Th
     store.settle()
     assert store.read(VOLUME, 0, size) == model
     assert len(store._tree.layers) == 1
+
+
+def compared(
+    store: ThinStore, uuid: UUID, base: UUID | None = None, offset_bytes: int = 0
+) -> list[tuple[int, int]]:
+    return [piece for _, found in store.differences(uuid, base, offset_bytes) for piece in found]
+
+
+def test_a_comparison_tells_the_extents_that_were_written_and_not_discarded(
+    store: ThinStore,
+) -> None:
+    store.create_volume(VOLUME, 64 * MIB)
+    store.write(VOLUME, 4096, b"a" * 8192)
+    store.write(VOLUME, 4 * MIB - 4096, b"b" * 8192)
+    store.write(VOLUME, 63 * MIB, b"c" * MIB)
+    store.deallocate(VOLUME, 8192, 4096)
+    store.create_snapshot(VOLUME, SNAPSHOT)
+    store.write(VOLUME, 32 * MIB, b"later" * 4096)
+    around_a_chunk = [(4 * MIB - 4096, 4096), (4 * MIB, 4096)]
+    assert compared(store, SNAPSHOT) == [(4096, 4096), *around_a_chunk, (63 * MIB, MIB)]
+    last = 64 * MIB - 4096
+    assert compared(store, SNAPSHOT, offset_bytes=last) == [(last, 4096)]
+
+
+def test_a_comparison_with_a_base_tells_what_was_written_and_discarded_since(
+    store: ThinStore,
+) -> None:
+    earlier, later, of_clone = SNAPSHOT, UUID(int=5), UUID(int=6)
+    store.create_volume(VOLUME, MIB)
+    store.write(VOLUME, 0, b"a" * 65536)
+    store.create_snapshot(VOLUME, earlier)
+    store.write(VOLUME, 4096, b"b" * 4096)
+    store.deallocate(VOLUME, 32768, 4096)
+    store.create_snapshot(VOLUME, later)
+    changed = [(4096, 4096), (32768, 4096)]
+    assert compared(store, later, earlier) == changed
+    assert compared(store, earlier, later) == changed
+    assert compared(store, later, later) == []
+
+    store.clone_snapshot(earlier, CLONE, 2 * MIB)
+    store.write(CLONE, MIB, b"c" * 4096)
+    store.create_snapshot(CLONE, of_clone)
+    assert compared(store, of_clone, earlier) == [(MIB, 4096)]
+    assert compared(store, of_clone) == [(0, 65536), (MIB, 4096)]
+
+    store.delete(earlier)
+    store.settle()
+    assert compared(store, later) == [(0, 32768), (36864, 28672)]
+
+
+def test_a_comparison_ends_when_what_it_compares_is_deleted(store: ThinStore) -> None:
+    store.create_volume(VOLUME, 64 * MIB)
+    store.write(VOLUME, 0, b"a" * 4096)
+    store.write(VOLUME, 32 * MIB, b"a" * 4096)
+    store.create_snapshot(VOLUME, SNAPSHOT)
+    found = store.differences(SNAPSHOT, None, 0)
+    assert next(found) == (4 * MIB, [(0, 4096)])
+    store.delete(SNAPSHOT)
+    with pytest.raises(KeyError):
+        next(found)

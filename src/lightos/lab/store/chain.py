@@ -7,6 +7,7 @@ extents in one layer. It is a cache of the layers' maps and can be dropped at an
 
 from __future__ import annotations
 
+import itertools
 import re
 from array import array
 from collections.abc import Iterator
@@ -33,6 +34,22 @@ def code_runs(codes: array[int]) -> Iterator[tuple[int, int, int]]:
     for match in _RUNS.finditer(codes.tobytes()):
         begin, end = match.span()
         yield codes[begin >> 1], begin >> 1, (end - begin) >> 1
+
+
+def different_runs(
+    codes: array[int], base_codes: array[int], shared_code: int, first: int
+) -> Iterator[tuple[int, int]]:
+    """`(first extent, count)` of each run that two chains do not read from the same place.
+
+    `shared_code` is `Chain.shared_code` of the two; `first` numbers the first extent.
+    """
+    different = bytes(
+        code != base_code or code > shared_code
+        for code, base_code in zip(codes, base_codes, strict=True)
+    )
+    for is_different, at, count in state_runs(different, first):
+        if is_different:
+            yield at, count
 
 
 class Chain:
@@ -69,6 +86,11 @@ class Chain:
                     code = index + 1 if state == WRITTEN else NOWHERE
                     codes[first : first + length] = array("H", (code,)) * length
         return codes
+
+    def shared_code(self, other: Chain) -> int:
+        """The codes from NOWHERE up to this one mean the same in both chains."""
+        pairs = zip(self.layers, other.layers, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] is pair[1], pairs))
 
     def next_stated(self, first: int) -> int:
         """An extent at or after `first` before which no layer holds anything (or UNLIMITED)."""

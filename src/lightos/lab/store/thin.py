@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 from lightos.lab.store.catalog import Catalog, EntryRow
-from lightos.lab.store.chain import NOWHERE, Chain, ChainIndex, code_runs
+from lightos.lab.store.chain import NOWHERE, Chain, ChainIndex, code_runs, different_runs
 from lightos.lab.store.check import problems
 from lightos.lab.store.files import LayerFiles
 from lightos.lab.store.flush import flush_layers
@@ -269,6 +269,20 @@ class ThinStore:
                     position = max(position, found)
         self._merger.retry()
 
+    def differences(
+        self, uuid: UUID, base_uuid: UUID | None, offset_bytes: int
+    ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """Where a volume or snapshot does not have its data in common with another one.
+
+        Without a base: where it has data at all. Piece by piece `(position, [(offset, length),
+        ...])`, what was found before `position`, from `offset_bytes` (whole extents) on. Other
+        calls get their turn in between.
+        """
+        position = offset_bytes
+        while (found := self._next_differences(uuid, base_uuid, position)) is not None:
+            position, ranges = found
+            yield position, ranges
+
     def flush(self, uuid: UUID) -> None:
         """Return once every write before it is on stable storage; `fdatasync` as needed."""
 
@@ -419,6 +433,31 @@ class ThinStore:
     def _chain(self, entry: Entry) -> Chain:
         entry.chain = self._index.chain(entry.layer)
         return entry.chain
+
+    def _next_differences(
+        self, uuid: UUID, base_uuid: UUID | None, offset_bytes: int
+    ) -> tuple[int, list[tuple[int, int]]] | None:
+        """Those in the next chunk that holds anything, as `differences` gives them."""
+        with self._io:
+            entries = [self._entry(each) for each in (uuid, base_uuid) if each is not None]
+            chains = [entry.chain or self._chain(entry) for entry in entries]
+            first = min(chain.next_stated(offset_bytes >> EXTENT_SHIFT) for chain in chains)
+            size_bytes = entries[0].size_bytes
+            chunk, begin = divmod(first, CHUNK_EXTENTS)
+            count = min(CHUNK_EXTENTS - begin, extents_in(size_bytes) - first)
+            if count <= 0:
+                return None
+            codes, base_codes = (array("H", bytes(2 * count)) for _ in range(2))
+            for entry, chain, into in zip(entries, chains, (codes, base_codes), strict=False):
+                own = max(0, min(count, extents_in(entry.size_bytes) - first))
+                # Not by way of the index, which would then drop what is in use.
+                into[:own] = chain.read_codes(chunk)[begin : begin + own]
+            shared_code = chains[0].shared_code(chains[1]) if base_uuid else NOWHERE
+        # The end of the last extent, not of the volume: the next look begins there.
+        return (first + count) << EXTENT_SHIFT, [
+            (at << EXTENT_SHIFT, min(length << EXTENT_SHIFT, size_bytes - (at << EXTENT_SHIFT)))
+            for at, length in different_runs(codes, base_codes, shared_code, first)
+        ]
 
     def _writable(self, uuid: UUID, offset_bytes: int, length_bytes: int) -> Entry:
         entry = self._entry(uuid)
