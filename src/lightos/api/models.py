@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from lightos.api.wire import (
     BOOLEAN,
+    BYTES,
     COMPRESSION_OFF,
     COMPRESSION_ON,
     DOUBLE,
@@ -40,6 +41,8 @@ from lightos.api.wire import (
     wired,
 )
 
+CHANGED_BLOCKS_ALIGNMENT: Final = 64
+"""Clusters round the offset of ListChangedBlocks, in logical blocks, down to a multiple of this."""
 ALLOW_ANY: Final = "ALLOW_ANY"
 """The only entry of an ACL that admits everyone."""
 ALLOW_NONE: Final = "ALLOW_NONE"
@@ -851,6 +854,41 @@ class DeleteSnapshot(Model, schema="DeleteSnapshotRequest"):
 @dataclass(frozen=True, kw_only=True)
 class SnapshotDeleted(Model, schema="DeleteSnapshotResponse"):
     """Empty: the delete was accepted; the snapshot is gone when GetSnapshot answers 404."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListChangedBlocks(Model, schema="ListChangedBlocksRequest"):
+    """Names a snapshot, and the one to compare it with; without a base all its data counts."""
+
+    project: str = wired("projectName", STRING, required=True)
+    uuid: str = wired("snapshotUUID", STRING)
+    name: str = wired("snapshotName", STRING)
+    base_uuid: str = wired("baseSnapshotUUID", STRING)
+    base_name: str = wired("baseSnapshotName", STRING)
+    offset_lba: int = wired(
+        "offsetLBA", UINT64, limits={"x-aligned-down-to": CHANGED_BLOCKS_ALIGNMENT}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LbaRange(Model, schema="LBARange"):
+    """Logical blocks of a snapshot that may differ from its base.
+
+    The API says neither how long a block is, nor whether `lba_end` is one of the range's own,
+    nor what the bits of `data_bitmap` stand for.
+    """
+
+    lba_start: int = wired("lbaStart", UINT64)
+    lba_end: int = wired("lbaEnd", UINT64)
+    data_bitmap: bytes = wired("dataBitMap", BYTES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedBlocks(Model, schema="ListChangedBlocksResponse"):
+    """Reply of ListChangedBlocks: one page; `next_offset_lba` is 0 on the last one."""
+
+    next_offset_lba: int = wired("nextOffsetLBA", UINT64)
+    ranges: tuple[LbaRange, ...] = wired("lbaRanges", many(message(LbaRange)))
 
 
 # --- QoS policies ------------------------------------------------------------------------------

@@ -277,6 +277,19 @@ DELETE_SNAPSHOT = Route(
     if_match=True,
 )
 
+LIST_CHANGED_BLOCKS = Route(
+    "ListChangedBlocks",
+    "GET",
+    f"{P}/snapshots/diff/{{snapshotUUID}}",
+    models.ListChangedBlocks,
+    models.ChangedBlocks,
+    {
+        **_USUAL,
+        400: "unrelated snapshots or bad offset",
+        404: "no such snapshot or project",
+    },
+)
+
 _NO_POLICY = {404: "no such policy"}
 
 CREATE_POLICY = Route(
@@ -391,6 +404,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     LIST_SNAPSHOTS,
     GET_SNAPSHOT,
     DELETE_SNAPSHOT,
+    LIST_CHANGED_BLOCKS,
     CREATE_POLICY,
     LIST_POLICIES,
     GET_POLICY,

@@ -13,6 +13,7 @@ table drives `from_wire`, `to_wire`, `violations` and the OpenAPI document alike
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import enum
 import functools
@@ -224,6 +225,19 @@ def _write_duration(value: timedelta) -> str:
     return f"{'-' if value < timedelta() else ''}{seconds}{_fraction(micro)}s"
 
 
+def _read_bytes(value: JSON) -> bytes:
+    """Read base64, standard or URL-safe, padded or not."""
+    text = _read_string(value).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise WireError(f"expected base64, got {value[:40]!r}") from None
+
+
+def _write_bytes(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
 COMPRESSION_ON = ("true", "enable", "enabled")
 COMPRESSION_OFF = ("false", "disable", "disabled")
 
@@ -260,6 +274,7 @@ def _read_size(value: JSON) -> int | None:
 
 
 STRING = Kind({"type": "string"}, _read_string, _same, "")
+BYTES = Kind({"type": "string", "format": "byte"}, _read_bytes, _write_bytes, b"")
 BOOLEAN = Kind({"type": "boolean"}, _read_boolean, _same, False, _parse_boolean)
 INT32 = Kind({"type": "integer", "format": "int32"}, _integer(-(1 << 31), (1 << 31) - 1), _same, 0)
 UINT32 = Kind(

@@ -39,6 +39,7 @@ _DURATIONS = st.timedeltas(min_value=timedelta(days=-9999), max_value=timedelta(
 
 VALUES: list[tuple[Kind, st.SearchStrategy[Any]]] = [
     (wire.STRING, st.text(max_size=20)),
+    (wire.BYTES, st.binary(max_size=20)),
     (wire.BOOLEAN, st.booleans()),
     (wire.INT32, st.integers(-(2**31), 2**31 - 1)),
     (wire.UINT32, st.integers(0, 2**32 - 1)),
@@ -260,6 +261,9 @@ def test_bad_sizes(text: str) -> None:
         (wire.TIMESTAMP, "2026-01-02t03:04:05z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
         (wire.DURATION, "-1.5s", timedelta(seconds=-1.5)),
         (wire.DURATION, "3600s", timedelta(hours=1)),
+        (wire.BYTES, "++//", b"\xfb\xef\xff"),
+        (wire.BYTES, "--__", b"\xfb\xef\xff"),
+        (wire.BYTES, "/w", b"\xff"),
     ],
 )  # fmt: skip
 def test_readers_take_every_form_of_the_mapping(kind: Kind, value: Any, read: Any) -> None:
@@ -296,6 +300,9 @@ def test_doubles_that_are_not_finite_are_written_as_text() -> None:
         (wire.DURATION, "1h"),
         (wire.DURATION, "999999999999s"),
         (wire.SWITCH, "maybe"),
+        (wire.BYTES, "a"),
+        (wire.BYTES, "a b="),
+        (wire.BYTES, "\u00e9"),
         (wire.many(wire.STRING), "a"),
         (wire.STRING, "nqn.\ud800"),
         (models.STRINGS, ["a"]),
