@@ -22,7 +22,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID, uuid4, uuid5
 
+from lightos.api.models import CHANGED_BLOCKS_ALIGNMENT
 from lightos.lab.access import VISIBLE_STATES, AccessIndex
+from lightos.lab.changed_blocks import Comparison
 from lightos.lab.changes import Change
 from lightos.lab.database import Database
 from lightos.lab.errors import (
@@ -665,6 +667,30 @@ class Cluster:
             if show_all or snapshot.state is not SnapshotState.DELETING
         )
         return self._page(snapshots, project, limit, name, uuid)
+
+    def compare_snapshots(
+        self, project: str, key: UUID | str, base: UUID | str | None, offset_lba: int
+    ) -> Comparison:
+        """What to look through, from `offset_lba` on, rounded down as the cluster does.
+
+        Raises NotFound, FailedPrecondition (states) and InvalidArgument (base of another volume,
+        offset beyond the end).
+        """
+        snapshot = self._source(project, key)
+        base_snapshot = None if base is None else self._source(project, base)
+        if base_snapshot and base_snapshot.source_volume_uuid != snapshot.source_volume_uuid:
+            raise InvalidArgument(
+                f"snapshot {snapshot.name} is of volume {snapshot.source_volume_name}, and "
+                f"{base_snapshot.name} of volume {base_snapshot.source_volume_name}; only "
+                "snapshots of one volume can be compared"
+            )
+        blocks = snapshot.size_bytes // snapshot.sector_size_bytes
+        if offset_lba >= blocks:
+            raise InvalidArgument(
+                f"offsetLBA {offset_lba} is beyond the {blocks} blocks of snapshot {snapshot.name}"
+            )
+        aligned = offset_lba - offset_lba % CHANGED_BLOCKS_ALIGNMENT
+        return Comparison(snapshot, base_snapshot, aligned)
 
     def _page(
         self,

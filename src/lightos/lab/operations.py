@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from lightos.api.routes import Route
 from lightos.api.wire import Model
 from lightos.lab.arguments import checked, optional_uuid, page_size, uuid_of, uuid_or_name
 from lightos.lab.auth import Caller
+from lightos.lab.changed_blocks import changed_blocks
 from lightos.lab.changes import Changes
 from lightos.lab.cluster import Cluster
 from lightos.lab.describe import Description
@@ -53,6 +55,7 @@ class Operations:
             "ListSnapshots": self._list_snapshots,
             "GetSnapshot": self._get_snapshot,
             "DeleteSnapshot": self._delete_snapshot,
+            "ListChangedBlocks": self._list_changed_blocks,
         }
         tenants = TenantOperations(description, changes)
         self._run_for: dict[str, Callable[..., Awaitable[Model]]] = {
@@ -237,3 +240,15 @@ class Operations:
             self._cluster.delete_snapshot, message.project, key, if_match=if_match
         )
         return models.SnapshotDeleted()
+
+    async def _list_changed_blocks(self, message: models.ListChangedBlocks) -> Model:
+        base: UUID | str | None = None
+        if message.base_uuid or message.base_name:
+            base = uuid_or_name(message.base_uuid, message.base_name, "baseSnapshotUUID")
+        comparison = self._cluster.compare_snapshots(
+            message.project,
+            uuid_or_name(message.uuid, message.name, "snapshotUUID"),
+            base,
+            message.offset_lba,
+        )
+        return await asyncio.to_thread(changed_blocks, self._describe.store, comparison)
