@@ -44,6 +44,8 @@ from lightos.api.models import (
     GetVersion,
     GetVolume,
     IopsLimit,
+    LbaRange,
+    ListChangedBlocks,
     ListNodes,
     ListPolicies,
     ListProjects,
@@ -389,6 +391,25 @@ class LightOSClient:
         target = _words("snapshot", uuid, project)
         self._caller.call(routes.DELETE_SNAPSHOT, request, target, deadline, etag=etag, settle=look)
 
+    def list_changed_blocks(
+        self, project: str, uuid: str, deadline: Deadline, *, base_uuid: str = ""
+    ) -> Iterator[LbaRange]:
+        """ListChangedBlocks of a snapshot, page by page as they are consumed; NotFound, Refused.
+
+        Without a base, another snapshot, every range that has data. Ranges may overlap, because
+        clusters round where a page begins down.
+        """
+        target = _words("snapshot", uuid, project)
+        request = ListChangedBlocks(project=_named(project), uuid=_named(uuid), base_uuid=base_uuid)
+        while True:
+            page = self._caller.call(routes.LIST_CHANGED_BLOCKS, request, target, deadline)
+            yield from page.ranges
+            if not page.next_offset_lba:
+                return
+            if page.next_offset_lba <= request.offset_lba:
+                raise _does_not_advance("ListChangedBlocks", target)
+            request = replace(request, offset_lba=page.next_offset_lba)
+
     # --- QoS policies --------------------------------------------------------------------------
 
     def create_policy(self, request: CreatePolicy, deadline: Deadline) -> Policy:
@@ -542,8 +563,12 @@ def _checked(reply: Reply, operation: str, target: str, is_asked_for: bool) -> R
 
 def _next_page(request: Page, last_uuid: str, operation: str, target: str) -> Page:
     if not last_uuid or last_uuid == request.offset_uuid:
-        raise errors.ServerFault(operation, target, "the pages do not advance")
+        raise _does_not_advance(operation, target)
     return replace(request, offset_uuid=last_uuid)
+
+
+def _does_not_advance(operation: str, target: str) -> errors.ServerFault:
+    return errors.ServerFault(operation, target, "the pages do not advance")
 
 
 def _matches(asked: str, found: str) -> bool:

@@ -27,6 +27,7 @@ from lightos.api.models import (
     DefaultPolicy,
     IopsLimit,
     IopsPerGbLimit,
+    LbaRange,
     PolicyType,
     PolicyVisibility,
     RateLimit,
@@ -122,6 +123,52 @@ def test_pages_that_do_not_advance_end_in_an_error(
     client = connect(serve(lambda _: reply({"volumes": [{"UUID": "u"}]})))
     with pytest.raises(errors.ServerFault, match=r"ListVolumes of .* do not advance"):
         list(client.list_volumes("default", client.deadline(30)))
+
+
+def test_changed_blocks_are_read_to_their_end(serve: Serve, connect: Connect) -> None:
+    pages = {
+        "": {"lbaRanges": [{"lbaEnd": "3"}], "nextOffsetLBA": "128"},
+        "128": {"nextOffsetLBA": "200"},
+        "200": {"lbaRanges": [{"lbaStart": "192", "lbaEnd": "255", "dataBitMap": "/w=="}]},
+    }
+    asked = []
+
+    def answer(seen: Seen) -> Answer:
+        asked.append((seen.path, seen.query))
+        return reply(pages[seen.query.get("offsetLBA", [""])[0]])
+
+    client = connect(serve(answer))
+    found = list(client.list_changed_blocks("p", "s", client.deadline(30), base_uuid="b"))
+    assert found == [
+        LbaRange(lba_end=3),
+        LbaRange(lba_start=192, lba_end=255, data_bitmap=b"\xff"),
+    ]
+    assert {path for path, _ in asked} == {"/api/v2/projects/p/snapshots/diff/s"}
+    assert [query["baseSnapshotUUID"] for _, query in asked] == [["b"]] * 3
+
+
+def test_changed_blocks_that_do_not_advance_end_in_an_error(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(lambda _: reply({"nextOffsetLBA": "64"})))
+    with pytest.raises(errors.ServerFault, match=r"ListChangedBlocks of .* do not advance"):
+        list(client.list_changed_blocks("p", "s", client.deadline(30)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (refusal(400, 3, "unrelated snapshots"), errors.Refused),
+        (refusal(403, 7, "no"), errors.Forbidden),
+        (refusal(404, 5, "no such snapshot"), errors.NotFound),
+        (refusal(501, 12, "not on this cluster"), errors.Refused),
+        (reply({"lbaRanges": [{"lbaStart": "first"}]}), errors.ServerFault),
+    ],
+)
+def test_changed_blocks_that_the_cluster_does_not_tell(
+    serve: Serve, connect: Connect, answer: Answer, error: type[errors.LightOSError]
+) -> None:
+    client = connect(serve(lambda _: answer))
+    with pytest.raises(error, match=r"ListChangedBlocks of snapshot s of project p"):
+        list(client.list_changed_blocks("p", "s", client.deadline(30)))
 
 
 @pytest.mark.parametrize(
