@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes and snapshots that a process left half made, and those of others beside them."""
 
+import uuid
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from lightos.api.models import CreateSnapshot, CreateVolume, UpdateVolume
 from lightos.openstack.cinder import housekeeping
 from lightos.openstack.cinder.capacity import GIB
 from lightos.openstack.cinder.housekeeping import SECONDS_BETWEEN_LOOKS
-from lightos.openstack.cinder.naming import clone_snapshot_name
+from lightos.openstack.cinder.naming import clone_snapshot_name, image_snapshot_name
 from testbed.cluster import connector
 from tests.unit.cinder.conftest import BACKEND, mark, new_volume, store
 from tests.unit.cinder.conftest import HOST as SERVICE
@@ -144,17 +145,48 @@ def test_snapshots_of_clones_go_with_the_clone_of_ours_that_has_ended(
     taken = driver._cluster.create_snapshot(
         "default", CreateSnapshot(name=name, source_volume_uuid=source_uuid), driver._deadline()
     )
-    driver._housekeeping.remove_clone_snapshots()
+    driver._housekeeping.remove_own_snapshots()
     left = [snapshot["name"] for snapshot in cluster.snapshots()]
     assert left == ([name] if stays else [])
     driver._cluster.delete_snapshot("default", taken.uuid, driver._deadline())
+
+
+@pytest.mark.parametrize(
+    ("volume", "stays"),
+    [
+        ({"status": "uploading"}, True),
+        ({"status": "available"}, False),
+        ({"status": "in-use"}, False),
+        ({"status": "deleting"}, False),
+        (None, True),
+    ],
+    ids=["being uploaded", "uploaded", "in use", "deleted", "another deployment's"],
+)
+def test_snapshots_of_uploads_go_when_the_volume_of_ours_is_not_being_uploaded(
+    driver, created, cluster, volume, stays
+):
+    source = created()
+    if volume:
+        store(source, **volume)
+    if volume == {"status": "deleting"}:
+        db.volume_destroy(context.get_admin_context(), source.id)
+    source_uuid = source.provider_id.split()[1]
+    taken = [image_snapshot_name(source.id, str(uuid.uuid4())) for _ in range(2)]
+    for name in taken:
+        request = CreateSnapshot(name=name, source_volume_uuid=source_uuid)
+        driver._cluster.create_snapshot("default", request, driver._deadline())
+    driver._housekeeping.remove_own_snapshots()
+    left = cluster.snapshots()
+    assert {snapshot["name"] for snapshot in left} == (set(taken) if stays else set())
+    for snapshot in left:
+        driver._cluster.delete_snapshot("default", snapshot["UUID"], driver._deadline())
 
 
 def test_an_operators_snapshot_is_left_alone(driver, created, cluster):
     source_uuid = created().provider_id.split()[1]
     request = CreateSnapshot(name="for_clone_tests", source_volume_uuid=source_uuid)
     taken = driver._cluster.create_snapshot("default", request, driver._deadline())
-    driver._housekeeping.remove_clone_snapshots()
+    driver._housekeeping.remove_own_snapshots()
     assert [snapshot["name"] for snapshot in cluster.snapshots()] == ["for_clone_tests"]
     driver._cluster.delete_snapshot("default", taken.uuid, driver._deadline())
 

@@ -101,6 +101,7 @@ def test_volumes_that_may_be_taken_over(fields, reason):
         ({"state": SnapshotState.CREATING}, "Creating"),
         ({"size_bytes": 4096}, "not whole GiB"),
         ({"name": f"for_clone_{UUID}"}, "serves a clone"),
+        ({"name": f"for_image_{UUID}_{UUID}"}, "serves a clone or an image"),
     ],
 )
 def test_snapshots_that_may_be_taken_over(fields, reason):

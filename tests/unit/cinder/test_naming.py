@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.openstack.cinder.naming import ProviderId, clone_snapshot_name, cloned_volume_id
+from lightos.openstack.cinder.naming import (
+    ProviderId,
+    clone_snapshot_name,
+    cloned_volume_id,
+    image_snapshot_name,
+    uploaded_volume_id,
+)
 
 UUID = "7d1f0f2f-1c1c-4d57-9a83-0d2c3d1a8a52"
 
@@ -45,3 +51,27 @@ def test_the_name_of_a_clones_snapshot_gives_the_id_back():
 )
 def test_snapshots_of_others_are_no_clones(name):
     assert cloned_volume_id(name) is None
+
+
+IMAGE = "0b1c2d3e-4f50-4617-8293-a4b5c6d7e8f9"
+
+
+def test_the_name_of_an_images_snapshot_gives_the_volumes_id_back():
+    name = image_snapshot_name(UUID, IMAGE)
+    assert name == f"for_image_{UUID}_{IMAGE}"
+    assert uploaded_volume_id(name) == UUID
+    assert cloned_volume_id(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"for_image_{UUID}",
+        f"for_image_{UUID}_{IMAGE}_2",
+        f"for_image_{UUID}_mine",
+        f"for_clone_{UUID}",
+        f"for_clone_{UUID}_{IMAGE}",
+    ],
+)
+def test_snapshots_of_others_serve_no_image(name):
+    assert uploaded_volume_id(name) is None

@@ -26,6 +26,7 @@ BAD_VALUES = {
     "lightos_use_ipacl": ("maybe", "True, False"),
     "lightos_data_networks": ("192.168.75.0/24,10.0.0.0/99", "192.168.75.0/24 or fd00::/64"),
     "lightos_api_service_snapshots_max_calls": ("none", "1 or more"),
+    "lightos_sparse_image_upload": ("often", "True, False"),
     "driver_ssl_cert_path": ("/nonexistent/ca.pem", "No such file"),
     "driver_ssl_cert_verify": ("perhaps", "True, False"),
     "max_over_subscription_ratio": ("0.5", "1.0 or more, or auto"),

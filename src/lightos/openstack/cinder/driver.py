@@ -11,12 +11,15 @@ protects what beside that is one table, in `attachments`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 from cinder import coordination, exception, interface
 from cinder.common import constants
 from cinder.i18n import _
+from cinder.image import image_utils
 from cinder.volume import driver, volume_utils
 from oslo_log import log as logging
 
@@ -42,6 +45,7 @@ from lightos.openstack.cinder import (
     qos,
     records,
     retype,
+    sparse,
     volume_types,
 )
 from lightos.openstack.cinder.attachments import Attachments, Rules, Target, remove_lock_files
@@ -50,7 +54,12 @@ from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, NO_EVIDENCE, Clust
 from lightos.openstack.cinder.connection import Fabric, host_of
 from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured
 from lightos.openstack.cinder.housekeeping import BackEnd, Housekeeping
-from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId, clone_snapshot_name
+from lightos.openstack.cinder.naming import (
+    DEFAULT_PROJECT,
+    ProviderId,
+    clone_snapshot_name,
+    image_snapshot_name,
+)
 from lightos.openstack.cinder.places import Places
 from lightos.openstack.cinder.policies import QosPolicies
 from lightos.openstack.cinder.takeover import Takeover
@@ -343,17 +352,9 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         origin = self._places.of_volume(src_vref, deadline)
         volume_types.check_source_project(specs, origin.project)
         name = clone_snapshot_name(volume.id)
-        try:
-            snapshot = self._take_snapshot(src_vref.id, origin, name, deadline)
-        except NO_EVIDENCE:
-            # It may have been taken all the same, and Cinder knows nothing of it.
-            self._drop_clone_snapshot(origin.project, name)
-            raise
-        try:
+        with self._own_snapshot(src_vref.id, origin, name, deadline, cloned=True) as snapshot:
             source = ProviderId(origin.project, snapshot.uuid)
             return self._create(volume, specs, source, deadline)
-        finally:
-            self._drop_clone_snapshot(origin.project, name, snapshot.uuid)
 
     def _create(
         self,
@@ -388,27 +389,6 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         else:
             created = create(specs.qos_policy_uuid)
         return {"provider_id": str(ProviderId(specs.project, created.uuid))}
-
-    def _drop_clone_snapshot(self, project: str, name: str, uuid: str = "") -> None:
-        """Delete a clone's snapshot; the clone is good, or already failed, whatever comes of it.
-
-        Without a UUID it is looked up by name, which comes from the clone's id and is thus ours.
-        """
-        deadline = self._client.deadline(CLEANUP_SECONDS)
-        try:
-            uuid = uuid or self._client.get_snapshot_by_name(project, name, deadline).uuid
-            self._cluster.delete_snapshot(project, uuid, deadline, cloned=True)
-        except NotFound:
-            return
-        except LightOSError as error:
-            LOG.error(
-                "Could not delete snapshot %s (%s) of project %s, which only served a clone; "
-                "if it exists, delete it on the cluster: %s",
-                name,
-                uuid or "UUID not known",
-                project,
-                error,
-            )
 
     @in_cinder_terms
     def delete_volume(self, volume):
@@ -472,6 +452,52 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         except exception.CinderException as error:
             LOG.info("Image volume %s is not cloned, so copied: %s", source.id, error)
             return None, False
+
+    def copy_volume_to_image(self, context, volume, image_service, image_meta):
+        """Upload a volume, of which only what is written is read if that is known."""
+        written = self._written_in(volume, image_meta)
+        if written is None:
+            super().copy_volume_to_image(context, volume, image_service, image_meta)
+            return
+        connector = volume_utils.brick_get_connector_properties(
+            self.configuration.use_multipath_for_image_xfer,
+            self.configuration.enforce_multipath_for_image_xfer,
+        )
+        attached, volume = self._attach_volume(context, volume, connector)
+        try:
+            path = attached["device"]["path"]
+            with image_utils.chown_if_needed(path), open(path, "rb", buffering=0) as device:
+                reader = sparse.SparseReader(device, written)
+                volume_utils.upload_volume(
+                    context, image_service, image_meta, path, volume, volume_fd=reader
+                )
+        finally:
+            # As Cinder does: nothing was written, so there is nothing to be lost.
+            self._detach_volume(
+                context, attached, volume, connector, force=True, ignore_errors=True
+            )
+
+    def _written_in(self, volume, image_meta) -> sparse.Written | None:
+        """What is written in a volume; None where that is not asked for, or not known.
+
+        Nobody writes to it meanwhile: Cinder lets nobody attach a volume in state uploading.
+        """
+        if not (self.configuration.lightos_sparse_image_upload and images.is_raw(image_meta)):
+            return None
+        if volume.encryption_key_id or volume.volume_attachment:
+            return None
+        name = image_snapshot_name(volume.id, image_meta["id"])
+        deadline = self._deadline()
+        try:
+            where = self._places.of_volume(volume, deadline)
+            found = self._client.get_volume(where.project, where.uuid, deadline)
+            sparse.check(found)
+            with self._own_snapshot(volume.id, where, name, deadline, cloned=False) as snapshot:
+                answer = self._client.list_changed_blocks(where.project, snapshot.uuid, deadline)
+                return sparse.written(answer, found.size_bytes)
+        except (LightOSError, volume_types.InvalidSpec, sparse.NotKnown) as error:
+            LOG.warning("All of volume %s is read for its image: %s", volume.name, error)
+            return None
 
     # --- retype, migration ---------------------------------------------------------------------
 
@@ -644,6 +670,46 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     ) -> Snapshot:
         request = CreateSnapshot(name=name, source_volume_uuid=source.uuid)
         return self._cluster.create_snapshot(source.project, request, deadline)
+
+    @contextlib.contextmanager
+    def _own_snapshot(
+        self, volume_id: str, source: ProviderId, name: str, deadline: Deadline, *, cloned: bool
+    ) -> Iterator[Snapshot]:
+        """Have a snapshot that Cinder knows nothing of, for the time of one operation.
+
+        `cloned`: it gets a clone, for which the cluster may keep it in Deleting.
+        """
+        try:
+            snapshot = self._take_snapshot(volume_id, source, name, deadline)
+        except NO_EVIDENCE:
+            # It may have been taken all the same.
+            self._drop_own_snapshot(source.project, name, cloned=cloned)
+            raise
+        try:
+            yield snapshot
+        finally:
+            self._drop_own_snapshot(source.project, name, snapshot.uuid, cloned=cloned)
+
+    def _drop_own_snapshot(self, project: str, name: str, uuid: str = "", *, cloned: bool) -> None:
+        """Delete such a snapshot; the operation is good, or already failed, whatever comes of it.
+
+        Without a UUID it is looked up by name, which comes from ids of Cinder's and is thus ours.
+        """
+        deadline = self._client.deadline(CLEANUP_SECONDS)
+        try:
+            uuid = uuid or self._client.get_snapshot_by_name(project, name, deadline).uuid
+            self._cluster.delete_snapshot(project, uuid, deadline, cloned=cloned)
+        except NotFound:
+            return
+        except LightOSError as error:
+            LOG.error(
+                "Could not delete snapshot %s (%s) of project %s, which only served a copy; "
+                "if it exists, delete it on the cluster: %s",
+                name,
+                uuid or "UUID not known",
+                project,
+                error,
+            )
 
     @classmethod
     def clean_volume_file_locks(cls, volume_id):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from cinder import context, exception, objects
@@ -24,7 +24,7 @@ from lightos.api.errors import LightOSError, NotFound
 from lightos.openstack.cinder import acl, grants, records
 from lightos.openstack.cinder.attachments import Attachments, Target
 from lightos.openstack.cinder.cluster import ClusterOperations
-from lightos.openstack.cinder.naming import cloned_volume_id
+from lightos.openstack.cinder.naming import cloned_volume_id, uploaded_volume_id
 from lightos.openstack.cinder.places import Places
 from lightos.openstack.cinder.policies import QosPolicies
 from lightos.waiting import Deadline
@@ -43,6 +43,9 @@ IDS_PER_QUERY = 500
 
 BEING_MADE = frozenset({"creating", "downloading"})
 """States of a volume that some process may be making at this moment."""
+
+UPLOADING = frozenset({"uploading"})
+"""State of a volume that is being copied to an image."""
 
 UNUSED = frozenset({"available", "error", "error_deleting", "error_extending", "error_restoring"})
 """States of a volume that nobody has attached, not even Cinder itself, but to migrate it."""
@@ -119,7 +122,7 @@ class Housekeeping:
         some_ended = self.remove_half_made()
         self.settle_access(whole=whole)
         if whole or some_ended:
-            self.remove_clone_snapshots()
+            self.remove_own_snapshots()
         if whole:
             self.drop_policies()
 
@@ -142,14 +145,14 @@ class Housekeeping:
                 self._unfinished -= {volume_id}
         return bool(ended)
 
-    def remove_clone_snapshots(self) -> None:
-        """Remove the snapshots that clones left."""
-        # A clone that was deleted may have left its snapshot, too.
+    def remove_own_snapshots(self) -> None:
+        """Remove the snapshots that clones and uploads to images left."""
+        # A volume that was deleted may have left its snapshot, too.
         projects = records.projects(
             host=self._back_end.host, cluster_name=self._back_end.cluster_name, with_deleted=True
         )
         for project in sorted(projects):
-            self._try(self._remove_clone_snapshots, project)
+            self._try(self._remove_own_snapshots, project)
 
     def settle_access(self, *, whole: bool) -> None:
         """Look again at access that was in doubt; if `whole`, at all that no attachment shows."""
@@ -205,17 +208,20 @@ class Housekeeping:
         self._cluster.delete_volume(where.project, where.uuid, deadline)
         LOG.info("Volume %s was never finished; it is removed from the cluster", volume.name)
 
-    def _remove_clone_snapshots(self, project: str) -> None:
-        """Delete the snapshots of clones that are made, or given up."""
-        snapshots = {
-            clone_id: snapshot
-            for snapshot in self._cluster.client.list_snapshots(project, self._deadline())
-            if (clone_id := cloned_volume_id(snapshot.name))
-        }
-        for clone_id in _ended(snapshots):
-            snapshot = snapshots[clone_id]
-            self._cluster.delete_snapshot(project, snapshot.uuid, self._deadline(), cloned=True)
-            LOG.info("Snapshot %s served a clone that has ended; it is removed", snapshot.name)
+    def _remove_own_snapshots(self, project: str) -> None:
+        """Delete the snapshots of clones that are made, or given up, and of uploads that ended."""
+        snapshots = list(self._cluster.client.list_snapshots(project, self._deadline()))
+        for served_volume_id, at_work, cloned in (
+            (cloned_volume_id, BEING_MADE, True),
+            (uploaded_volume_id, UPLOADING, False),
+        ):
+            served = {each.uuid: served_volume_id(each.name) for each in snapshots}
+            ended = set(_ended(filter(None, served.values()), at_work))
+            for snapshot in snapshots:
+                if served[snapshot.uuid] in ended:
+                    deadline = self._deadline()
+                    self._cluster.delete_snapshot(project, snapshot.uuid, deadline, cloned=cloned)
+                    LOG.info("Snapshot %s served its purpose; it is removed", snapshot.name)
 
 
 def _is_idle(volume: objects.Volume) -> bool:
@@ -245,14 +251,14 @@ def _volumes_being_made(back_end: BackEnd) -> frozenset[str]:
         return frozenset(volume_id for (volume_id,) in found)
 
 
-def _ended(clone_ids: Iterable[str]) -> Iterator[str]:
-    """Of these ids, those of volumes that Cinder knows and that nobody is making now.
+def _ended(volume_ids: Iterable[str], at_work: Collection[str]) -> Iterator[str]:
+    """Of these ids, those of volumes that Cinder knows and that are in none of these states.
 
     Cinder keeps the records of deleted volumes. An id that it does not know is another
     deployment's, on the same cluster.
     """
     volume = models.Volume
-    ids = list(clone_ids)
+    ids = list(volume_ids)
     for start in range(0, len(ids), IDS_PER_QUERY):
         with grants.reading() as session:
             found = session.query(volume.id, volume.status, volume.deleted).filter(
@@ -260,5 +266,5 @@ def _ended(clone_ids: Iterable[str]) -> Iterator[str]:
             )
             known = list(found)
         for volume_id, status, deleted in known:
-            if deleted or status not in BEING_MADE:
+            if deleted or status not in at_work:
                 yield volume_id

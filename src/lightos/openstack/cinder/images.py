@@ -16,6 +16,11 @@ SCHEME = "cinder"
 READABLE = frozenset({"available", "in-use"})
 
 
+def is_raw(image_meta: Mapping[str, Any]) -> bool:
+    """Whether an image is what is in a volume, byte for byte."""
+    return (image_meta.get("disk_format"), image_meta.get("container_format")) == ("raw", "bare")
+
+
 def image_volume(context, volume, image_location, image_meta: Mapping[str, Any]):
     """The Cinder volume with the content of an image that may be cloned into `volume`, or None.
 
@@ -25,7 +30,7 @@ def image_volume(context, volume, image_location, image_meta: Mapping[str, Any])
     """
     if SCHEME not in glance.CONF.allowed_direct_url_schemes or volume.encryption_key_id:
         return None
-    if (image_meta.get("disk_format"), image_meta.get("container_format")) != ("raw", "bare"):
+    if not is_raw(image_meta):
         return None
     ids = list(cinder_ids(image_location))
     owner = image_meta.get("owner")

@@ -10,7 +10,12 @@ from typing import Any
 from lightos.api.models import ALLOW_NONE, Snapshot, SnapshotState, UpdateVolume, Volume
 from lightos.openstack.cinder.capacity import GIB
 from lightos.openstack.cinder.cluster import VOLUME_AT_REST
-from lightos.openstack.cinder.naming import UUID_PATTERN, ProviderId, cloned_volume_id
+from lightos.openstack.cinder.naming import (
+    UUID_PATTERN,
+    ProviderId,
+    cloned_volume_id,
+    uploaded_volume_id,
+)
 from lightos.openstack.cinder.qos import PolicyRef
 from lightos.openstack.cinder.volume_types import (
     COMPRESSION_SPEC,
@@ -78,8 +83,8 @@ def obstacle(volume: Volume) -> str:
 
 def snapshot_obstacle(snapshot: Snapshot) -> str:
     """As `obstacle`."""
-    if cloned_volume_id(snapshot.name):
-        return "it serves a clone that is being made, and goes with it"
+    if cloned_volume_id(snapshot.name) or uploaded_volume_id(snapshot.name):
+        return "it serves a clone or an image that is being made, and goes with that"
     if snapshot.state is not SnapshotState.AVAILABLE:
         return f"it is {snapshot.state.wire_name}, not Available"
     return _size_obstacle(snapshot.size_bytes)

@@ -12,20 +12,36 @@ import re
 from dataclasses import dataclass
 
 DEFAULT_PROJECT = "default"
-CLONE_SNAPSHOT_PREFIX = "for_clone_"
 UUID_PATTERN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_CLONE_SNAPSHOT = re.compile(rf"for_clone_({UUID_PATTERN.pattern})", re.IGNORECASE)
+_IMAGE_SNAPSHOT = re.compile(
+    rf"for_image_({UUID_PATTERN.pattern})_{UUID_PATTERN.pattern}", re.IGNORECASE
+)
 
 
 def clone_snapshot_name(volume_id: str) -> str:
-    """Name of the snapshot that exists only while the volume is cloned."""
-    return f"{CLONE_SNAPSHOT_PREFIX}{volume_id}"
+    """Name of the snapshot that exists only while the volume is made as a clone."""
+    return f"for_clone_{volume_id}"
 
 
 def cloned_volume_id(snapshot_name: str) -> str | None:
-    """Cinder's id of the volume that a snapshot was taken for; None for any other snapshot."""
-    volume_id = snapshot_name.removeprefix(CLONE_SNAPSHOT_PREFIX)
-    is_ours = volume_id != snapshot_name and UUID_PATTERN.fullmatch(volume_id)
-    return volume_id if is_ours else None
+    """Cinder's id of the volume that is made of a snapshot; None for any other snapshot."""
+    found = _CLONE_SNAPSHOT.fullmatch(snapshot_name)
+    return found[1] if found else None
+
+
+def image_snapshot_name(volume_id: str, image_id: str) -> str:
+    """Name of the snapshot that exists only while the volume is uploaded to the image.
+
+    With the image's id, so that one which an earlier upload left is never taken for this one's.
+    """
+    return f"for_image_{volume_id}_{image_id}"
+
+
+def uploaded_volume_id(snapshot_name: str) -> str | None:
+    """Cinder's id of the volume that is uploaded; None for any other snapshot."""
+    found = _IMAGE_SNAPSHOT.fullmatch(snapshot_name)
+    return found[1] if found else None
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,14 @@ lightos_opts = [
         default=5,
         help="How many times a snapshot is asked for when the cluster is too busy to take it.",
     ),
+    cfg.BoolOpt(
+        "lightos_sparse_image_upload",
+        default=False,
+        help="Whether only what is written in a volume is read to make a raw image of it, if "
+        "nobody has it attached. The management API says which blocks those are, but not how long "
+        "a block is: switch it on only for clusters that are known to tell them in sectors of the "
+        "volume.",
+    ),
 ]
 
 SHARED_OPTION_NAMES = (
@@ -128,6 +136,7 @@ LEGAL_VALUES = {
     "lightos_use_ipacl": "True, False",
     "lightos_data_networks": "networks such as 192.168.75.0/24 or fd00::/64, separated by commas",
     "lightos_api_service_snapshots_max_calls": "1 or more",
+    "lightos_sparse_image_upload": "True, False",
     "driver_ssl_cert_path": "the path of a CA file, or of a folder prepared by `openssl rehash`",
     "driver_ssl_cert_verify": "True, False",
     "filter_function": "an expression of Cinder's DriverFilter",

@@ -20,8 +20,8 @@ BLOCK_BYTES = 4096
 """What a block must be to be known: also the unit in which clusters round sizes."""
 
 
-class Implausible(Exception):
-    """An answer that cannot be about this volume, or not in blocks of 4096 bytes."""
+class NotKnown(Exception):
+    """What is written in a volume is not known well enough to leave the rest out."""
 
 
 class Stretch(NamedTuple):
@@ -29,6 +29,13 @@ class Stretch(NamedTuple):
 
     start: int
     end: int
+
+
+class Written(NamedTuple):
+    """What to read of a volume, in order and apart, and how large it is."""
+
+    stretches: Sequence[Stretch]
+    size_bytes: int
 
 
 class Source(Protocol):
@@ -39,20 +46,22 @@ class Source(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
-def obstacle(volume: Volume) -> str:
-    """Why what is written in a volume cannot be known well enough; empty when it can."""
+def check(volume: Volume) -> None:
+    """See that a volume is one whose written blocks can be known.
+
+    :raises NotKnown: when a host may be writing to it, or a block may be something else.
+    """
     if hosts := hosts_with_access(volume):
-        return f"hosts have access to it: {', '.join(hosts)}"
+        raise NotKnown(f"hosts have access to it: {', '.join(hosts)}")
     if volume.sector_size_bytes != BLOCK_BYTES:
-        return f"its sectors have {volume.sector_size_bytes} bytes, not {BLOCK_BYTES}"
-    return ""
+        raise NotKnown(f"its sectors have {volume.sector_size_bytes} bytes, not {BLOCK_BYTES}")
 
 
-def written_stretches(answer: Iterable[LbaRange], size_bytes: int) -> list[Stretch]:
-    """What to read of a volume, in order and apart.
+def written(answer: Iterable[LbaRange], size_bytes: int) -> Written:
+    """What to read of a volume, by the cluster's answer.
 
-    :raises Implausible: for a range that ends beyond the volume or before it begins, and where
-        there is none, which a cluster that knows nothing would say, too.
+    :raises NotKnown: for a range that ends beyond the volume or before it begins, and where there
+        is none, which a cluster that knows nothing would say, too.
     """
     stretches: list[Stretch] = []
     for start, end in sorted(_stretch(each, size_bytes) for each in answer):
@@ -61,28 +70,28 @@ def written_stretches(answer: Iterable[LbaRange], size_bytes: int) -> list[Stret
         else:
             stretches.append(Stretch(start, end))
     if not stretches:
-        raise Implausible("nothing is written in it")
-    return stretches
+        raise NotKnown("the cluster tells of nothing that is written in it")
+    return Written(stretches, size_bytes)
 
 
 def _stretch(found: LbaRange, size_bytes: int) -> Stretch:
     blocks = -(-size_bytes // BLOCK_BYTES)
     # An end of `blocks` is that of a cluster that leaves the last block out.
     if not found.lba_start <= found.lba_end <= blocks or found.lba_start == blocks:
-        raise Implausible(
-            f"blocks {found.lba_start} to {found.lba_end} are told of a volume of {blocks}"
+        raise NotKnown(
+            f"the cluster tells of blocks {found.lba_start} to {found.lba_end} of {blocks}"
         )
     return Stretch(
         found.lba_start * BLOCK_BYTES, min(size_bytes, (found.lba_end + 1) * BLOCK_BYTES)
     )
 
 
-def pieces(written: Sequence[Stretch], whole: Stretch) -> Iterator[tuple[Stretch, bool]]:
+def pieces(stretches: Sequence[Stretch], whole: Stretch) -> Iterator[tuple[Stretch, bool]]:
     """Cut `whole` at the edges of what is written, and say of each piece whether it is."""
     position = whole.start
-    first = bisect.bisect_right(written, position, key=lambda stretch: stretch.end)
-    for index in range(first, len(written)):
-        start, end = max(position, written[index].start), min(written[index].end, whole.end)
+    first = bisect.bisect_right(stretches, position, key=lambda stretch: stretch.end)
+    for index in range(first, len(stretches)):
+        start, end = max(position, stretches[index].start), min(stretches[index].end, whole.end)
         if start >= end:
             break
         if position < start:
@@ -96,14 +105,16 @@ def pieces(written: Sequence[Stretch], whole: Stretch) -> Iterator[tuple[Stretch
 class SparseReader(io.RawIOBase):
     """A volume as a file to be read once, from its beginning to its end.
 
-    Of `source`, only what is written is read. OSError where that ends too soon.
+    Of `source`, only what is written is read. OSError where that is not as large as it should be.
     """
 
-    def __init__(self, source: Source, written: Sequence[Stretch], size_bytes: int) -> None:
+    def __init__(self, source: Source, written: Written) -> None:
         super().__init__()
+        size_bytes = source.seek(0, io.SEEK_END)
+        if size_bytes != written.size_bytes:
+            raise OSError(f"the volume has {size_bytes} bytes here, not {written.size_bytes}")
         self._source = source
         self._written = written
-        self._size_bytes = size_bytes
         self._position = 0
 
     def readable(self) -> bool:
@@ -113,8 +124,8 @@ class SparseReader(io.RawIOBase):
         """Fill the buffer, or as much of it as there is left."""
         start = self._position
         with memoryview(buffer) as whole_buffer, whole_buffer.cast("B") as view:
-            end = min(start + len(view), self._size_bytes)
-            for piece, is_written in pieces(self._written, Stretch(start, end)):
+            end = min(start + len(view), self._written.size_bytes)
+            for piece, is_written in pieces(self._written.stretches, Stretch(start, end)):
                 part = view[piece.start - start : piece.end - start]
                 if is_written:
                     self._read_from_source(piece.start, part)
@@ -128,5 +139,5 @@ class SparseReader(io.RawIOBase):
         while part:
             count = self._source.readinto(part)
             if not count:
-                raise OSError(f"the volume ends before its {self._size_bytes} bytes")
+                raise OSError(f"the volume ends before its {self._written.size_bytes} bytes")
             part = part[count:]
