@@ -18,7 +18,11 @@ from testbed.cloud.service import Service, wsgi_service
 USER = "cinder"
 SCHEMAS = (Schema("cinder", "cinder", ("cinder-manage", "db", "sync")),)
 ENDPOINTS = (BLOCK_STORAGE,)
-BACKENDS = ("lightos-1", "lightos-2")
+BACKENDS: Mapping[str, Section] = {
+    "lightos-1": {"image_volume_cache_enabled": True, "image_volume_cache_max_count": 10},
+    "lightos-2": {"lightos_sparse_image_upload": True},
+}
+"""The back ends by name, each with what the other has not, so that both ways are taken."""
 DEFAULT_VOLUME_TYPE = "lightos"
 
 
@@ -120,13 +124,7 @@ class Cinder:
         return folder
 
     def _backend(self, name: str, lab: Mapping[str, Any]) -> Section:
-        backend = {**lightos_backend(lab), "volume_backend_name": name}
-        if name == BACKENDS[0]:
-            backend |= {
-                "image_volume_cache_enabled": True,
-                "image_volume_cache_max_count": 10,
-            }
-        return backend
+        return {**lightos_backend(lab), "volume_backend_name": name, **BACKENDS[name]}
 
     def _sections(self, folder: Path, state: Path) -> dict[str, dict[str, object]]:
         deployment = self.deployment

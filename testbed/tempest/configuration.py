@@ -24,7 +24,7 @@ class Settings:
     admin_password: str
     image_ids: tuple[str, str]
     flavor_ids: tuple[str, str]
-    back_ends: tuple[str, str]
+    back_ends: tuple[str, ...]
     multiattach_type: str
     vendor_name: str
     storage_protocol: str

@@ -28,7 +28,7 @@ def prepare(cloud: Cloud) -> Settings:
         admin_password=cloud.deployment.password(ADMIN),
         image_ids=_make_images(cloud.admin),
         flavor_ids=(_make_flavor(cloud.admin, "one", 64), _make_flavor(cloud.admin, "two", 128)),
-        back_ends=BACKENDS,
+        back_ends=tuple(BACKENDS),
         multiattach_type=MULTIATTACH_TYPE,
         vendor_name=pool.capabilities["vendor_name"],
         storage_protocol=pool.capabilities["storage_protocol"],

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from openstack.image.v2.image import Image
 
+from lightos.lab.control import ControlClient
+from lightos.lab.state_folder import StateFolder
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cloud import ENCRYPTED_TYPE, Cloud
 from testbed.cluster import GIB
@@ -36,6 +38,13 @@ def upload(cloud: Cloud, volume_id: str, disk_format: str) -> Image:
         cloud.admin.block_storage.get_volume(volume_id), wait=IMAGE_SECONDS
     )
     return cloud.admin.image.get_image(image_id)
+
+
+def calls(cloud: Cloud, operation: str) -> int:
+    """How often the cluster was asked for an operation so far."""
+    with ControlClient(StateFolder(cloud.lab.state_dir)) as control:
+        counted: dict[str, int] = control.ask("GET", "traffic")["calls"]
+    return counted.get(operation, 0)
 
 
 def random_image(cloud: Cloud, folder: Path) -> tuple[Image, bytes]:
@@ -73,6 +82,24 @@ def test_image_of_a_volume_and_volume_of_that_image(
     copy = cinder.create_volume(1, image_id=image.id)
     assert copy.is_bootable
     assert disks.sha256(copy.id) == content.sha256(GIB)
+
+
+def test_raw_image_of_which_only_what_is_written_is_read(
+    cloud: Cloud, cinder: CinderClient, cluster: InnerCluster, disks: Disks, tmp_path: Path
+) -> None:
+    content = Content.of("sparse")
+    asked_before = calls(cloud, "ListChangedBlocks")
+    volume = cinder.create_volume(1, volume_type=cloud.admin.block_storage.find_type("lightos-2"))
+    disks.write(volume.id, content)
+
+    image = upload(cloud, volume.id, "raw")
+
+    assert calls(cloud, "ListChangedBlocks") > asked_before
+    assert cluster.everything("snapshots") == []
+    stored = tmp_path / "stored"
+    cloud.admin.image.download_image(image, output=str(stored))
+    assert stored.stat().st_size == GIB
+    assert file_sha256(stored) == disks.sha256(volume.id) == content.sha256(GIB)
 
 
 def test_second_volume_of_an_image_comes_from_the_cache(

@@ -63,6 +63,7 @@ def test_both_back_ends_are_the_same_cluster(deployment: Deployment, lab: dict) 
     assert {first.pop("volume_backend_name"), second.pop("volume_backend_name")} == set(BACKENDS)
     assert first.pop("image_volume_cache_enabled") == "True"
     assert first.pop("image_volume_cache_max_count")
+    assert second.pop("lightos_sparse_image_upload") == "True"
     assert first == second
 
 
