@@ -122,15 +122,15 @@ class SparseReader(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         """Fill the buffer, or as much of it as there is left."""
+        view = memoryview(buffer).cast("B")
         start = self._position
-        with memoryview(buffer) as whole_buffer, whole_buffer.cast("B") as view:
-            end = min(start + len(view), self._written.size_bytes)
-            for piece, is_written in pieces(self._written.stretches, Stretch(start, end)):
-                part = view[piece.start - start : piece.end - start]
-                if is_written:
-                    self._read_from_source(piece.start, part)
-                else:
-                    part[:] = bytes(len(part))
+        end = min(start + len(view), self._written.size_bytes)
+        for piece, is_written in pieces(self._written.stretches, Stretch(start, end)):
+            part = view[piece.start - start : piece.end - start]
+            if is_written:
+                self._read_from_source(piece.start, part)
+            else:
+                part[:] = bytes(len(part))
         self._position = end
         return end - start
 
