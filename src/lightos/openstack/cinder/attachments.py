@@ -83,11 +83,18 @@ class Target:
 
 
 class Attachments:
-    """Gives hosts access to volumes and takes it away. Thread-safe."""
+    """Gives hosts access to volumes and takes it away. Thread-safe.
 
-    def __init__(self, cluster: ClusterOperations, rules: Rules) -> None:
+    `deadline` makes that of one operation, which begins when the operation has its lock: others
+    of the same volume, each with its own time, come before it.
+    """
+
+    def __init__(
+        self, cluster: ClusterOperations, rules: Rules, deadline: Callable[[], Deadline]
+    ) -> None:
         self._cluster = cluster
         self._rules = rules
+        self._deadline = deadline
         self._kept: dict[tuple[str, str], Grant | None] = {}
         self._known_hosts: dict[str, Attachment] = {}
         self._guard = threading.Lock()
@@ -149,13 +156,13 @@ class Attachments:
         volume: Target,
         connector: Connector,
         data_addresses: tuple[str, ...],
-        deadline: Deadline,
     ) -> ProviderId:
         """Give a host access to a volume, beside those that have it; returns where it is.
 
         InvalidConnectorException as `check` raises it.
         """
         host = self.check(connector)
+        deadline = self._deadline()
         where = volume.locate(deadline)
         attachments, noted = grants.access_of(volume.id)
         before = noted.get(host.nqn)
@@ -214,9 +221,7 @@ class Attachments:
     # --- detach --------------------------------------------------------------------------------
 
     @_locked
-    def dismiss(
-        self, volume: Target, connector: Connector, host: acl.Host, deadline: Deadline
-    ) -> bool:
+    def dismiss(self, volume: Target, connector: Connector, host: acl.Host) -> bool:
         """End one use of a volume on a host; returns whether the host keeps its access.
 
         Cinder passes the connector as it recorded it for the attachment. One that no attachment
@@ -241,12 +246,12 @@ class Attachments:
             self.look_again(volume.id, host.nqn, grant)
             return True
         change = self._without(host, _hosts_of(others, noted))
-        self._revoke(volume.id, volume.locate, change, deadline)
+        self._revoke(volume.id, volume.locate, change, self._deadline())
         grants.forget(volume.id, host.nqn)
         return False
 
     @_locked
-    def dismiss_all(self, volume: Target, deadline: Deadline) -> None:
+    def dismiss_all(self, volume: Target) -> None:
         """Take every host's access away."""
         closed = acl.closed(filter_addresses=self._rules.filter_addresses)
         attachments, _noted = grants.access_of(volume.id)
@@ -254,7 +259,7 @@ class Attachments:
         if len(attached) > 1:
             hosts = ", ".join(sorted(attached))
             LOG.warning("A forced detach takes volume %s from all its hosts: %s", volume.id, hosts)
-        self._revoke(volume.id, volume.locate, lambda _access: closed, deadline)
+        self._revoke(volume.id, volume.locate, lambda _access: closed, self._deadline())
         grants.forget_all(volume.id)
 
     # --- what was left -------------------------------------------------------------------------
@@ -271,7 +276,7 @@ class Attachments:
             self._kept[volume_id, host_nqn] = grant
 
     @_locked
-    def settle(self, volume: Target, host_nqn: str, seen: Grant | None, deadline: Deadline) -> None:
+    def settle(self, volume: Target, host_nqn: str, seen: Grant | None) -> None:
         """Take access away that the driver gave and that no attachment needs.
 
         `seen` is the note at an earlier look: one that is still the same is of an attach that
@@ -292,7 +297,7 @@ class Attachments:
             return
         host = acl.Host(host_nqn, grant.addresses)
         change = self._without(host, _hosts_of(attachments, noted))
-        self._revoke(volume.id, volume.locate, change, deadline)
+        self._revoke(volume.id, volume.locate, change, self._deadline())
         grants.forget(volume.id, host_nqn)
         LOG.info(
             "Access of host %s to volume %s was left by an attach or detach that did not end; "

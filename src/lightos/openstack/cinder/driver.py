@@ -145,9 +145,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         self._places = Places(client)
         self._policies = QosPolicies(self._cluster)
         self._takeover = Takeover(self._cluster, self._policies, self._own_projects)
-        self._attachments = Attachments(
-            self._cluster, Rules(conf.lightos_use_ipacl, tuple(conf.lightos_data_networks))
-        )
+        rules = Rules(conf.lightos_use_ipacl, tuple(conf.lightos_data_networks))
+        self._attachments = Attachments(self._cluster, rules, self._deadline)
         self._expiry_warning = ExpiryWarning(self._tokens)
         self._housekeeping = Housekeeping(
             BackEnd(self.host, self.cluster_name),
@@ -768,9 +767,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     @in_cinder_terms
     def initialize_connection(self, volume, connector):
         """Give a host access to a volume, beside those that have it."""
-        where = self._attachments.admit(
-            self._target(volume), connector, self._fabric.addresses, self._deadline()
-        )
+        where = self._attachments.admit(self._target(volume), connector, self._fabric.addresses)
         return self._fabric.connection_info(where.uuid)
 
     @in_cinder_terms
@@ -782,7 +779,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         without host NQN names a host that never got access, so nothing is to be taken from it.
         """
         if connector is None:
-            self._attachments.dismiss_all(self._target(volume), self._deadline())
+            self._attachments.dismiss_all(self._target(volume))
             return False
         host = host_of(connector)
         if host is None:
@@ -792,7 +789,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
                 volume.name,
             )
             return False
-        return self._attachments.dismiss(self._target(volume), connector, host, self._deadline())
+        return self._attachments.dismiss(self._target(volume), connector, host)
 
     def _target(self, volume) -> Target:
         locate = functools.partial(self._places.of_volume, volume)

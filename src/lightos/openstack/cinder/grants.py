@@ -33,6 +33,13 @@ from lightos.openstack.cinder.acl import Host
 NOTE_PREFIX = "lightos:access:"
 LONGEST_NOTE = 255
 VOLUMES_PER_QUERY = 500
+_COLUMNS = (
+    models.VolumeAttachment.id,
+    models.VolumeAttachment.connector,
+    models.VolumeAttachment.attach_status,
+)
+"""What makes an Attachment. Columns and not whole rows, each of which brings its volume along: they
+are read for every attach and detach."""
 _SHORT = 8
 """Digits of an id that a note keeps: there is little room, and one volume's ids differ."""
 
@@ -127,9 +134,8 @@ class Grant:
 def access_of(volume_id: str) -> tuple[tuple[Attachment, ...], dict[str, Grant]]:
     """The live attachments of a volume, as the database has them now, and its notes."""
     attached = models.VolumeAttachment
-    # Columns and not Cinder's objects: this is read for every attach and detach.
     with reading() as session:
-        rows = session.query(attached.id, attached.connector, attached.attach_status).filter(
+        rows = session.query(*_COLUMNS).filter(
             attached.volume_id == volume_id,
             attached.deleted.is_(False),
             attached.attach_status != fields.VolumeAttachStatus.DETACHED,
@@ -149,16 +155,21 @@ def one_per_host_with(host_nqn: str) -> tuple[Attachment, ...]:
             .filter(attached.connector.contains(f'"{host_nqn}"', autoescape=True))
             .group_by(attached.attached_host)
         )
-        rows = session.query(attached).filter(attached.id.in_([id for (id,) in ids]))
+        rows = session.query(*_COLUMNS).filter(attached.id.in_([id for (id,) in ids]))
         found = tuple(_attachment(row) for row in rows)
     return tuple(attachment for attachment in found if attachment.host_nqn == host_nqn)
 
 
 def is_live(attachment_id: str, host_nqn: str) -> bool:
     """Whether an attachment seen before is still there, on the host with this NQN."""
+    attached = models.VolumeAttachment
     with reading() as session:
-        row = session.get(models.VolumeAttachment, attachment_id)
-        return row is not None and not row.deleted and _attachment(row).host_nqn == host_nqn
+        row = (
+            session.query(*_COLUMNS)
+            .filter(attached.id == attachment_id, attached.deleted.is_(False))
+            .first()
+        )
+        return row is not None and _attachment(row).host_nqn == host_nqn
 
 
 _retried = oslo_db.wrap_db_retry(max_retries=5, retry_on_deadlock=True)
@@ -250,9 +261,9 @@ def unrecorded_grants(host: str, cluster_name: str | None) -> Iterator[tuple[str
 def _recorded_hosts(volume_ids: set[str]) -> set[tuple[str, str]]:
     attached = models.VolumeAttachment
     with reading() as session:
-        rows = session.query(
-            attached.volume_id, attached.id, attached.connector, attached.attach_status
-        ).filter(attached.deleted.is_(False), attached.volume_id.in_(volume_ids))
+        rows = session.query(attached.volume_id, *_COLUMNS).filter(
+            attached.deleted.is_(False), attached.volume_id.in_(volume_ids)
+        )
         return {(row.volume_id, _attachment(row).host_nqn) for row in rows}
 
 

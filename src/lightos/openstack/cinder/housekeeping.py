@@ -187,7 +187,7 @@ class Housekeeping:
             return
         locate = functools.partial(self._places.of_volume, volume)
         target = Target(volume.id, volume.status, locate, is_idle=_is_idle(volume))
-        self._attachments.settle(target, host_nqn, seen, self._deadline())
+        self._attachments.settle(target, host_nqn, seen)
 
     def _remove_volume(self, volume_id: str) -> None:
         """Delete what a create left, to which nobody has access."""
