@@ -221,10 +221,14 @@ class Bench:
         """How many requests each cinder-volume has been given."""
         return {host: self.cinder.requests_received(host) for host in self.cinder.hosts}
 
-    def attachments_of(self, volume_id: str) -> list[Attachment]:
-        """As Cinder has them."""
-        attachments = self.admin.client.attachments()
-        return [each for each in attachments if each.volume_id == volume_id]
+    def attachments_of(self, volume_id: str, host: Connector | None = None) -> list[Attachment]:
+        """As Cinder has them, to any host or to one."""
+        return [
+            each
+            for each in self.admin.client.attachments()
+            if each.volume_id == volume_id
+            and (host is None or self.ledger.host_of(each.id) == host["nqn"])
+        ]
 
     def watch(self) -> Watch:
         """With a session of its own."""

@@ -24,7 +24,6 @@ from typing import Any
 
 from openstack import exceptions
 
-from testbed.cinder.client import Attachment
 from testbed.cinder.errors import ResourceFailed
 from testbed.polling import wait_until
 from tests.ha.bench import Bench, User
@@ -33,8 +32,10 @@ from tests.ha.workload import HOSTS, work
 VICTIM = "volume-2"
 HELD_SECONDS = 60
 """Longer than it takes to begin all operations; they go on when the rules are cleared."""
-ATTEMPTS = 5
+ATTEMPTS = 4
 """RabbitMQ deals requests out to the cinder-volumes in turn: one of so many is the victim's."""
+MOST_AT_ONCE = 8
+"""When what the operations are about is made."""
 POLL_SECONDS = 1.0
 """Many wait for long."""
 STEPS_AFTERWARDS = 4
@@ -52,14 +53,13 @@ class UnderWay:
     """By the kind of operation: the id of the object that it is about, and how it ends."""
     at_others: list[Future[Any]] = field(default_factory=list)
 
-    def begin(self, kind: str, call: str, prepare: Callable[[], tuple[str, Operation]]) -> None:
+    def begin(self, kind: str, call: str, prepared: list[tuple[str, Operation]]) -> None:
         """Begin operations of a kind until one is the victim's.
 
-        `prepare` gives the end of the name, or a UUID, of what `call` is held back for, and an
-        operation that makes this call.
+        Of each, the end of the name, or a UUID, of what `call` is held back for. Nothing else is
+        asked for in between, so that their turns come one after the other.
         """
-        for _ in range(ATTEMPTS):
-            object_id, operation = prepare()
+        for object_id, operation in prepared:
             fault = self.bench.faults.add(
                 operation=call, object=f"*{object_id}", delay_seconds=HELD_SECONDS
             )
@@ -70,26 +70,16 @@ class UnderWay:
                 self.at_the_victim[kind] = object_id, future
                 return
             self.at_others.append(future)
-        raise AssertionError(f"{VICTIM} got none of {ATTEMPTS} requests")
+        raise AssertionError(f"{VICTIM} got none of {len(prepared)} requests")
 
 
 def test_kill_in_the_middle_of_everything(bench: Bench) -> None:
     client = bench.admin.client
-    with bench.watch() as watch, ThreadPoolExecutor(10 * ATTEMPTS) as pool:
-        to_connect = list(pool.map(attached_and_reserved, [bench] * ATTEMPTS))
-        to_detach = list(pool.map(attached_twice, [bench] * ATTEMPTS))
-        attachments = {each.volume_id: each for each in (*to_connect, *to_detach)}
+    with bench.watch() as watch, ThreadPoolExecutor(len(KINDS) * ATTEMPTS) as pool:
+        prepared = prepare(bench)
         under_way = UnderWay(bench, pool)
-        under_way.begin("extend", "UpdateVolume", lambda: extend(bench))
-        under_way.begin("delete", "DeleteVolume", lambda: delete(bench))
-        under_way.begin("delete snapshot", "DeleteSnapshot", lambda: delete_snapshot(bench))
-        under_way.begin("create", "CreateVolume", lambda: create(bench))
-        under_way.begin("clone", "CreateVolume", lambda: clone(bench))
-        under_way.begin("clone's snapshot", "CreateSnapshot", lambda: clone(bench))
-        under_way.begin("snapshot", "CreateSnapshot", lambda: snapshot(bench))
-        # Last, for the API waits for their answers.
-        under_way.begin("attach", "UpdateVolume", lambda: attach(to_connect.pop()))
-        under_way.begin("detach", "UpdateVolume", lambda: detach(to_detach.pop()))
+        for kind, (call, _) in KINDS.items():
+            under_way.begin(kind, call, prepared[kind])
         ends = under_way.at_the_victim
 
         bench.cinder.kill(VICTIM)
@@ -99,7 +89,8 @@ def test_kill_in_the_middle_of_everything(bench: Bench) -> None:
         for kind in ("attach", "detach"):
             volume_id, future = ends[kind]
             assert isinstance(future.exception(), exceptions.HttpException), kind
-            client.detach(attachments[volume_id])
+            (attachment,) = bench.attachments_of(volume_id, HOSTS[1])
+            bench.admin.detach(attachment)
         bench.cinder.wait_down(VICTIM)
         client.clean_up_workers()
         for kind in ("create", "clone", "clone's snapshot", "snapshot"):
@@ -134,50 +125,69 @@ def create(bench: Bench) -> tuple[str, Operation]:
 
 def clone(bench: Bench) -> tuple[str, Operation]:
     """Of a source of its own: of the same, clones take their snapshots one after the other."""
-    source = bench.admin.create_volume(bench.shared)
+    source = bench.user().create_volume(bench.shared)
     return "", lambda user: user.create_volume(bench.shared, source=source)
 
 
 def snapshot(bench: Bench) -> tuple[str, Operation]:
-    volume = bench.admin.create_volume(bench.shared)
+    volume = bench.user().create_volume(bench.shared)
     return "", lambda user: user.create_snapshot(volume.id)
 
 
 def delete(bench: Bench) -> tuple[str, Operation]:
-    volume = bench.admin.create_volume(bench.shared)
+    volume = bench.user().create_volume(bench.shared)
     return volume.id, lambda user: user.delete_volume(volume.id)
 
 
 def delete_snapshot(bench: Bench) -> tuple[str, Operation]:
-    volume = bench.admin.create_volume(bench.shared)
-    made = bench.admin.create_snapshot(volume.id)
+    maker = bench.user()
+    made = maker.create_snapshot(maker.create_volume(bench.shared).id)
     return made.id, lambda user: user.delete_snapshot(made.id)
 
 
 def extend(bench: Bench) -> tuple[str, Operation]:
-    volume = bench.admin.create_volume(bench.shared)
+    volume = bench.user().create_volume(bench.shared)
     return volume.id, lambda user: user.client.extend_volume(volume.id, 2)
 
 
-def attach(reserved: Attachment) -> tuple[str, Operation]:
-    return reserved.volume_id, lambda user: user.connect(reserved, HOSTS[1])
+def attach(bench: Bench) -> tuple[str, Operation]:
+    """To one host, while another one has the volume."""
+    maker = bench.user()
+    volume = maker.create_volume(bench.shared)
+    maker.attach(volume.id, HOSTS[0])
+    reserved = maker.reserve(volume.id, HOSTS[1])
+    return volume.id, lambda user: user.connect(reserved, HOSTS[1])
 
 
-def detach(attachment: Attachment) -> tuple[str, Operation]:
-    return attachment.volume_id, lambda user: user.detach(attachment)
+def detach(bench: Bench) -> tuple[str, Operation]:
+    """From one host, while another one keeps the volume."""
+    maker = bench.user()
+    volume = maker.create_volume(bench.shared)
+    maker.attach(volume.id, HOSTS[0])
+    attachment = maker.attach(volume.id, HOSTS[1])
+    return volume.id, lambda user: user.detach(attachment)
 
 
-def attached_and_reserved(bench: Bench) -> Attachment:
-    """A volume is attached to one host, and reserved for another; the latter attachment."""
-    user = bench.user()
-    volume = user.create_volume(bench.shared)
-    user.attach(volume.id, HOSTS[0])
-    return user.reserve(volume.id, HOSTS[1])
+KINDS = {
+    "extend": ("UpdateVolume", extend),
+    "delete": ("DeleteVolume", delete),
+    "delete snapshot": ("DeleteSnapshot", delete_snapshot),
+    "create": ("CreateVolume", create),
+    "clone": ("CreateVolume", clone),
+    "clone's snapshot": ("CreateSnapshot", clone),
+    "snapshot": ("CreateSnapshot", snapshot),
+    # Last, for the API waits for their answers.
+    "attach": ("UpdateVolume", attach),
+    "detach": ("UpdateVolume", detach),
+}
+"""The call that is held back, and what makes operations of this kind."""
 
 
-def attached_twice(bench: Bench) -> Attachment:
-    """A volume is attached to one host, and to another; the latter attachment."""
-    user = bench.user()
-    volume = user.create_volume(bench.shared)
-    user.attach(volume.id, HOSTS[0])
-    return user.attach(volume.id, HOSTS[1])
+def prepare(bench: Bench) -> dict[str, list[tuple[str, Operation]]]:
+    """Operations of every kind, each with volumes of its own."""
+    with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
+        making = {
+            kind: [pool.submit(make, bench) for _ in range(ATTEMPTS)]
+            for kind, (_, make) in KINDS.items()
+        }
+        return {kind: [each.result() for each in made] for kind, made in making.items()}
