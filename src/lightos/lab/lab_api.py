@@ -6,7 +6,7 @@
     /lab/v1/nodes          GET, POST {"address": A}
     /lab/v1/nodes/NAME     PUT {"address": A}, DELETE
     /lab/v1/tokens/renew   POST
-    /lab/v1/traffic        GET how many calls of each operation and how many TLS connections came in
+    /lab/v1/traffic        GET calls by operation, TLS connections, bytes read and written
 
 Errors have the form of the management API's.
 """

@@ -150,7 +150,7 @@ class _NodeStarter:
                 files = bad_certificate(files, fault, node.address, Path(directory), now())
             api = await HttpServer.start(self.api, listener, files, self.traffic.note_connection)
         opened.push_async_callback(api.close)
-        services = await serve_node(self.cluster, self.store, node, self.throttles)
+        services = await serve_node(self.cluster, self.store, node, self.throttles, self.traffic)
         opened.push_async_callback(services.close)
         return [api, services]
 

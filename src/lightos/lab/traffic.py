@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much comes in at the API addresses: calls by operation, and TLS connections."""
+"""How much the lab is asked for: API calls by operation, TLS connections, bytes of user data."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class Traffic:
     def __init__(self) -> None:
         self._calls: Counter[str] = Counter()
         self._connections = 0
+        self._read_bytes = self._written_bytes = 0
 
     def note_call(self, operation: str) -> None:
         """A call of the management API came in, whatever its answer will be."""
@@ -22,5 +23,18 @@ class Traffic:
         """A TLS handshake was completed."""
         self._connections += 1
 
+    def note_read(self, length_bytes: int) -> None:
+        """A host read so much of a volume."""
+        self._read_bytes += length_bytes
+
+    def note_written(self, length_bytes: int) -> None:
+        """A host wrote so much to a volume."""
+        self._written_bytes += length_bytes
+
     def to_json(self) -> dict[str, Any]:
-        return {"calls": dict(sorted(self._calls.items())), "tlsConnections": self._connections}
+        return {
+            "calls": dict(sorted(self._calls.items())),
+            "tlsConnections": self._connections,
+            "readBytes": self._read_bytes,
+            "writtenBytes": self._written_bytes,
+        }

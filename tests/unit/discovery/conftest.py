@@ -16,6 +16,7 @@ from lightos.discovery.desired import Endpoint
 from lightos.lab.store import ThinStore
 from lightos.lab.target import NodeServer, serve_node
 from lightos.lab.throttle import Throttles
+from lightos.lab.traffic import Traffic
 from lightos.lab.view import NodeView
 from tests.unit.target.cluster import LiteralCluster
 
@@ -35,7 +36,9 @@ class ServedCluster:
 
     async def start(self, number: int) -> None:
         node = NodeView(UUID(int=number), f"node{number}", f"127.0.0.{10 + number}", number * 4096)
-        self._servers[node.name] = await serve_node(self.view, self._store, node, self._throttles)
+        self._servers[node.name] = await serve_node(
+            self.view, self._store, node, self._throttles, Traffic()
+        )
         self.view.nodes = [*self.view.nodes, node]
         self.view.changed(nodes=True)
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from lightos.lab.store import ThinStore
 from lightos.lab.target import NodeServer, serve_node
 from lightos.lab.throttle import Throttles
+from lightos.lab.traffic import Traffic
 from lightos.lab.view import (
     AnaGroup,
     AnaState,
@@ -100,6 +101,7 @@ class Lab:
         self.store = store
         self.cluster = cluster
         self.throttles = Throttles(cluster)
+        self.traffic = Traffic()
         self.servers: list[NodeServer] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -133,7 +135,7 @@ class Lab:
     def serve(self) -> NodeServer:
         async def serve() -> NodeServer:
             node = self.cluster.nodes[len(self.servers)]
-            return await serve_node(self.cluster, self.store, node, self.throttles)
+            return await serve_node(self.cluster, self.store, node, self.throttles, self.traffic)
 
         self.servers.append(self.run(serve()))
         return self.servers[-1]

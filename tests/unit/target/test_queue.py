@@ -184,7 +184,9 @@ def test_a_port_in_use_is_named_and_nothing_is_left_listening(lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", taken)):
 
         async def serve() -> None:
-            await serve_node(lab.cluster, lab.store, lab.cluster.nodes[0], lab.throttles)
+            await serve_node(
+                lab.cluster, lab.store, lab.cluster.nodes[0], lab.throttles, lab.traffic
+            )
 
         with pytest.raises(OSError, match=f"127.0.0.1 port {taken}: the port is in use"):
             lab.run(serve())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One node of the lab as hosts reach it over NVMe/TCP: I/O controllers and discovery.
 
-throttles = Throttles(view)  # one for all nodes
-server = await serve_node(view, store, node, throttles)
+throttles, traffic = Throttles(view), Traffic()  # one of each for all nodes
+server = await serve_node(view, store, node, throttles, traffic)
 ...
 await server.close()
 """
@@ -15,6 +15,7 @@ from lightos.lab.controller.port import Port
 from lightos.lab.discovery_service import DiscoveryController
 from lightos.lab.target.io_controller import IoController
 from lightos.lab.throttle import Throttles
+from lightos.lab.traffic import Traffic
 from lightos.lab.view import BlockStore, ClusterView, NodeView
 from lightos.nvme_tcp.constants import DISCOVERY_NQN
 
@@ -45,11 +46,12 @@ class NodeServer:
 
 
 async def serve_node(
-    view: ClusterView, store: BlockStore, node: NodeView, throttles: Throttles
+    view: ClusterView, store: BlockStore, node: NodeView, throttles: Throttles, traffic: Traffic
 ) -> NodeServer:
     """Serve `node` on its own address, at the view's ports, until `close`.
 
     `throttles` are those of the cluster: volumes keep their limits whatever node serves them.
+    `traffic` counts what hosts read and write.
 
     Raises OSError, naming address, port and cause, if a port cannot be had; then neither
     is served.
@@ -58,7 +60,7 @@ async def serve_node(
         subsystem_nqn=view.subsystem_nqn,
         first_controller_id=node.controller_id_base,
         host_may_connect=view.host_may_connect,
-        make_controller=partial(IoController, view, store, node, throttles),
+        make_controller=partial(IoController, view, store, node, throttles, traffic),
     )
     discovery = Port(
         subsystem_nqn=DISCOVERY_NQN,

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from lightos.lab.controller.base import MAX_TRANSFER_BYTES
 from lightos.lab.controller.outcome import GatherSink, Later, Sink
+from lightos.lab.traffic import Traffic
 from lightos.lab.view import AnaState, BlockStore, ClusterView, NamespaceView
 from lightos.nvme_tcp.commands import FORCE_UNIT_ACCESS, Command
 from lightos.nvme_tcp.constants import ALL_NAMESPACES, Status
@@ -48,7 +49,9 @@ class Counters:
 class Blocks:
     """Reads and writes the namespaces that one host sees through one node."""
 
-    def __init__(self, view: ClusterView, store: BlockStore, node_uuid: UUID) -> None:
+    def __init__(
+        self, view: ClusterView, store: BlockStore, node_uuid: UUID, traffic: Traffic
+    ) -> None:
         self.namespaces: Mapping[int, NamespaceView] = {}
         self.write_cache = True
         """Volatile Write Cache feature; without it every write is flushed."""
@@ -56,6 +59,7 @@ class Blocks:
         self._view = view
         self._store = store
         self._node_uuid = node_uuid
+        self._traffic = traffic
 
     def read(self, command: Command) -> bytes:
         namespace = self._accessible(command.nsid)
@@ -68,6 +72,7 @@ class Blocks:
             raise _store_failed(error, Status.UNRECOVERED_READ_ERROR) from error
         self.counters.reads += 1
         self.counters.read_bytes += length
+        self._traffic.note_read(length)
         return data
 
     def write(self, command: Command) -> Sink:
@@ -144,6 +149,7 @@ class Blocks:
         except (KeyError, ValueError, OSError) as error:
             raise _store_failed(error, Status.WRITE_FAULT) from error
         self.counters.written_bytes += len(data)
+        self._traffic.note_written(len(data))
 
     def _compare_piece(self, uuid: UUID, offset: int, data: bytes) -> None:
         try:

@@ -22,6 +22,7 @@ from lightos.lab.controller.base import (
 from lightos.lab.controller.outcome import Outcome, Throttled
 from lightos.lab.target.blocks import Blocks
 from lightos.lab.throttle import Direction, Throttles
+from lightos.lab.traffic import Traffic
 from lightos.lab.view import BlockStore, ClusterChange, ClusterView, NamespaceView, NodeView
 from lightos.nvme_tcp.commands import Command
 from lightos.nvme_tcp.constants import (
@@ -82,6 +83,7 @@ class IoController(Controller):
         store: BlockStore,
         node: NodeView,
         throttles: Throttles,
+        traffic: Traffic,
         *,
         controller_id: int,
         connect: ConnectData,
@@ -99,7 +101,7 @@ class IoController(Controller):
         self.view = view
         self.node = node
         self._throttles = throttles
-        self.blocks = Blocks(view, store, node.uuid)
+        self.blocks = Blocks(view, store, node.uuid, traffic)
         self._store = store
         self._changed_nsids: set[int] = set()
         self._unsubscribe = view.subscribe(self._cluster_changed)
