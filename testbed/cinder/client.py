@@ -86,11 +86,13 @@ class CinderClient:
         *,
         explain: Callable[[str], str] = lambda _: "",
         poll_seconds: float = POLL_SECONDS,
+        timeout_seconds: float = WAIT_TIMEOUT_SECONDS,
     ) -> None:
         """Speak as the user whose openstacksdk connection ``volumes`` is of."""
         self._volumes = volumes
         self._explain = explain
         self._poll_seconds = poll_seconds
+        self._timeout_seconds = timeout_seconds
 
     @classmethod
     def of(
@@ -417,8 +419,9 @@ class CinderClient:
         self,
         probe: Callable[[], T | None],
         awaited: str,
-        timeout_seconds: float = WAIT_TIMEOUT_SECONDS,
+        timeout_seconds: float | None = None,
     ) -> T:
+        timeout_seconds = timeout_seconds or self._timeout_seconds
         deadline = time.monotonic() + timeout_seconds
         while not (result := probe()):
             if time.monotonic() > deadline:

@@ -35,7 +35,7 @@ from testbed.cloud.message_bus import MessageBus
 from testbed.cloud.packages import Packages
 from testbed.cloud.service import Service
 from testbed.cloud.tasks import Progress, Silent, Task, run_all
-from testbed.cloud.volume_host import VolumeHost, reported_services
+from testbed.cloud.volume_host import VOLUME, VolumeHost, reported_services
 from testbed.lab import Lab
 from testbed.network import Network
 from testbed.polling import wait_until
@@ -198,6 +198,17 @@ class Cloud:
             self.deployment.configuration(f"cinder-{VOLUME_HOST_NAME}"),
             lambda: reported_services(self.admin.block_storage),
         )
+
+    def use_incumbent(self) -> None:
+        """Start cinder-volume anew with the driver and connector that ship with Cinder.
+
+        Volumes and back ends stay. That driver cannot be given a CA, so it verifies nothing.
+        """
+        self.volume_host.kill(VOLUME)
+        self._lightos |= {"driver_ssl_cert_verify": False}
+        self._configure_volume(self.volume_host.address)
+        self.volume_host.launch(VOLUME, {"LIGHTOS_OVERLAY": "0"})
+        self.volume_host.wait_up(VOLUME)
 
     # ------------------------------------------------------------------ starting
 

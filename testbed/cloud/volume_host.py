@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from configparser import RawConfigParser
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -98,8 +98,8 @@ class VolumeHost:
 
     # -------------------------------------------------------------- services
 
-    def launch(self, binary: str) -> None:
-        """Start a service, without waiting until it works."""
+    def launch(self, binary: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start a service, without waiting until it works; `environment`: more variables for it."""
         self._started_at[binary] = datetime.now(UTC)
         command = [VENV_BIN / binary, "--config-file", self.configuration / "cinder.conf"]
         files = [_pid_file(binary), self.log_file(binary)]
@@ -108,7 +108,10 @@ class VolumeHost:
         self.guest.run(["rm", "-f", _pid_file(binary)])
         self.guest.popen(
             ["sh", "-c", script, "sh", *map(str, [*files, *command])],
-            environment={"PATH": f"{self.deployment.programs}:{VENV_BIN}:{_PATH}"},
+            environment={
+                "PATH": f"{self.deployment.programs}:{VENV_BIN}:{_PATH}",
+                **(environment or {}),
+            },
         )
         wait_until(
             lambda: self.guest.call("os.path.exists", _pid_file(binary)), f"{binary} to begin"

@@ -13,7 +13,7 @@ from openstack.block_storage.v3._proxy import Proxy
 
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cloud import Cloud
-from tests.cloud.disk import Disks, InnerCluster
+from testbed.cloud.disk import Disks, InnerCluster
 
 GONE_SECONDS = 300
 

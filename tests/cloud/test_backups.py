@@ -7,8 +7,8 @@ from openstack.block_storage.v3._proxy import Proxy
 from openstack.block_storage.v3.backup import Backup
 
 from testbed.cinder.client import CinderClient
+from testbed.cloud.disk import Content, Disks
 from testbed.cluster import GIB
-from tests.cloud.disk import Content, Disks
 
 BACKUP_SECONDS = 600
 

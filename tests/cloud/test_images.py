@@ -15,29 +15,11 @@ from lightos.lab.control import ControlClient
 from lightos.lab.state_folder import StateFolder
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cloud import ENCRYPTED_TYPE, Cloud
+from testbed.cloud.disk import MIB, Content, Disks, InnerCluster, file_sha256
+from testbed.cloud.images import upload
 from testbed.cluster import GIB
-from testbed.polling import wait_until
-from tests.cloud.disk import MIB, Content, Disks, InnerCluster, file_sha256
 
-IMAGE_SECONDS = 300
 LUKS_MAGIC = b"LUKS\xba\xbe"
-
-
-def upload(cloud: Cloud, volume_id: str, disk_format: str) -> Image:
-    """Make an image of a volume."""
-    reply = cloud.admin.block_storage.upload_volume_to_image(
-        volume_id, f"of-{volume_id}", disk_format=disk_format, container_format="bare"
-    )
-    image_id = reply["image_id"]
-    wait_until(
-        lambda: cloud.admin.image.get_image(image_id).status == "active",
-        f"image {image_id} of volume {volume_id}",
-        IMAGE_SECONDS,
-    )
-    cloud.admin.block_storage.wait_for_status(
-        cloud.admin.block_storage.get_volume(volume_id), wait=IMAGE_SECONDS
-    )
-    return cloud.admin.image.get_image(image_id)
 
 
 def calls(cloud: Cloud, operation: str) -> int:

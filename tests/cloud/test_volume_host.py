@@ -9,9 +9,9 @@ import pytest
 
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cloud import Cloud
+from testbed.cloud.disk import Content, Disks
 from testbed.cloud.volume_host import BACKUP, VOLUME, VolumeHost
 from testbed.cluster import GIB
-from tests.cloud.disk import Content, Disks
 
 
 @pytest.fixture(scope="module")

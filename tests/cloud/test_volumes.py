@@ -9,9 +9,9 @@ from openstack.block_storage.v3.volume import Volume
 
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cinder import BACKENDS
+from testbed.cloud.disk import Content, Disks, InnerCluster
 from testbed.cluster import GIB
 from testbed.polling import wait_until
-from tests.cloud.disk import Content, Disks, InnerCluster
 
 MOVE_SECONDS = 600
 ANY_BACK_END = "__DEFAULT__"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A volume's bytes, read and written by a host of the tests' own.
+"""A volume's bytes, read and written by a host that is none of the cloud's.
 
 The host is attached through Cinder's API like any other and speaks NVMe/TCP itself, so what the
 services did with a volume is judged by something that shares no code and no kernel with them.
@@ -24,7 +24,7 @@ from testbed.network import GATEWAY_ADDRESS, LAB_ADDRESSES, Network
 MIB = 1 << 20
 READ_BYTES = 128 << 10
 DEPTH = 8
-# The tests are inside the cloud's network, where a connection to a node comes from its own address.
+# We are inside the cloud's network, where a connection to a node comes from its own address.
 HOST = connector("test-host", number=99) | {"host_ips": [GATEWAY_ADDRESS, *LAB_ADDRESSES]}
 
 
@@ -37,7 +37,7 @@ class Content:
     @classmethod
     def of(cls, seed: str, size_bytes: int = GIB) -> Content:
         """Random bytes at the start, across a 4 MiB boundary, in the middle and at the end."""
-        source = random.Random(seed)
+        source = random.Random(seed)  # noqa: S311 - no secrets
         starts = (0, 4 * MIB - 64 * 1024, size_bytes // 2, size_bytes - MIB)
         return cls({start: source.randbytes(MIB) for start in starts})
 
@@ -123,7 +123,7 @@ class InnerCluster(Cluster):
 
 @dataclass(frozen=True)
 class Disks:
-    """Attaches volumes to the tests' host, detaches them afterwards."""
+    """Attaches volumes to a host of our own, detaches them afterwards."""
 
     cinder: CinderClient
     cluster: InnerCluster
