@@ -45,7 +45,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Part:
-    """One part; `minutes` is about how long it takes on two cores."""
+    """One part; `minutes` is about how long it takes on two cores.
+
+    One that is `on_request` is measured when it is named, since it needs more than the others do.
+    """
 
     name: str
     about: str
@@ -53,6 +56,7 @@ class Part:
     measure: Callable[[Note], Result]
     goals: Callable[[Result], list[Goal]]
     grids: Callable[[Result], list[Grid]]
+    on_request: bool = False
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:

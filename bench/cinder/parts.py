@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the benchmark, in the order they are measured."""
 
-from bench.cinder import lab_rest, many_volumes, memory, operations, outage, scaling, throughput
+from bench.cinder import (
+    images,
+    lab_rest,
+    many_volumes,
+    memory,
+    operations,
+    outage,
+    scaling,
+    throughput,
+)
 
 PARTS = [
     operations.PART,
@@ -11,4 +20,5 @@ PARTS = [
     memory.PART,
     scaling.PART,
     lab_rest.PART,
+    images.PART,
 ]

@@ -29,6 +29,9 @@ class Traffic:
 
     calls: Mapping[str, int]
     tls: int
+    read_bytes: int
+    written_bytes: int
+    """Of user data, by hosts."""
 
     @property
     def total(self) -> int:
@@ -37,7 +40,12 @@ class Traffic:
     def since(self, before: Traffic) -> Traffic:
         grown = {name: count - before.calls.get(name, 0) for name, count in self.calls.items()}
         calls = {name: count for name, count in grown.items() if count}
-        return Traffic(calls, self.tls - before.tls)
+        return Traffic(
+            calls,
+            self.tls - before.tls,
+            self.read_bytes - before.read_bytes,
+            self.written_bytes - before.written_bytes,
+        )
 
 
 class BenchLab:
@@ -51,7 +59,9 @@ class BenchLab:
         """By the control socket, which is not counted."""
         with ControlClient(self.folder) as control:
             seen = control.ask("GET", "traffic")
-        return Traffic(seen["calls"], seen["tlsConnections"])
+        return Traffic(
+            seen["calls"], seen["tlsConnections"], seen["readBytes"], seen["writtenBytes"]
+        )
 
 
 @contextmanager

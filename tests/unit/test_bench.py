@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from bench.cinder import operations, projection
+from bench.cinder import images, operations, projection
 from bench.cinder.part import at_least, at_most, number, percentile, spread
 from bench.cinder.side import INCUMBENT, OURS, Traffic
+from testbed.cluster import GIB
 
 
 def row(operation: str, transition: float, ours_ms: float, **others: Any) -> dict[str, Any]:
@@ -59,9 +60,11 @@ def test_what_the_incumbent_does_not_wait_for_is_no_goal() -> None:
 
 
 def test_traffic_between_two_looks_names_only_what_grew() -> None:
-    before, after = Traffic({"GetVolume": 2, "GetCluster": 1}, 3), Traffic({"GetVolume": 5}, 4)
-    seen = Traffic({"GetCluster": 1, **after.calls}, after.tls).since(before)
-    assert (seen.calls, seen.total, seen.tls) == ({"GetVolume": 3}, 3, 1)
+    before = Traffic({"GetVolume": 2, "GetCluster": 1}, 3, 100, 10)
+    after = Traffic({"GetVolume": 5, "GetCluster": 1}, 4, 150, 10)
+    seen = after.since(before)
+    assert seen == Traffic({"GetVolume": 3}, 1, 50, 0)
+    assert seen.total == 3
 
 
 @pytest.mark.parametrize(
@@ -90,3 +93,34 @@ def test_the_large_cloud_costs_what_its_operations_and_statistics_cost() -> None
     assert ours[1][3] == number(3 * average * projection.PEAK)
     assert (ours[0][4], ours[0][5]) == (number(10 / 60), "0")
     assert incumbent[0][5] == number(average)
+
+
+def image_row(operation: str, driver: str, read: int, written: int) -> dict[str, Any]:
+    figures = {"seconds": 30.0, "read_bytes": read, "written_bytes": written}
+    return {"operation": operation, "driver": driver, **figures}
+
+
+def test_an_image_may_move_the_data_and_a_twentieth_more() -> None:
+    much, little = 4 * GIB, GIB + GIB // 25
+    rows = [
+        image_row(images.UPLOAD, images.SPARSE, little, 0),
+        image_row(images.DOWNLOAD, OURS, 0, much),
+        image_row(images.DOWNLOAD, images.SPARSE, 0, little),
+        image_row(images.UPLOAD, INCUMBENT, much, 0),
+    ]
+    result = {"images": {"size_gib": 4, "data_bytes": GIB, "rows": rows}}
+    assert [(goal.measured, goal.word) for goal in images.goals(result)] == [
+        ("1.04 GiB", "met"),
+        ("4 GiB", "missed"),
+        ("1.04 GiB", "met"),
+    ]
+    (grid,) = images.grids(result)
+    assert list(grid.rows[-1]) == [images.UPLOAD, INCUMBENT, "30", "4", "0"]
+
+
+def test_the_data_of_an_image_lies_in_pieces_that_do_not_meet() -> None:
+    content = images.scattered("seed", GIB, GIB // 4)
+    assert sum(map(len, content.pieces.values())) == GIB // 4
+    assert {len(piece) for piece in content.pieces.values()} == {images.PIECE_BYTES}
+    assert all(start % images.PIECE_BYTES == 0 for start in content.pieces)
+    assert max(content.pieces) < GIB
