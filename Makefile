@@ -50,7 +50,7 @@ defects: install  ## The known defects of cinder's own driver, looked for in it 
 model: install  ## Nightly: 10,000 random operations, faults and crashes (STEPS=500, SEED=what a run printed)
 	@$(VENV)/python -W ignore -m tests.model.run --steps $(or $(STEPS),10000) $(if $(SEED),--seed $(SEED))
 
-bench: $(if $(filter images,$(PARTS)),install-cloud,install)  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some, PARTS=images for what needs a cloud)
+bench: $(if $(filter images,$(PARTS)),install-cloud,install)  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some, PARTS=images, only when named, starts a cloud)
 	@$(VENV)/python -W ignore -m bench.cinder $(PARTS)
 
 bench-lab: install  ## Data path of the lab beside a kernel target in RAM

@@ -6,6 +6,7 @@ import sys
 import click
 from rich.console import Console
 
+from bench.cinder.part import Part
 from bench.cinder.parts import PARTS
 from bench.cinder.report import RESULTS, run
 
@@ -13,7 +14,11 @@ LOG_WIDTH = 130
 BY_NAME = {part.name: part for part in PARTS}
 
 
-@click.command(epilog="Parts: " + "; ".join(f"{p.name} ({p.about})" for p in PARTS))
+def described(part: Part) -> str:
+    return f"{part.name} ({part.about}{', only when named' if part.on_request else ''})"
+
+
+@click.command(epilog="Parts: " + "; ".join(map(described, PARTS)))
 @click.argument("parts", nargs=-1, type=click.Choice(list(BY_NAME)))
 def main(parts: tuple[str, ...]) -> None:
     """Measure the Cinder driver beside cinder's own, on lab clusters of this run."""
