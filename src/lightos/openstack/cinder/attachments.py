@@ -166,6 +166,7 @@ class Attachments:
         where = volume.locate(deadline)
         attachments, noted = grants.access_of(volume.id)
         before = noted.get(host.nqn)
+        neighbours = _hosts_of(attachments, noted)
         grants.note(volume.id, host.nqn, Grant.now(attachments, host, connector))
         had_access: list[bool] = []
 
@@ -174,7 +175,7 @@ class Attachments:
             return acl.admit(
                 access,
                 host,
-                neighbours=_hosts_of(attachments, noted),
+                neighbours=neighbours,
                 filter_addresses=self._rules.filter_addresses,
                 data_addresses=data_addresses,
                 networks=self._rules.networks,
@@ -190,7 +191,6 @@ class Attachments:
             if not had_access or had_access[0]:
                 _restore(volume.id, host.nqn, before)
             else:
-                neighbours = _hosts_of(attachments, noted)
                 self._take_back(volume.id, where, host, neighbours)
             raise
         return where

@@ -65,6 +65,7 @@ NO_EVIDENCE = (Busy, ServerFault, TimedOut, Unreachable)
 SNAPSHOT_REFUSALS = (Busy, ServerFault, WrongState)
 """How clusters answer who takes or deletes a snapshot at a bad moment: 503, 500 and 400."""
 
+Asked = TypeVar("Asked")
 Seen = TypeVar("Seen", Volume, Snapshot, Policy, Volume | None, Snapshot | None)
 
 
@@ -229,7 +230,9 @@ class ClusterOperations:
         A cluster that cannot take it at this moment is asked again, `snapshot_attempts` times
         in all. One of this name and source is taken over, as in `create_volume`.
         """
-        snapshot = self._ask_for_snapshot(project, request, deadline)
+        snapshot = self._at_a_good_moment(
+            lambda: self._ask_for_snapshot(project, request, deadline), deadline
+        )
         if _snapshot_is_ready(snapshot):
             return snapshot
         try:
@@ -250,22 +253,14 @@ class ClusterOperations:
     def _ask_for_snapshot(
         self, project: str, request: CreateSnapshot, deadline: Deadline
     ) -> Snapshot:
-        pauses = backoff(0.5, ceiling=8.0)
-        for attempts_left in reversed(range(self._snapshot_attempts)):
-            try:
-                return self.client.create_snapshot(project, request, deadline)
-            except AlreadyExists:
-                snapshot = self.client.get_snapshot_by_name(project, request.name, deadline)
-                if snapshot.source_volume_uuid != request.source_volume_uuid:
-                    raise
-                LOG.info("Snapshot %s of project %s exists already", request.name, project)
-                return snapshot
-            except SNAPSHOT_REFUSALS as refusal:
-                if not attempts_left or deadline.expired:
-                    raise
-                LOG.info("Asking again for a snapshot: %s", refusal)
-                deadline.sleep(next(pauses))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        try:
+            return self.client.create_snapshot(project, request, deadline)
+        except AlreadyExists:
+            snapshot = self.client.get_snapshot_by_name(project, request.name, deadline)
+            if snapshot.source_volume_uuid != request.source_volume_uuid:
+                raise
+            LOG.info("Snapshot %s of project %s exists already", request.name, project)
+            return snapshot
 
     def delete_snapshot(
         self, project: str, uuid: str, deadline: Deadline, *, cloned: bool = False
@@ -292,26 +287,36 @@ class ClusterOperations:
                 return True
             return snapshot.state is SnapshotState.DELETING and has_clones()
 
+        def is_gone_at_once() -> bool:
+            try:
+                self.client.delete_snapshot(project, uuid, deadline)
+            except NotFound:
+                return True
+            except (Refused, ServerFault):
+                snapshot = read()
+                if snapshot is None or _is_final_failure(snapshot.state, target):
+                    return True
+                if snapshot.state is not SnapshotState.DELETING:
+                    raise
+            return False
+
+        if self._at_a_good_moment(is_gone_at_once, deadline):
+            return
+        kind = "DeleteClonedSnapshot" if cloned else "DeleteSnapshot"
+        self._confirm("DeleteSnapshot", target, read, is_over, deadline, kind=kind)
+
+    def _at_a_good_moment(self, ask: Callable[[], Asked], deadline: Deadline) -> Asked:
+        """Ask for something about snapshots, `snapshot_attempts` times in all where need be."""
         pauses = backoff(0.5, ceiling=8.0)
         for attempts_left in reversed(range(self._snapshot_attempts)):
             try:
-                self.client.delete_snapshot(project, uuid, deadline)
-                break
-            except NotFound:
-                return
-            except (Refused, ServerFault) as refusal:
-                snapshot = read()
-                if snapshot is None or _is_final_failure(snapshot.state, target):
-                    return
-                if snapshot.state is SnapshotState.DELETING:
-                    break
-                is_passing = isinstance(refusal, SNAPSHOT_REFUSALS)
-                if not is_passing or not attempts_left or deadline.expired:
+                return ask()
+            except SNAPSHOT_REFUSALS as refusal:
+                if not attempts_left or deadline.expired:
                     raise
-                LOG.info("Asking again for the deletion of a snapshot: %s", refusal)
+                LOG.info("Asking again: %s", refusal)
                 deadline.sleep(next(pauses))
-        kind = "DeleteClonedSnapshot" if cloned else "DeleteSnapshot"
-        self._confirm("DeleteSnapshot", target, read, is_over, deadline, kind=kind)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     # --- QoS policies --------------------------------------------------------------------------
 

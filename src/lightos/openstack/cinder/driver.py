@@ -369,7 +369,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         """
         closed = acl.closed(filter_addresses=self._filter_addresses)
 
-        def create(policy_uuid: str) -> Volume:
+        def create(policy: qos.PolicyRef | None) -> Volume:
+            named = policy or qos.PolicyRef()
             request = CreateVolume(
                 name=volume.name,
                 size_bytes=volume.size * GIB,
@@ -378,15 +379,12 @@ class LightOSVolumeDriver(driver.VolumeDriver):
                 acl=closed.hosts,
                 ip_acl=closed.addresses,
                 source_snapshot_uuid=source.uuid if source else "",
-                qos_policy_uuid=policy_uuid,
-                qos_policy_name=specs.qos_policy_name,
+                qos_policy_uuid=named.uuid,
+                qos_policy_name=named.name,
             )
             return self._cluster.create_volume(specs.project, request, deadline)
 
-        if specs.qos_limit:
-            created = self._policies.with_policy_of(specs.qos_limit, deadline, create)
-        else:
-            created = create(specs.qos_policy_uuid)
+        created = self._policies.with_policy(specs, deadline, create)
         return {"provider_id": str(ProviderId(specs.project, created.uuid))}
 
     @in_cinder_terms
@@ -531,19 +529,13 @@ class LightOSVolumeDriver(driver.VolumeDriver):
                 self._set_back(where, before)
                 raise
 
-        if wanted.qos_limit:
-            after = self._policies.with_policy_of(
-                wanted.qos_limit, deadline, lambda uuid: change_to(qos.PolicyRef(uuid=uuid))
-            )
-        elif wanted.has_qos:
-            policy = qos.PolicyRef(uuid=wanted.qos_policy_uuid, name=wanted.qos_policy_name)
-            after = change_to(policy)
-        elif volume_types.QOS_POLICY_SPEC in old or (old_type and old_type.qos_specs_id):
+        had_qos = volume_types.QOS_POLICY_SPEC in old or (old_type and old_type.qos_specs_id)
+        if had_qos and not wanted.has_qos:
             default = self._policies.default_of(where.project, deadline)
             unknown = qos.NotThisPolicy(before.qos_policy_uuid)
             after = change_to(unknown if default is None else qos.PolicyRef(uuid=default))
         else:
-            after = change_to(None)
+            after = self._policies.with_policy(wanted, deadline, change_to)
         if before.qos_policy_uuid not in ("", after.qos_policy_uuid):
             self._policies.drop_if_unused(before.qos_policy_uuid)
         return True, None

@@ -176,6 +176,8 @@ class Housekeeping:
             LOG.warning("What an interrupted operation left could not be removed: %s", error)
             return False
         except Exception:
+            # Whatever it is: the others are still to be looked at, and this thread, which must
+            # come again, has nobody else to tell.
             LOG.exception("What an interrupted operation left could not be removed")
             return False
         return True

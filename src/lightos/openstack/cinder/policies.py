@@ -20,7 +20,13 @@ from lightos.api.errors import Forbidden, LightOSError, NotFound, Refused
 from lightos.api.models import CreatePolicy, Policy, PolicyType
 from lightos.openstack.cinder import locks
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
-from lightos.openstack.cinder.qos import POLICY_DESCRIPTION, Limit, is_made_on_demand
+from lightos.openstack.cinder.qos import (
+    POLICY_DESCRIPTION,
+    Limit,
+    PolicyRef,
+    is_made_on_demand,
+)
+from lightos.openstack.cinder.volume_types import VolumeSpecs
 from lightos.waiting import Deadline
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +46,7 @@ class QosPolicies:
     def _client(self) -> LightOSClient:
         return self._cluster.client
 
-    def with_policy_of(
+    def _with_policy_of(
         self, limit: Limit, deadline: Deadline, write: Callable[[str], Done]
     ) -> Done:
         """Do a write that gives a volume the policy with this limit; `write` gets its UUID.
@@ -56,6 +62,17 @@ class QosPolicies:
                     if deadline.expired or self._exists(policy.uuid, deadline):
                         raise
             LOG.info("QoS policy %s was deleted meanwhile; making it again", policy.name)
+
+    def with_policy(
+        self, specs: VolumeSpecs, deadline: Deadline, write: Callable[[PolicyRef | None], Done]
+    ) -> Done:
+        """Do a write that gives a volume its type's policy; `write` gets None where it has none."""
+        if specs.qos_limit:
+            return self._with_policy_of(
+                specs.qos_limit, deadline, lambda uuid: write(PolicyRef(uuid=uuid))
+            )
+        named = PolicyRef(uuid=specs.qos_policy_uuid, name=specs.qos_policy_name)
+        return write(named if specs.has_qos else None)
 
     @contextmanager
     def _dropped_on_failure(self, uuid: str) -> Iterator[None]:

@@ -58,14 +58,13 @@ class Takeover:
         :raises ManageExistingAlreadyManaged: Cinder has it.
         :raises ManageExistingVolumeTypeMismatch: it is not what the volume's type says.
         """
-        reference = _parsed(existing_ref, specs.project)
-        try:
-            if reference.uuid:
-                found = self._client.get_volume(reference.project, reference.uuid, deadline)
-            else:
-                found = self._client.get_volume_by_name(reference.project, reference.name, deadline)
-        except NotFound as error:
-            raise _invalid(existing_ref, str(error)) from error
+        found = _named_by(
+            existing_ref,
+            specs.project,
+            deadline,
+            by_uuid=self._client.get_volume,
+            by_name=self._client.get_volume_by_name,
+        )
         identity = manage.Identity.of(found)
         if records.managed_volumes([identity]).id_of(identity):
             raise exception.ManageExistingAlreadyManaged(volume_ref=found.name)
@@ -95,14 +94,7 @@ class Takeover:
 
             self._cluster.update_volume(where.project, where.uuid, compute, deadline)
 
-        if specs.qos_limit:
-            self._policies.with_policy_of(
-                specs.qos_limit, deadline, lambda uuid: take(PolicyRef(uuid=uuid))
-            )
-        elif specs.has_qos:
-            take(PolicyRef(uuid=specs.qos_policy_uuid, name=specs.qos_policy_name))
-        else:
-            take(None)
+        self._policies.with_policy(specs, deadline, take)
         return where
 
     def list_volumes(self, deadline: Deadline, *paging) -> list[dict[str, Any]]:
@@ -121,16 +113,13 @@ class Takeover:
 
         :raises ManageExistingInvalidReference: there is none, or it is not to be had as it is.
         """
-        reference = _parsed(existing_ref, of_volume.project)
-        try:
-            if reference.uuid:
-                found = self._client.get_snapshot(reference.project, reference.uuid, deadline)
-            else:
-                found = self._client.get_snapshot_by_name(
-                    reference.project, reference.name, deadline
-                )
-        except NotFound as error:
-            raise _invalid(existing_ref, str(error)) from error
+        found = _named_by(
+            existing_ref,
+            of_volume.project,
+            deadline,
+            by_uuid=self._client.get_snapshot,
+            by_name=self._client.get_snapshot_by_name,
+        )
         if found.source_volume_uuid != of_volume.uuid:
             reason = (
                 f"it is a snapshot of volume {found.source_volume_name} "
@@ -176,10 +165,21 @@ def _page(found: Iterable[Listed], *paging) -> list[Listed]:
     return [by_uuid[entry["reference"][manage.SOURCE_ID]] for entry in page]
 
 
-def _parsed(existing_ref: object, default_project: str) -> manage.Reference:
+def _named_by(
+    existing_ref: object,
+    default_project: str,
+    deadline: Deadline,
+    *,
+    by_uuid: Callable[[str, str, Deadline], Listed],
+    by_name: Callable[[str, str, Deadline], Listed],
+) -> Listed:
+    """What a reference names on the cluster. ManageExistingInvalidReference when there is none."""
     try:
-        return manage.Reference.parse(existing_ref, default_project)
-    except manage.InvalidReference as error:
+        reference = manage.Reference.parse(existing_ref, default_project)
+        if reference.uuid:
+            return by_uuid(reference.project, reference.uuid, deadline)
+        return by_name(reference.project, reference.name, deadline)
+    except (manage.InvalidReference, NotFound) as error:
         raise _invalid(existing_ref, str(error)) from error
 
 
