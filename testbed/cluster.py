@@ -11,7 +11,6 @@ import random
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from testbed.polling import wait_until
 
 LIGHTOS = Path(sys.executable).with_name("lightos")
 PROJECT = "default"
@@ -99,8 +100,11 @@ class Cluster:
             yield
         finally:
             self.request("POST", f"/nodes/{node_uuid}/start", {})
-            while self.get(f"/nodes/{node_uuid}")["state"] != "Active":
-                time.sleep(0.005)
+            wait_until(
+                lambda: self.get(f"/nodes/{node_uuid}")["state"] == "Active",
+                f"node {node_uuid} to be active",
+                pause=0.005,
+            )
 
     def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         reply = self._session.request(

@@ -34,9 +34,10 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from testbed.kernel_image import CHECKOUT
+from testbed.life import Life
 from testbed.network import HOST_ADDRESSES, PREFIX_LENGTH, Network
 
 OS_BRICK = "os_brick.initiator.connector"
@@ -185,7 +186,7 @@ class GuestProcess:
 
 
 @dataclass
-class Guest(abc.ABC):
+class Guest(Life):
     """One guest, on its own TAP in `network`, with a host NQN and host id of its own."""
 
     network: Network
@@ -316,17 +317,6 @@ class Guest(abc.ABC):
             self._process = None
         if self.network.exists:
             self.network.remove_tap(self.tap)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # -------------------------------------------------------------- use
 

@@ -19,7 +19,7 @@ from bench.cinder.part import (
     milliseconds,
     spread,
 )
-from bench.cinder.side import INCUMBENT, OURS, BenchLab, Side, both, lab
+from bench.cinder.side import INCUMBENT, OURS, BenchLab, Side, both, lab, made_and_used
 
 TRANSITION_SECONDS = (0.05, 0.3)
 ROUNDS = 7
@@ -96,12 +96,7 @@ def measure_at(
 
 def life_of_a_volume(side: Side) -> Iterator[tuple[str, float]]:
     """Each operation in turn, as (name, seconds)."""
-    seconds, volume = side.do("create")
-    yield "create", seconds
-    seconds, attachment = side.do("attach", volume_id=volume)
-    yield "attach", seconds
-    seconds, _ = side.do("detach", attachment_id=attachment)
-    yield "detach", seconds
+    volume = yield from made_and_used(side)
     seconds, snapshot = side.do("snapshot", volume_id=volume)
     yield "snapshot", seconds
     seconds, clone = side.do("clone", source=volume)

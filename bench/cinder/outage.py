@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.cinder.part import Goal, Grid, Note, Part, Result, at_most, milliseconds, number, spread
-from bench.cinder.side import INCUMBENT, OURS, Side, both, lab
+from bench.cinder.side import INCUMBENT, OURS, Side, both, lab, made_and_used
 from testbed.faults import Faults
 
 TRANSITION_SECONDS = 0.3
@@ -37,12 +37,7 @@ def measure(note: Note) -> Result:
 
 def short_life(side: Side) -> Iterator[tuple[str, float]]:
     """Each operation in turn, as (name, seconds)."""
-    seconds, volume = side.do("create")
-    yield "create", seconds
-    seconds, attachment = side.do("attach", volume_id=volume)
-    yield "attach", seconds
-    seconds, _ = side.do("detach", attachment_id=attachment)
-    yield "detach", seconds
+    volume = yield from made_and_used(side)
     seconds, _ = side.do("delete_volume", volume_id=volume)
     yield "delete_volume", seconds
 

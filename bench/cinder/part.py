@@ -8,6 +8,7 @@ what the documentation shows, is what was kept.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 def percentile(values: Iterable[float], percent: float) -> float:
     """The smallest value that so many percent are not above."""
     found = sorted(values)
-    return found[max(0, -(-len(found) * percent // 100).__int__() - 1)]
+    return found[max(0, math.ceil(len(found) * percent / 100) - 1)]
 
 
 def at_most(what: str, value: float, limit: float, unit: str) -> Goal:

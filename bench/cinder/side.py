@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +115,17 @@ class Side:
 
     def end(self) -> None:
         self._process.end()
+
+
+def made_and_used(on: Side) -> Generator[tuple[str, float], None, str]:
+    """A volume is made, attached and detached, each as (name, seconds); returns its id."""
+    seconds, volume = on.do("create")
+    yield "create", seconds
+    seconds, attachment = on.do("attach", volume_id=volume)
+    yield "attach", seconds
+    seconds, _ = on.do("detach", attachment_id=attachment)
+    yield "detach", seconds
+    return str(volume)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 from testbed.cinder.client import CinderClient
 from testbed.cinder.configuration import Section, lightos_backend
@@ -28,6 +27,7 @@ from testbed.cloud.message_bus import MessageBus
 from testbed.cloud.service import Service
 from testbed.cloud.tasks import Silent, Task, run_all
 from testbed.lab import Lab
+from testbed.life import Life
 from testbed.network import Network
 from testbed.polling import wait_until
 
@@ -49,7 +49,7 @@ LOG_LEVELS = "sqlalchemy=WARN,oslo_messaging._drivers.amqpdriver=DEBUG,oslo_mess
 _LOG_LINES = 12
 
 
-class ActiveActive:
+class ActiveActive(Life):
     """Cinder in `folder`, which is new or empty; its logs are in `folder`/logs.
 
     `hosts`: how many cinder-volumes. `lock_manager`: "etcd" or "redis". `threading`: cinder-volume
@@ -114,17 +114,6 @@ class ActiveActive:
         """End every process and the namespace. Logs and configuration stay."""
         self.deployment.give_up()
         self.deployment.network.destroy()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # ------------------------------------------------------------------ use
 

@@ -37,6 +37,7 @@ from testbed.cloud.service import Service
 from testbed.cloud.tasks import Progress, Silent, Task, run_all
 from testbed.cloud.volume_host import VOLUME, VolumeHost, reported_services
 from testbed.lab import Lab
+from testbed.life import Life
 from testbed.network import Network
 from testbed.polling import wait_until
 from testbed.uml_kernel import uml_kernel
@@ -98,7 +99,7 @@ class Part(Protocol):
     def start(self, deployment: Deployment) -> None: ...
 
 
-class Cloud:
+class Cloud(Life):
     """A cloud in `folder`, which is new or empty; its logs are in `folder`/logs.
 
     `network`: by default one that carries this process's pid. `transition_ms`: how long the lab
@@ -157,17 +158,6 @@ class Cloud:
         """End every process and the namespace. Logs and configuration stay."""
         self.deployment.give_up()
         self.deployment.network.destroy()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # ------------------------------------------------------------------ use
 

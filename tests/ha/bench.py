@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -191,7 +190,7 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.is_set():
+        while not self._ended.wait(LOOK_PAUSE_SECONDS):
             before = self._ledger.held()
             access = {each["name"]: allowed(each["acl"]) for each in self._cluster.volumes()}
             # What was held before the look and is held after it was held all the time.
@@ -199,7 +198,6 @@ class Watch:
                 if nqn not in access.get(f"volume-{volume_id}", ()):
                     self.lost.add((volume_id, nqn))
             self.looks += 1
-            time.sleep(LOOK_PAUSE_SECONDS)
 
 
 class Bench:

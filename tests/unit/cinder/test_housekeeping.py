@@ -19,6 +19,7 @@ from lightos.openstack.cinder.naming import clone_snapshot_name, image_snapshot_
 from testbed.cluster import connector
 from tests.unit.cinder.conftest import BACKEND, mark, new_volume, store
 from tests.unit.cinder.conftest import HOST as SERVICE
+from tests.unit.clock import FakeClock
 
 HOST = connector("compute1", number=1)
 
@@ -208,32 +209,20 @@ def test_it_begins_when_cinder_has_marked_its_dead_processes_work(interrupted, c
     assert half_made.name not in names(cluster)
 
 
-class FakeTime:
-    """Stands in for the `time` module in `lightos.waiting`."""
-
-    now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-
-
 def test_access_is_looked_through_at_start_and_then_every_hour(make_driver, monkeypatch):
     """However often Cinder refreshes, and also when one is due while the last is still at work."""
-    clock = FakeTime()
+    clock = FakeClock()
     monkeypatch.setattr(waiting, "time", clock)
     monkeypatch.setattr(housekeeping, "SECONDS_BETWEEN_LOOKS", SECONDS_BETWEEN_LOOKS)
     driver = make_driver()
-    looks = []
+    began, looks = clock.now, []
 
     def note(*, whole):
-        looks.append((clock.now, whole))
+        looks.append((clock.now - began, whole))
 
     monkeypatch.setattr(driver._housekeeping, "settle_access", note)
     for seconds in range(0, 2 * 3600, 3):
-        clock.now = float(seconds)
+        clock.now = began + seconds
         if seconds in (3, 3603):
             with driver._housekeeping._running:
                 driver._housekeeping.after_refresh()
