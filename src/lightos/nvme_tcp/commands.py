@@ -15,15 +15,20 @@ from .constants import (
     PSDT_SGL,
     SGL_IN_CAPSULE,
     SGL_TRANSPORT,
+    AcquireAction,
     AdminOpcode,
     Cns,
     FabricsType,
     Feature,
     IoOpcode,
     LogPage,
+    PersistenceChange,
     Property,
+    RegisterAction,
+    ReleaseAction,
+    ReservationType,
 )
-from .structures import ConnectData
+from .structures import AcquireData, ConnectData, RegisterData, ReleaseData
 
 _COMMAND = struct.Struct("<BBHIIIQQI3xB6I")
 _COMPLETION = struct.Struct("<QHHHH")
@@ -207,14 +212,16 @@ def get_log_page(
     )
 
 
-def get_features(feature: Feature, *, select: int = 0, length: int = 0) -> Command:
+def get_features(feature: Feature, *, select: int = 0, length: int = 0, nsid: int = 0) -> Command:
     """Get Features; `select` 0 current, 1 default, 2 saved, 3 supported capabilities."""
-    return Command(AdminOpcode.GET_FEATURES, data_length=length, cdw10=select << 8 | feature)
+    return Command(
+        AdminOpcode.GET_FEATURES, nsid=nsid, data_length=length, cdw10=select << 8 | feature
+    )
 
 
-def set_features(feature: Feature, value: int) -> Command:
-    """Set Features of a feature whose value is dword 11."""
-    return Command(AdminOpcode.SET_FEATURES, cdw10=feature, cdw11=value)
+def set_features(feature: Feature, value: int, *, nsid: int = 0) -> Command:
+    """Set Features of a feature whose value is dword 11; some are a namespace's own."""
+    return Command(AdminOpcode.SET_FEATURES, nsid=nsid, cdw10=feature, cdw11=value)
 
 
 def async_event_request() -> Command:
@@ -282,4 +289,62 @@ def deallocate(nsid: int, range_count: int) -> Command:
         data_length=range_count * 16,
         cdw10=range_count - 1,
         cdw11=1 << 2,
+    )
+
+
+IGNORE_EXISTING_KEY = 1 << 3
+"""IEKEY, in dword 10 of Reservation Register, Acquire and Release."""
+
+
+def reservation_register(
+    nsid: int,
+    action: RegisterAction,
+    *,
+    ignore_existing_key: bool = False,
+    persistence: PersistenceChange = PersistenceChange.NONE,
+) -> Command:
+    """Reservation Register; its data is a `RegisterData`."""
+    return Command(
+        IoOpcode.RESERVATION_REGISTER,
+        nsid=nsid,
+        data_length=RegisterData.SIZE,
+        cdw10=persistence << 30 | (IGNORE_EXISTING_KEY if ignore_existing_key else 0) | action,
+    )
+
+
+def reservation_acquire(
+    nsid: int, action: AcquireAction, reservation_type: ReservationType
+) -> Command:
+    """Reservation Acquire; its data is an `AcquireData`."""
+    return Command(
+        IoOpcode.RESERVATION_ACQUIRE,
+        nsid=nsid,
+        data_length=AcquireData.SIZE,
+        cdw10=reservation_type << 8 | action,
+    )
+
+
+def reservation_release(
+    nsid: int, action: ReleaseAction, reservation_type: ReservationType | None = None
+) -> Command:
+    """Reservation Release; its data is a `ReleaseData`. Clear needs no type."""
+    return Command(
+        IoOpcode.RESERVATION_RELEASE,
+        nsid=nsid,
+        data_length=ReleaseData.SIZE,
+        cdw10=(reservation_type or 0) << 8 | action,
+    )
+
+
+def reservation_report(nsid: int, *, length: int, extended: bool = True) -> Command:
+    """Reservation Report of `length` bytes, a multiple of four; see `ReservationReport`.
+
+    Over fabrics it is always the extended data structure, since host identifiers have 128 bits.
+    """
+    return Command(
+        IoOpcode.RESERVATION_REPORT,
+        nsid=nsid,
+        data_length=length,
+        cdw10=length // 4 - 1,
+        cdw11=int(extended),
     )

@@ -67,7 +67,7 @@ class AdminOpcode(enum.IntEnum):
 
 
 class IoOpcode(enum.IntEnum):
-    """NVM, figure "Opcodes for NVM Commands"."""
+    """NVM, figure "Opcodes for NVM Commands"; Base, figure "Opcodes for I/O Commands"."""
 
     FLUSH = 0x00
     WRITE = 0x01
@@ -75,6 +75,10 @@ class IoOpcode(enum.IntEnum):
     COMPARE = 0x05
     WRITE_ZEROES = 0x08
     DATASET_MANAGEMENT = 0x09
+    RESERVATION_REGISTER = 0x0D
+    RESERVATION_REPORT = 0x0E
+    RESERVATION_ACQUIRE = 0x11
+    RESERVATION_RELEASE = 0x15
 
 
 class FabricsType(enum.IntEnum):
@@ -113,10 +117,13 @@ class Status(enum.IntEnum):
     DATA_SGL_LENGTH_INVALID = 0x00F
     SGL_DESCRIPTOR_TYPE_INVALID = 0x011
     SGL_OFFSET_INVALID = 0x016
-    KEEP_ALIVE_TIMEOUT_INVALID = 0x019
+    HOST_IDENTIFIER_INCONSISTENT_FORMAT = 0x018
+    KEEP_ALIVE_TIMEOUT_INVALID = 0x01A
+    ABORTED_BY_PREEMPT_AND_ABORT = 0x01B
     TRANSIENT_TRANSPORT_ERROR = 0x022
     LBA_OUT_OF_RANGE = 0x080
     CAPACITY_EXCEEDED = 0x081
+    RESERVATION_CONFLICT = 0x083
     ASYNC_EVENT_LIMIT_EXCEEDED = 0x105
     INVALID_LOG_PAGE = 0x109
     FEATURE_NOT_SAVEABLE = 0x10D
@@ -160,6 +167,7 @@ class LogPage(enum.IntEnum):
     COMMANDS_SUPPORTED = 0x05
     ANA = 0x0C
     DISCOVERY = 0x70
+    RESERVATION_NOTIFICATION = 0x80
 
 
 class Feature(enum.IntEnum):
@@ -175,18 +183,22 @@ class Feature(enum.IntEnum):
     ASYNC_EVENT_CONFIGURATION = 0x0B
     KEEP_ALIVE_TIMER = 0x0F
     HOST_IDENTIFIER = 0x81
+    RESERVATION_NOTIFICATION_MASK = 0x82
+    RESERVATION_PERSISTENCE = 0x83
 
 
 class AsyncEvent(enum.IntEnum):
-    """Completion dword 0 of a Notice: type bits 2:0, information 15:8, log page 23:16.
+    """Completion dword 0 of an event: type bits 2:0, information 15:8, log page 23:16.
 
-    Base, figures "Asynchronous Event Request - Completion Queue Entry Dword 0" and
-    "Notice". The bit that unmasks each is in `AEC_BIT`.
+    Base, figures "Asynchronous Event Request - Completion Queue Entry Dword 0", "Notice" and
+    "I/O Command Specific Status". The bit that unmasks a notice is in `AEC_BIT`; reservation
+    events are masked by namespace, by a feature of their own.
     """
 
     NAMESPACE_ATTRIBUTE_CHANGED = 0x04_00_02
     ANA_CHANGE = 0x0C_03_02
     DISCOVERY_LOG_CHANGE = 0x70_F0_02
+    RESERVATION_LOG_AVAILABLE = 0x80_00_06
 
 
 AEC_BIT = {
@@ -195,6 +207,56 @@ AEC_BIT = {
     AsyncEvent.DISCOVERY_LOG_CHANGE: 1 << 31,
 }
 """Bits of Asynchronous Event Configuration and of OAES (Base, figure "Feature 0Bh")."""
+
+
+class ReservationType(enum.IntEnum):
+    """RTYPE (Base, figure "Reservation Type Encoding")."""
+
+    WRITE_EXCLUSIVE = 1
+    EXCLUSIVE_ACCESS = 2
+    WRITE_EXCLUSIVE_REGISTRANTS_ONLY = 3
+    EXCLUSIVE_ACCESS_REGISTRANTS_ONLY = 4
+    WRITE_EXCLUSIVE_ALL_REGISTRANTS = 5
+    EXCLUSIVE_ACCESS_ALL_REGISTRANTS = 6
+
+
+class RegisterAction(enum.IntEnum):
+    """RREGA of Reservation Register."""
+
+    REGISTER = 0
+    UNREGISTER = 1
+    REPLACE = 2
+
+
+class AcquireAction(enum.IntEnum):
+    """RACQA of Reservation Acquire."""
+
+    ACQUIRE = 0
+    PREEMPT = 1
+    PREEMPT_AND_ABORT = 2
+
+
+class ReleaseAction(enum.IntEnum):
+    """RRELA of Reservation Release."""
+
+    RELEASE = 0
+    CLEAR = 1
+
+
+class PersistenceChange(enum.IntEnum):
+    """CPTPL of Reservation Register: what becomes of Persist Through Power Loss."""
+
+    NONE = 0
+    CLEAR = 2
+    SET = 3
+
+
+class ReservationNoticeType(enum.IntEnum):
+    """Type of a Reservation Notification log page, and the bit that masks it in feature 82h."""
+
+    REGISTRATION_PREEMPTED = 1
+    RESERVATION_RELEASED = 2
+    RESERVATION_PREEMPTED = 3
 
 
 class TransportType(enum.IntEnum):

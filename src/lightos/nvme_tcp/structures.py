@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from .constants import (
+    DYNAMIC_CONTROLLER_ID,
     AddressFamily,
     NamespaceIdType,
     SubsystemType,
@@ -133,7 +134,8 @@ class IdentifyController(Structure):
     max_commands: int = at(514, "H")
     namespace_count: int = at(516, "I")
     command_support: int = at(520, "H")
-    """ONCS: bit 0 Compare, 2 Dataset Management, 3 Write Zeroes, 4 Save and Select."""
+    """ONCS: bit 0 Compare, 2 Dataset Management, 3 Write Zeroes, 4 Save and Select,
+    5 reservations."""
     volatile_write_cache: int = at(525, "B")
     atomic_write_normal: int = at(526, "H")
     atomic_write_power_fail: int = at(528, "H")
@@ -165,6 +167,9 @@ class IdentifyNamespace(Structure):
     format_index: int = at(26, "B")
     sharing: int = at(30, "B")
     """NMIC: bit 0 the namespace may be attached to several controllers."""
+    reservation_capabilities: int = at(31, "B")
+    """RESCAP: bit 0 persist through power loss, 1 to 6 the types of `ReservationType`, 7 Ignore
+    Existing Key as since NVM Express 1.3."""
     deallocation: int = at(33, "B")
     """DLFEAT: bits 2:0 what deallocated blocks read as, bit 3 DEAC of Write Zeroes."""
     preferred_write_granularity: int = at(64, "H")
@@ -186,6 +191,7 @@ class IndependentNamespace(Structure):
     SIZE: ClassVar[int] = 4096
     features: int = at(0, "B")
     sharing: int = at(1, "B")
+    reservation_capabilities: int = at(2, "B")
     ana_group_id: int = at(4, "I")
     status: int = at(14, "B")
     """NSTAT: bit 0 ready."""
@@ -226,6 +232,104 @@ class DatasetRange(Structure):
     attributes: int = at(0, "I")
     block_count: int = at(4, "I")
     start_block: int = at(8, "Q")
+
+
+@dataclass(frozen=True)
+class RegisterData(Structure):
+    """Data of Reservation Register: CRKEY and NRKEY."""
+
+    SIZE: ClassVar[int] = 16
+    current_key: int = at(0, "Q")
+    new_key: int = at(8, "Q")
+
+
+@dataclass(frozen=True)
+class AcquireData(Structure):
+    """Data of Reservation Acquire: CRKEY and PRKEY."""
+
+    SIZE: ClassVar[int] = 16
+    current_key: int = at(0, "Q")
+    preempt_key: int = at(8, "Q")
+
+
+@dataclass(frozen=True)
+class ReleaseData(Structure):
+    """Data of Reservation Release: CRKEY."""
+
+    SIZE: ClassVar[int] = 8
+    current_key: int = at(0, "Q")
+
+
+@dataclass(frozen=True)
+class RegistrantStatus(Structure):
+    """One registrant (Base, figure "Registered Controller Extended Data Structure")."""
+
+    SIZE: ClassVar[int] = 64
+    controller_id: int = at(0, "H", DYNAMIC_CONTROLLER_ID)
+    """Names no controller where controllers are dynamic."""
+    status: int = at(2, "B")
+    """RCSTS: bit 0 the host holds the reservation."""
+    key: int = at(8, "Q")
+    host_id: bytes = at(16, "16s", bytes(16))
+
+
+_RESERVATION_HEADER = struct.Struct("<IBHxxB54x")
+
+
+@dataclass(frozen=True)
+class ReservationReport:
+    """What Reservation Report gives (Base, figure "Reservation Status Extended Data Structure").
+
+    `reservation_type` is 0 while no host holds a reservation.
+    """
+
+    HEADER_BYTES: ClassVar[int] = _RESERVATION_HEADER.size
+    generation: int
+    reservation_type: int
+    persists: bool
+    registrants: tuple[RegistrantStatus, ...]
+
+    def encode(self) -> bytes:
+        header = _RESERVATION_HEADER.pack(
+            self.generation, self.reservation_type, len(self.registrants), self.persists
+        )
+        return header + b"".join(registrant.encode() for registrant in self.registrants)
+
+    @staticmethod
+    def decode_count(data: bytes) -> int:
+        """How many registrants there are, from the header alone."""
+        if len(data) < _RESERVATION_HEADER.size:
+            raise MalformedStructure(f"reservation report of {len(data)} bytes")
+        return int(_RESERVATION_HEADER.unpack_from(data)[2])
+
+    @classmethod
+    def decode(cls, data: bytes) -> ReservationReport:
+        count = cls.decode_count(data)
+        generation, reservation_type, _, persists = _RESERVATION_HEADER.unpack_from(data)
+        first, size = _RESERVATION_HEADER.size, RegistrantStatus.SIZE
+        if len(data) < first + count * size:
+            raise MalformedStructure(
+                f"reservation report announces {count} registrants in {len(data)} bytes"
+            )
+        registrants = tuple(
+            RegistrantStatus.decode(data[at : at + size])
+            for at in range(first, first + count * size, size)
+        )
+        return cls(generation, reservation_type, bool(persists & 1), registrants)
+
+
+@dataclass(frozen=True)
+class ReservationNotification(Structure):
+    """Reservation Notification log page, 80h; all zeroes when there is none."""
+
+    SIZE: ClassVar[int] = 64
+    count: int = at(0, "Q")
+    """Of this page among all that the controller ever had; a gap tells of lost ones."""
+    notice_type: int = at(8, "B")
+    """A `ReservationNoticeType`."""
+    available: int = at(9, "B")
+    """How many more there are to be read; 255 stands for more, too."""
+    nsid: int = at(12, "I")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,19 @@ from hypothesis import strategies as st
 
 from lightos.nvme_tcp import MalformedStructure, commands
 from lightos.nvme_tcp.commands import Command, Completion
-from lightos.nvme_tcp.constants import Cns, LogPage, Property
+from lightos.nvme_tcp.constants import (
+    AcquireAction,
+    Cns,
+    Feature,
+    LogPage,
+    PersistenceChange,
+    Property,
+    RegisterAction,
+    ReleaseAction,
+    ReservationType,
+)
 from lightos.nvme_tcp.structures import (
+    AcquireData,
     AnaGroupDescriptor,
     AnaLog,
     ConnectData,
@@ -23,6 +34,11 @@ from lightos.nvme_tcp.structures import (
     IdentifyController,
     IdentifyNamespace,
     IndependentNamespace,
+    RegisterData,
+    RegistrantStatus,
+    ReleaseData,
+    ReservationNotification,
+    ReservationReport,
     SmartLog,
     Structure,
     decode_namespace_descriptors,
@@ -96,6 +112,43 @@ COMMAND_BYTES: dict[str, tuple[Command, bytes]] = {
         + sgl(0, 0, 0x5A)
         + struct.pack("<QI12x", 8, 1 << 25 | 0xFFFF),
     ),
+    "reservation register": (
+        commands.reservation_register(
+            5,
+            RegisterAction.REPLACE,
+            ignore_existing_key=True,
+            persistence=PersistenceChange.SET,
+        ),
+        struct.pack("<BBHI16x", 0x0D, 0x40, 0, 5)
+        + sgl(0, 16, 0x5A)
+        + struct.pack("<I20x", 3 << 30 | 1 << 3 | 2),
+    ),
+    "reservation acquire": (
+        commands.reservation_acquire(
+            5, AcquireAction.PREEMPT_AND_ABORT, ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS
+        ),
+        struct.pack("<BBHI16x", 0x11, 0x40, 0, 5) + sgl(0, 16, 0x5A) + struct.pack("<BB22x", 2, 6),
+    ),
+    "reservation release": (
+        commands.reservation_release(5, ReleaseAction.RELEASE, ReservationType.EXCLUSIVE_ACCESS),
+        struct.pack("<BBHI16x", 0x15, 0x40, 0, 5) + sgl(0, 8, 0x5A) + struct.pack("<BB22x", 0, 2),
+    ),
+    "reservation clear": (
+        commands.reservation_release(5, ReleaseAction.CLEAR),
+        struct.pack("<BBHI16x", 0x15, 0x40, 0, 5) + sgl(0, 8, 0x5A) + struct.pack("<BB22x", 1, 0),
+    ),
+    "reservation report": (
+        commands.reservation_report(5, length=128),
+        struct.pack("<BBHI16x", 0x0E, 0x40, 0, 5)
+        + sgl(0, 128, 0x5A)
+        + struct.pack("<II16x", 31, 1),
+    ),
+    "set feature of a namespace": (
+        commands.set_features(Feature.RESERVATION_PERSISTENCE, 1, nsid=5),
+        struct.pack("<BBHI16x", 0x09, 0x40, 0, 5)
+        + sgl(0, 0, 0x5A)
+        + struct.pack("<II16x", 0x83, 1),
+    ),
 }
 
 
@@ -160,14 +213,22 @@ OFFSETS: list[tuple[Structure, int, bytes]] = [
     (IdentifyNamespace(size_blocks=2**40), 0, struct.pack("<Q", 2**40)),
     (IdentifyNamespace(used_blocks=3), 16, b"\x03"),
     (IdentifyNamespace(sharing=1), 30, b"\x01"),
+    (IdentifyNamespace(reservation_capabilities=0xFF), 31, b"\xff"),
     (IdentifyNamespace(deallocation=9), 33, b"\x09"),
     (IdentifyNamespace(ana_group_id=7), 92, b"\x07\x00\x00\x00"),
     (IdentifyNamespace(nguid=b"G" * 16), 104, b"G" * 16),
     (IdentifyNamespace(format_data_shift=12), 130, b"\x0c"),
+    (IndependentNamespace(reservation_capabilities=0xFF), 2, b"\xff"),
     (IndependentNamespace(ana_group_id=7), 4, b"\x07\x00\x00\x00"),
     (IndependentNamespace(status=1), 14, b"\x01"),
     (SmartLog(temperature_kelvin=300), 1, b"\x2c\x01"),
     (DatasetRange(block_count=8, start_block=2**33), 4, b"\x08\0\0\0\0\0\0\0\x02\0\0\0"),
+    (RegisterData(1, 2), 0, struct.pack("<QQ", 1, 2)),
+    (AcquireData(1, 2), 0, struct.pack("<QQ", 1, 2)),
+    (ReleaseData(2**64 - 1), 0, b"\xff" * 8),
+    (RegistrantStatus(status=1, key=2**63), 0, struct.pack("<HB5xQ", 0xFFFF, 1, 2**63)),
+    (RegistrantStatus(host_id=b"H" * 16), 16, b"H" * 16),
+    (ReservationNotification(2**33, 3, 255, 9), 0, struct.pack("<QBBxxI", 2**33, 3, 255, 9)),
     (DiscoveryEntry(flags=3), 10, b"\x03\x00"),
     (DiscoveryEntry(service_id="8009"), 32, b"8009" + b" " * 28),
     (DiscoveryEntry(subsystem_nqn="nqn.s"), 256, b"nqn.s\0"),
@@ -264,3 +325,36 @@ def test_namespace_descriptors() -> None:
     assert decode_namespace_descriptors(raw) == {3: uuid.bytes, 2: uuid.bytes, 4: b"\0"}
     with pytest.raises(MalformedStructure, match="descriptor 3 ends after"):
         decode_namespace_descriptors(raw[:10])
+
+
+@given(
+    DWORDS,
+    st.integers(0, 6),
+    st.booleans(),
+    st.lists(
+        st.builds(RegistrantStatus, WORDS, BYTES, QWORDS, st.binary(min_size=16, max_size=16)),
+        max_size=5,
+    ),
+    st.data(),
+)
+def test_reservation_report(
+    generation: int,
+    reservation_type: int,
+    persists: bool,
+    registrants: list[RegistrantStatus],
+    data: st.DataObject,
+) -> None:
+    report = ReservationReport(generation, reservation_type, persists, tuple(registrants))
+    raw = report.encode()
+    assert ReservationReport.decode(raw + bytes(64)) == report
+    assert ReservationReport.decode_count(raw) == len(registrants)
+    cut = data.draw(st.integers(0, len(raw) - 1))
+    with pytest.raises(MalformedStructure, match="reservation report"):
+        ReservationReport.decode(raw[:cut])
+
+
+def test_reservation_report_bytes() -> None:
+    registrant = RegistrantStatus(status=1, key=7, host_id=b"H" * 16)
+    raw = ReservationReport(2, 4, True, (registrant,)).encode()
+    header = struct.pack("<IBHHB54x", 2, 4, 1, 0, 1)
+    assert raw == header + struct.pack("<HB5xQ16s32x", 0xFFFF, 1, 7, b"H" * 16)
