@@ -20,19 +20,31 @@ from lightos.nvme_tcp.constants import (
     AEC_BIT,
     ALL_NAMESPACES,
     DYNAMIC_CONTROLLER_ID,
+    AcquireAction,
     AsyncEvent,
     Cns,
     Feature,
     LogPage,
+    PersistenceChange,
     Property,
+    RegisterAction,
+    ReleaseAction,
+    ReservationType,
 )
 from lightos.nvme_tcp.structures import (
+    AcquireData,
     AnaLog,
     ConnectData,
     DatasetRange,
     DiscoveryLog,
     IdentifyController,
     IdentifyNamespace,
+    RegisterData,
+    RegistrantStatus,
+    ReleaseData,
+    ReservationNotification,
+    ReservationReport,
+    Structure,
     decode_namespace_descriptors,
     decode_namespace_list,
 )
@@ -189,12 +201,12 @@ class Initiator:
     def get_property(self, name: Property) -> int:
         return self.admin.run(commands.property_get(name)).check(name.name).completion.result
 
-    def set_feature(self, feature: Feature, value: int) -> int:
-        reply = self.admin.run(commands.set_features(feature, value))
+    def set_feature(self, feature: Feature, value: int, *, nsid: int = 0) -> int:
+        reply = self.admin.run(commands.set_features(feature, value, nsid=nsid))
         return reply.check(f"set {feature.name}").completion.result
 
-    def get_feature(self, feature: Feature, select: int = 0) -> int:
-        reply = self.admin.run(commands.get_features(feature, select=select))
+    def get_feature(self, feature: Feature, select: int = 0, *, nsid: int = 0) -> int:
+        reply = self.admin.run(commands.get_features(feature, select=select, nsid=nsid))
         return reply.check(f"get {feature.name}").completion.result
 
     def identify(self, cns: Cns, nsid: int = 0) -> bytes:
@@ -240,12 +252,17 @@ class Initiator:
 
     def watch(self, *events: AsyncEvent) -> int:
         """Ask for these events; returns the id of the request that will tell of the first."""
-        enabled = sum(AEC_BIT[event] for event in events)
+        enabled = sum(AEC_BIT.get(event, 0) for event in events)
         self.set_feature(Feature.ASYNC_EVENT_CONFIGURATION, enabled)
         return self.admin.submit(commands.async_event_request())
 
     def event(self, cid: int) -> AsyncEvent:
         return AsyncEvent(self.admin.wait(cid).check("event").completion.result)
+
+    def reservation_notification(self) -> ReservationNotification:
+        """The oldest that was not read."""
+        page = self.log_page(LogPage.RESERVATION_NOTIFICATION, ReservationNotification.SIZE)
+        return ReservationNotification.decode(page)
 
     def keep_alive(self) -> None:
         self.admin.run(commands.keep_alive()).check("keep alive")
@@ -300,3 +317,51 @@ class Initiator:
 
     def flush(self, nsid: int = ALL_NAMESPACES) -> None:
         self.io[0].run(commands.flush(nsid)).check("flush")
+
+    # ---- reservations
+
+    def register(
+        self,
+        nsid: int,
+        new_key: int = 0,
+        *,
+        current_key: int | None = 0,
+        action: RegisterAction = RegisterAction.REGISTER,
+        persistence: PersistenceChange = PersistenceChange.NONE,
+    ) -> None:
+        """Register, unregister or replace; a current key of None is ignored by the controller."""
+        command = commands.reservation_register(
+            nsid, action, ignore_existing_key=current_key is None, persistence=persistence
+        )
+        self._reserve(command, RegisterData(current_key or 0, new_key))
+
+    def acquire(
+        self,
+        nsid: int,
+        key: int,
+        reservation_type: ReservationType,
+        *,
+        action: AcquireAction = AcquireAction.ACQUIRE,
+        preempt_key: int = 0,
+    ) -> None:
+        command = commands.reservation_acquire(nsid, action, reservation_type)
+        self._reserve(command, AcquireData(key, preempt_key))
+
+    def release(self, nsid: int, key: int, reservation_type: ReservationType) -> None:
+        command = commands.reservation_release(nsid, ReleaseAction.RELEASE, reservation_type)
+        self._reserve(command, ReleaseData(key))
+
+    def clear_reservation(self, nsid: int, key: int) -> None:
+        self._reserve(commands.reservation_release(nsid, ReleaseAction.CLEAR), ReleaseData(key))
+
+    def reservation_report(self, nsid: int) -> ReservationReport:
+        def read(length: int) -> bytes:
+            command = commands.reservation_report(nsid, length=length)
+            return self.io[0].run(command).check("reservation report").data
+
+        count = ReservationReport.decode_count(read(ReservationReport.HEADER_BYTES))
+        length = ReservationReport.HEADER_BYTES + count * RegistrantStatus.SIZE
+        return ReservationReport.decode(read(length))
+
+    def _reserve(self, command: Command, data: Structure) -> None:
+        self.io[0].run(commands.in_capsule(command), data.encode()).check("reservation command")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from lightos.api.models import ALLOW_ANY, ALLOW_NONE
@@ -24,6 +24,11 @@ def normal_address(address: str) -> str:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return str(mapped or parsed)
+
+
+def acl_admits(acl: Sequence[str], host_nqn: str) -> bool:
+    """Whether a volume's ACL admits a host, from whatever address."""
+    return host_nqn in acl or ALLOW_ANY in acl
 
 
 def namespace_view(volume: VolumeRecord) -> NamespaceView:

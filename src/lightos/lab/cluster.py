@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4, uuid5
 
 from lightos.api.models import CHANGED_BLOCKS_ALIGNMENT
-from lightos.lab.access import VISIBLE_STATES, AccessIndex
+from lightos.lab.access import VISIBLE_STATES, AccessIndex, acl_admits
 from lightos.lab.changed_blocks import Comparison
 from lightos.lab.changes import Change
 from lightos.lab.database import Database
@@ -57,11 +57,21 @@ from lightos.lab.records import (
     ProtectionState,
     Record,
     RemovalRecord,
+    ReservationRecord,
     SnapshotRecord,
     SnapshotState,
     VolumeRecord,
     VolumeState,
 )
+from lightos.lab.reservations.rules import (
+    Decision,
+    Host,
+    Reservation,
+    ReservationCommand,
+    decide,
+    leave_out,
+)
+from lightos.lab.reservations.table import ReservationTable, reservation_record
 from lightos.lab.schedule import Schedule
 from lightos.lab.tables import Object, Table
 from lightos.lab.tenants import NO_POLICY, Tenants
@@ -74,7 +84,10 @@ from lightos.lab.view import (
     NamespaceView,
     NodeView,
     RateLimits,
+    ReservationChange,
 )
+from lightos.nvme_tcp.constants import Status
+from lightos.nvme_tcp.errors import CommandFailed
 
 LOG = logging.getLogger(__name__)
 
@@ -138,6 +151,7 @@ class Cluster:
         self.projects = self.tenants.projects
         self.check_project = self.tenants.check_project
         self._rate_limits: dict[UUID, RateLimits] = {}
+        self._reservations = ReservationTable(database.load(ReservationRecord))
         self._access = AccessIndex()
         self._groups = {
             record.group_id: record
@@ -222,6 +236,9 @@ class Cluster:
 
     def rate_limits(self, volume_uuid: UUID) -> RateLimits:
         return self._rate_limits.get(volume_uuid, NO_LIMITS)
+
+    def reservation(self, volume_uuid: UUID) -> Reservation | None:
+        return self._reservations.get(volume_uuid)
 
     def subscribe(self, listener: Callable[[ClusterChange], None]) -> Callable[[], None]:
         self._listeners.append(listener)
@@ -440,10 +457,11 @@ class Cluster:
         qos_policy: str | UUID | None = None,
         labels: Sequence[tuple[str, str]] | None = None,
         new_name: str | None = None,
-    ) -> Change[VolumeRecord]:
+    ) -> Change[Any]:
         """Change what is given, leave the rest; the volume goes to Updating.
 
-        A QoS policy goes by UUID or name; an empty one is the project's default, or none.
+        A QoS policy goes by UUID or name; an empty one is the project's default, or none. Hosts
+        that the ACL does not admit any more lose their registrations and reservations.
         Raises NotFound, FailedPrecondition (ETag, state, shrink without force), Unavailable
         (busy), InvalidArgument, AlreadyExists (new name) and Internal (disk).
         """
@@ -479,7 +497,52 @@ class Cluster:
             if size != volume.size_bytes:
                 self._store.resize_volume(volume.uuid, size)
 
-        return Change(put=[updated], replaced=[volume], after=resize)
+        change: Change[Any] = Change(put=[updated], replaced=[volume], after=resize)
+        reservation = self._reservations.get(volume.uuid)
+        if reservation is None:
+            return change
+        decision = leave_out(reservation, lambda host_nqn: acl_admits(updated.acl, host_nqn))
+        return self._with_decision(change, volume, decision)
+
+    def reserve(
+        self, volume_uuid: UUID, host: Host, command: ReservationCommand
+    ) -> Change[ReservationRecord]:
+        """Carry out a host's reservation command.
+
+        Raises CommandFailed, for a volume that the host has not (any more) too.
+        """
+        volume = self.volumes.get(volume_uuid)
+        if volume is None or volume.state not in VISIBLE_STATES:
+            raise CommandFailed(Status.INVALID_NAMESPACE)
+        if not acl_admits(volume.acl, host.nqn):
+            raise CommandFailed(Status.INVALID_NAMESPACE)
+        decision = decide(self._reservations.get(volume_uuid) or Reservation(), host, command)
+        if decision.status:
+            raise CommandFailed(decision.status)
+        return self._with_decision(Change(), volume, decision)
+
+    def _with_decision(
+        self, change: Change[Any], volume: VolumeRecord, decision: Decision
+    ) -> Change[Any]:
+        """A change that takes a volume's reservation along; it is on disk if it persists or did."""
+        before = self._reservations.get(volume.uuid) or Reservation()
+        after = decision.reservation
+        if before == after:
+            return change
+        told = ReservationChange(volume.nsid, decision.notices, decision.aborted)
+
+        def take() -> None:
+            self._reservations.put(volume.uuid, after)
+            self._tell(ClusterChange(reservation=told))
+
+        if not (before.persists or after.persists):
+            return replace(change, when_taken=take)
+        return replace(
+            change,
+            put=[*change.put, reservation_record(volume.uuid, after)],
+            replaced=[*change.replaced, reservation_record(volume.uuid, before)],
+            when_taken=take,
+        )
 
     def delete_volume(
         self, project: str | None, key: UUID | str, *, if_match: str | None = None
@@ -737,12 +800,17 @@ class Cluster:
                 self._settle(uuid)
 
         put += [RemovalRecord(record.uuid) for record in drop]
+        reservations = [
+            reservation_record(record.uuid, reservation)
+            for record in drop
+            if (reservation := self._reservations.get(record.uuid)) is not None
+        ]
 
         def remove_blocks() -> None:
             for record in drop:
                 self._forget_blocks(record)
 
-        return Change(put=put, drop=drop, after=remove_blocks)
+        return Change(put=put, drop=[*drop, *reservations], after=remove_blocks)
 
     def _steady_state(self, volume: VolumeRecord) -> VolumeState:
         if volume.uuid in self._failing:
@@ -929,6 +997,7 @@ class Cluster:
         elif isinstance(record, VolumeRecord):
             self.volumes.drop(record)
             self._rate_limits.pop(record.uuid, None)
+            self._reservations.drop(record.uuid)
             self._schedule.cancel(record.uuid)
             self._nsids.discard(record.nsid)
             self._paths.remove(record.group_id, record.nsid)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from lightos.lab.auth import LOCAL_ADMINISTRATOR, SYSTEM
 from lightos.lab.certificates import CertificateFiles, bad_certificate, ensure_certificates
@@ -33,6 +34,7 @@ from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, 
 from lightos.lab.membership import Membership
 from lightos.lab.nodes import NodeServices, Service
 from lightos.lab.records import ClusterRecord
+from lightos.lab.reservations.rules import Host, ReservationCommand
 from lightos.lab.rest import ManagementApi
 from lightos.lab.state_folder import StateFolder
 from lightos.lab.store import ThinStore
@@ -108,7 +110,9 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         api = ManagementApi(
             description, changes, authenticate, lab_api, faults=faults, traffic=traffic
         )
-        starter = _NodeStarter(options, cluster, store, api, traffic, tls, Throttles(cluster))
+        starter = _NodeStarter(
+            options, cluster, changes, store, api, traffic, tls, Throttles(cluster)
+        )
         nodes = NodeServices(cluster, changes, starter.start, faults.at_address)
         faults.addresses_changed = nodes.follow
         stack.push_async_callback(nodes.close)
@@ -132,6 +136,7 @@ class _NodeStarter:
 
     options: LabOptions
     cluster: Cluster
+    changes: ChangeQueue
     store: ThinStore
     api: ManagementApi
     traffic: Traffic
@@ -150,9 +155,19 @@ class _NodeStarter:
                 files = bad_certificate(files, fault, node.address, Path(directory), now())
             api = await HttpServer.start(self.api, listener, files, self.traffic.note_connection)
         opened.push_async_callback(api.close)
-        services = await serve_node(self.cluster, self.store, node, self.throttles, self.traffic)
+        services = await serve_node(
+            self.cluster,
+            self.store,
+            node,
+            self.throttles,
+            self.traffic,
+            reserve=self._reserve,
+        )
         opened.push_async_callback(services.close)
         return [api, services]
+
+    async def _reserve(self, volume_uuid: UUID, host: Host, command: ReservationCommand) -> None:
+        await self.changes.carry_out(self.cluster.reserve, volume_uuid, host, command)
 
 
 def _open_state(options: LabOptions, stack: contextlib.AsyncExitStack) -> tuple[Cluster, ThinStore]:

@@ -27,6 +27,7 @@ __all__ = [
     "ProtectionState",
     "Record",
     "RemovalRecord",
+    "ReservationRecord",
     "SnapshotRecord",
     "SnapshotState",
     "VolumeRecord",
@@ -207,6 +208,24 @@ class RemovalRecord(Record):
 
     kind: ClassVar[str] = "removal"
     uuid: UUID
+
+
+@dataclass(frozen=True)
+class ReservationRecord(Record):
+    """The reservation of the volume `uuid`, where it is to survive a restart of the lab.
+
+    Registrant by registrant `host_ids`, `host_nqns` and `keys`; type 0 is none held.
+    """
+
+    kind: ClassVar[str] = "reservation"
+    uuid: UUID
+    generation: int
+    reservation_type: int
+    holder_id: UUID | None
+    host_ids: tuple[UUID, ...]
+    host_nqns: tuple[str, ...]
+    keys: tuple[int, ...]
+    persists: bool
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from lightos.lab.reservations.rules import Notice, Reservation
+
 
 class AnaState(enum.IntEnum):
     """Asymmetric namespace access state (NVM Express Base 2.0, figure "ANA Group Descriptor")."""
@@ -81,18 +83,29 @@ class RateLimits:
 
 
 @dataclass(frozen=True)
+class ReservationChange:
+    """What a change of a namespace's reservation is to hosts: notices, and commands to abort."""
+
+    nsid: int
+    notices: tuple[Notice, ...] = ()
+    aborted: frozenset[bytes] = frozenset()
+    """Identifiers of the hosts whose outstanding commands on the namespace end."""
+
+
+@dataclass(frozen=True)
 class ClusterChange:
     """What a subscriber is told; it then asks the view again, so nothing can be stale.
 
     `nsids` are namespaces whose visibility, size or identity changed; `ana` says that at
     least one group changed its state; `nodes` that the set of serving nodes changed; `limits`
-    that the rate limits of at least one volume did.
+    that the rate limits of at least one volume did. `reservation` is what hosts have to be told.
     """
 
     nsids: frozenset[int] = frozenset()
     ana: bool = False
     nodes: bool = False
     limits: bool = False
+    reservation: ReservationChange | None = None
 
 
 class ClusterView(Protocol):
@@ -139,6 +152,12 @@ class ClusterView(Protocol):
 
     def rate_limits(self, volume_uuid: UUID) -> RateLimits:
         """What a volume may do now; called for every I/O, so it must be cheap."""
+
+    def reservation(self, volume_uuid: UUID) -> Reservation | None:
+        """Who registered with a volume and holds it; called for every I/O, so it must be cheap.
+
+        None where nobody ever did.
+        """
 
     def subscribe(self, listener: Callable[[ClusterChange], None]) -> Callable[[], None]:
         """Call `listener` on the event loop after each change; the result unsubscribes."""

@@ -37,7 +37,12 @@ class ServedCluster:
     async def start(self, number: int) -> None:
         node = NodeView(UUID(int=number), f"node{number}", f"127.0.0.{10 + number}", number * 4096)
         self._servers[node.name] = await serve_node(
-            self.view, self._store, node, self._throttles, Traffic()
+            self.view,
+            self._store,
+            node,
+            self._throttles,
+            Traffic(),
+            reserve=self.view.reserve,
         )
         self.view.nodes = [*self.view.nodes, node]
         self.view.changed(nodes=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from lightos.lab.reservations.rules import Host, Reservation, ReservationCommand, decide
 from lightos.lab.store import ThinStore
 from lightos.lab.target import NodeServer, serve_node
 from lightos.lab.throttle import Throttles
@@ -21,7 +22,9 @@ from lightos.lab.view import (
     NamespaceView,
     NodeView,
     RateLimits,
+    ReservationChange,
 )
+from lightos.nvme_tcp.errors import CommandFailed
 
 SUBSYSTEM_NQN = "nqn.2016-01.com.lightbitslabs:uuid:5c0b9f9e-3f3e-4ad1-b8d0-4d1c1b1f9a01"
 HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:11111111-1111-4111-8111-111111111111"
@@ -45,6 +48,7 @@ class LiteralCluster:
     acls: dict[int, set[str]] = field(default_factory=dict)
     states: dict[tuple[UUID, int], AnaState] = field(default_factory=dict)
     limits: dict[UUID, RateLimits] = field(default_factory=dict)
+    reservations: dict[UUID, Reservation] = field(default_factory=dict)
     barred: set[str] = field(default_factory=set)
     changes: int = 1
     listeners: list[Callable[[ClusterChange], None]] = field(default_factory=list)
@@ -82,6 +86,20 @@ class LiteralCluster:
         self.limits[volume_uuid] = limits
         for listener in list(self.listeners):
             listener(ClusterChange(limits=True))
+
+    def reservation(self, volume_uuid: UUID) -> Reservation | None:
+        return self.reservations.get(volume_uuid)
+
+    async def reserve(self, volume_uuid: UUID, host: Host, command: ReservationCommand) -> None:
+        before = self.reservation(volume_uuid) or Reservation()
+        decision = decide(before, host, command)
+        if decision.status:
+            raise CommandFailed(decision.status)
+        self.reservations[volume_uuid] = decision.reservation
+        (nsid,) = (n for n, view in self.volumes.items() if view.uuid == volume_uuid)
+        told = ReservationChange(nsid, decision.notices, decision.aborted)
+        for listener in list(self.listeners):
+            listener(ClusterChange(reservation=told))
 
     def subscribe(self, listener: Callable[[ClusterChange], None]) -> Callable[[], None]:
         self.listeners.append(listener)
@@ -133,12 +151,19 @@ class Lab:
         return uuid
 
     def serve(self) -> NodeServer:
-        async def serve() -> NodeServer:
-            node = self.cluster.nodes[len(self.servers)]
-            return await serve_node(self.cluster, self.store, node, self.throttles, self.traffic)
-
-        self.servers.append(self.run(serve()))
+        node = self.cluster.nodes[len(self.servers)]
+        self.servers.append(self.run(self.serve_node(node)))
         return self.servers[-1]
+
+    async def serve_node(self, node: NodeView) -> NodeServer:
+        return await serve_node(
+            self.cluster,
+            self.store,
+            node,
+            self.throttles,
+            self.traffic,
+            reserve=self.cluster.reserve,
+        )
 
     def close(self) -> None:
         for server in self.servers:

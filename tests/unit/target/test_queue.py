@@ -12,7 +12,6 @@ from collections.abc import Callable
 import pytest
 
 from lightos.lab.controller import queue as queue_module
-from lightos.lab.target import serve_node
 from lightos.nvme_tcp import (
     CapsuleCmd,
     CommandFailed,
@@ -182,14 +181,8 @@ def test_a_port_in_use_is_named_and_nothing_is_left_listening(lab: Lab) -> None:
     taken = lab.cluster.discovery_port
     lab.run(lab.servers.pop().close())
     with socket.create_server(("127.0.0.1", taken)):
-
-        async def serve() -> None:
-            await serve_node(
-                lab.cluster, lab.store, lab.cluster.nodes[0], lab.throttles, lab.traffic
-            )
-
         with pytest.raises(OSError, match=f"127.0.0.1 port {taken}: the port is in use"):
-            lab.run(serve())
+            lab.run(lab.serve_node(lab.cluster.nodes[0]))
         with pytest.raises(ConnectionRefusedError):
             QueueSocket("127.0.0.1", lab.cluster.nvme_port)
 

@@ -12,7 +12,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from lightos.lab.controller.events import MAX_REQUESTS, AsyncEvents
 from lightos.lab.controller.outcome import HELD, Held, Outcome
@@ -60,6 +60,7 @@ _CSTS_FATAL = 1 << 1
 _CSTS_SHUTDOWN_COMPLETE = 0b10 << 2
 
 _SELECT_CURRENT, _SELECT_DEFAULT, _SELECT_SAVED, _SELECT_CAPABILITIES = range(4)
+_CAPABILITY_NAMESPACE_SPECIFIC = 1 << 1
 _CAPABILITY_CHANGEABLE = 1 << 2
 
 
@@ -80,9 +81,22 @@ class CommandQueue(Protocol):
     def drop(self, cid: int) -> None:
         """Forget a held command that will never complete."""
 
+    def fail(self, concerns: Callable[[Command], bool], failed: CommandFailed) -> None:
+        """End the outstanding commands that `concerns` is true of."""
+
 
 Handler = Callable[[Any, CommandQueue, Command], Outcome]
 LogHandler = Callable[[Any, Command], bytes]
+
+
+class NamespaceFeature(NamedTuple):
+    """A feature, 0 by default, that each namespace has for itself.
+
+    `get(controller, nsid)` and `set(controller, nsid, value)` raise CommandFailed.
+    """
+
+    get: Callable[[Any, int], int]
+    set: Callable[[Any, int, int], Outcome]
 
 
 class Controller:
@@ -346,6 +360,11 @@ class Controller:
             raise CommandFailed(Status.INVALID_FIELD)
         if number == Feature.HOST_IDENTIFIER:
             return self._get_host_identifier(command, select)
+        if number in self.namespace_features:
+            if select == _SELECT_CAPABILITIES:
+                return _CAPABILITY_CHANGEABLE | _CAPABILITY_NAMESPACE_SPECIFIC
+            value = self.namespace_features[number].get(self, command.nsid)
+            return value if select == _SELECT_CURRENT else 0
         defaults = self._default_features()
         if number not in defaults:
             raise CommandFailed(Status.INVALID_FIELD)
@@ -385,6 +404,8 @@ class Controller:
         if number == Feature.HOST_IDENTIFIER:
             # Connect set it; Base, "Host Identifier (Feature Identifier 81h)".
             raise CommandFailed(Status.COMMAND_SEQUENCE_ERROR)
+        if number in self.namespace_features:
+            return self.namespace_features[number].set(self, command.nsid, value)
         if number not in self._default_features():
             raise CommandFailed(Status.INVALID_FIELD)
         return self.set_feature(queue, number, value)
@@ -438,6 +459,7 @@ class Controller:
         AdminOpcode.KEEP_ALIVE: _keep_alive,
     }
     io_commands: ClassVar[Mapping[int, Handler]] = {}
+    namespace_features: ClassVar[Mapping[int, NamespaceFeature]] = {}
     identify_pages: ClassVar[Mapping[int, LogHandler]] = {Cns.CONTROLLER: _identify_controller}
     log_pages: ClassVar[Mapping[int, LogHandler]] = {
         LogPage.SUPPORTED: _supported_log_pages,

@@ -45,7 +45,10 @@ class AsyncEvents:
 
     def notify(self, event: AsyncEvent) -> None:
         """Something happened that the host may want to hear of."""
-        if not self.enabled & AEC_BIT[event] or event in self._masked or event in self._waiting:
+        bit = AEC_BIT.get(event)
+        if bit is not None and not self.enabled & bit:
+            return
+        if event in self._masked or event in self._waiting:
             return
         self._waiting.append(event)
         self._report()

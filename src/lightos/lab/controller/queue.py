@@ -13,7 +13,7 @@ import functools
 import logging
 import weakref
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Protocol, cast
 
 from lightos.lab.controller.base import Controller
@@ -86,9 +86,10 @@ class Queue(asyncio.Protocol):
         self._flow_control = True
         self._outstanding: set[int] = set()
         self._receiving: dict[int, _Transfer] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Command] = {}
         self._lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
-        self._admitted: deque[tuple[Command, Throttled, bytes]] = deque()
+        self._waiting: set[_Waiting] = set()
+        self._admitted: deque[_Waiting] = deque()
         self._output: list[bytes] = []
         self._output_bytes = 0
         self._paused = False
@@ -130,6 +131,7 @@ class Queue(asyncio.Protocol):
         for lane in self._lanes:
             lane.leave(self)
         self._receiving.clear()
+        self._waiting.clear()
         self._port.closed(self)
         if self.controller is not None:
             self.controller.queue_closed(self)
@@ -165,6 +167,26 @@ class Queue(asyncio.Protocol):
     def drop(self, cid: int) -> None:
         self._outstanding.discard(cid)
 
+    def fail(self, concerns: Callable[[Command], bool], failed: CommandFailed) -> None:
+        if self._terminated:
+            return
+        for transfer in self._receiving.values():
+            # The host sends the rest of the data whatever we say; the command ends after it.
+            if concerns(transfer.command):
+                transfer.failed = transfer.failed or failed
+        ended = []
+        for task, command in self._tasks.items():
+            if concerns(command) and not task.done():
+                task.cancel()
+                ended.append(command)
+        for waiting in [each for each in self._waiting if concerns(each.command)]:
+            waiting.throttled.lane.leave(self)  # with all that wait for the same volume
+            self._waiting.discard(waiting)
+            ended.append(waiting.command)
+        for command in ended:
+            self._fail(command.cid, failed)
+        self._write()
+
     # ---- bytes to commands
 
     def _run(self) -> None:
@@ -172,7 +194,7 @@ class Queue(asyncio.Protocol):
         try:
             while not (self._paused or self._terminated or self._closing):
                 if self._admitted:
-                    self._run_admitted(*self._admitted.popleft())
+                    self._run_admitted(self._admitted.popleft())
                 elif (event := connection.next_event()) is NEED_DATA:
                     break
                 elif isinstance(event, CapsuleCmd):
@@ -245,25 +267,30 @@ class Queue(asyncio.Protocol):
             self._complete(Completion(cid, 0, outcome))
         elif isinstance(outcome, Coroutine):
             task = asyncio.get_running_loop().create_task(self._later(cid, outcome))
-            self._tasks.add(task)
+            self._tasks[task] = command
             task.add_done_callback(self._task_done)
         elif isinstance(outcome, Throttled):
             self._lanes.add(outcome.lane)
-            admit = functools.partial(self._admit, command, outcome, in_capsule)
+            waiting = _Waiting(command, outcome, in_capsule)
+            self._waiting.add(waiting)
+            admit = functools.partial(self._admit, waiting)
             outcome.lane.wait(self, outcome.length_bytes, admit)
         elif outcome is not HELD:
             self._receive(command, outcome, in_capsule)
 
-    def _admit(self, command: Command, throttled: Throttled, in_capsule: bytes) -> None:
+    def _admit(self, waiting: _Waiting) -> None:
         """It is the turn of a command, which runs as soon as the host takes its output."""
-        self._admitted.append((command, throttled, in_capsule))
+        self._admitted.append(waiting)
         self._run()
 
-    def _run_admitted(self, command: Command, throttled: Throttled, in_capsule: bytes) -> None:
+    def _run_admitted(self, waiting: _Waiting) -> None:
+        if waiting not in self._waiting:
+            return  # it was ended while it waited
+        self._waiting.discard(waiting)
         try:
-            self._settle(command, throttled.run(), in_capsule)
+            self._settle(waiting.command, waiting.throttled.run(), waiting.in_capsule)
         except CommandFailed as failed:
-            self._fail(command.cid, failed)
+            self._fail(waiting.command.cid, failed)
 
     def _receive(self, command: Command, sink: Sink, in_capsule: bytes) -> None:
         if not command.sends_data:
@@ -306,7 +333,7 @@ class Queue(asyncio.Protocol):
         self.complete_held(completion)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled() and task.exception() is not None:
             # A command that can no longer complete takes its connection along.
             logger.error("%s failed", self, exc_info=task.exception())
@@ -372,6 +399,17 @@ class Queue(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _Waiting:
+    """A command whose turn has not come, and what came with it."""
+
+    __slots__ = ("command", "in_capsule", "throttled")
+
+    def __init__(self, command: Command, throttled: Throttled, in_capsule: bytes) -> None:
+        self.command = command
+        self.throttled = throttled
+        self.in_capsule = in_capsule
 
 
 class _Transfer:

@@ -2,7 +2,7 @@
 """One node of the lab as hosts reach it over NVMe/TCP: I/O controllers and discovery.
 
 throttles, traffic = Throttles(view), Traffic()  # one of each for all nodes
-server = await serve_node(view, store, node, throttles, traffic)
+server = await serve_node(view, store, node, throttles, traffic, reserve=reserve)
 ...
 await server.close()
 """
@@ -13,6 +13,7 @@ from functools import partial
 
 from lightos.lab.controller.port import Port
 from lightos.lab.discovery_service import DiscoveryController
+from lightos.lab.target.host_reservations import Reserve
 from lightos.lab.target.io_controller import IoController
 from lightos.lab.throttle import Throttles
 from lightos.lab.traffic import Traffic
@@ -46,12 +47,18 @@ class NodeServer:
 
 
 async def serve_node(
-    view: ClusterView, store: BlockStore, node: NodeView, throttles: Throttles, traffic: Traffic
+    view: ClusterView,
+    store: BlockStore,
+    node: NodeView,
+    throttles: Throttles,
+    traffic: Traffic,
+    *,
+    reserve: Reserve,
 ) -> NodeServer:
     """Serve `node` on its own address, at the view's ports, until `close`.
 
     `throttles` are those of the cluster: volumes keep their limits whatever node serves them.
-    `traffic` counts what hosts read and write.
+    `traffic` counts what hosts read and write. `reserve` carries out their reservation commands.
 
     Raises OSError, naming address, port and cause, if a port cannot be had; then neither
     is served.
@@ -60,7 +67,9 @@ async def serve_node(
         subsystem_nqn=view.subsystem_nqn,
         first_controller_id=node.controller_id_base,
         host_may_connect=view.host_may_connect,
-        make_controller=partial(IoController, view, store, node, throttles, traffic),
+        make_controller=partial(
+            IoController, view, store, node, throttles, traffic, reserve=reserve
+        ),
     )
     discovery = Port(
         subsystem_nqn=DISCOVERY_NQN,

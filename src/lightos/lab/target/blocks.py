@@ -3,7 +3,8 @@
 
 Whether the host may have the namespace and whether this node serves it is asked again
 right before every touch of the store, with nothing awaited in between: a node that lost
-the primary role writes nothing any more, whatever was under way.
+the primary role, or a host that lost a reservation, writes nothing any more, whatever was
+under way.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from uuid import UUID
 
 from lightos.lab.controller.base import MAX_TRANSFER_BYTES
 from lightos.lab.controller.outcome import GatherSink, Later, Sink
+from lightos.lab.reservations.rules import Access, conflicts
 from lightos.lab.traffic import Traffic
 from lightos.lab.view import AnaState, BlockStore, ClusterView, NamespaceView
 from lightos.nvme_tcp.commands import FORCE_UNIT_ACCESS, Command
@@ -50,7 +52,12 @@ class Blocks:
     """Reads and writes the namespaces that one host sees through one node."""
 
     def __init__(
-        self, view: ClusterView, store: BlockStore, node_uuid: UUID, traffic: Traffic
+        self,
+        view: ClusterView,
+        store: BlockStore,
+        node_uuid: UUID,
+        host_id: bytes,
+        traffic: Traffic,
     ) -> None:
         self.namespaces: Mapping[int, NamespaceView] = {}
         self.write_cache = True
@@ -59,10 +66,11 @@ class Blocks:
         self._view = view
         self._store = store
         self._node_uuid = node_uuid
+        self._host_id = host_id
         self._traffic = traffic
 
     def read(self, command: Command) -> bytes:
-        namespace = self._accessible(command.nsid)
+        namespace = self._accessible(command.nsid, Access.READ)
         offset, length = _extent(command, namespace)
         if length != command.data_length:
             raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
@@ -77,23 +85,23 @@ class Blocks:
 
     def write(self, command: Command) -> Sink:
         flush = not self.write_cache or bool(command.cdw12 >> 16 & FORCE_UNIT_ACCESS)
-        sink = self._sink(command, self._write_piece, flush=flush)
+        sink = self._sink(command, Access.WRITE, self._write_piece, flush=flush)
         self.counters.writes += 1
         return sink
 
     def compare(self, command: Command) -> Sink:
-        return self._sink(command, self._compare_piece, flush=False)
+        return self._sink(command, Access.READ, self._compare_piece, flush=False)
 
     def write_zeroes(self, command: Command) -> Later:
         # The store reads deallocated ranges as zeroes, so DEAC changes nothing here.
-        namespace = self._accessible(command.nsid)
+        namespace = self._accessible(command.nsid, Access.WRITE)
         extent = _range(command.start_block, command.block_count, namespace)
         durable = bool(command.cdw12 >> 16 & FORCE_UNIT_ACCESS) or not self.write_cache
         return self._deallocate(namespace, [extent], durable=durable)
 
     def dataset_management(self, command: Command) -> Sink:
         count = (command.cdw10 & 0xFF) + 1
-        self._accessible(command.nsid)
+        self._accessible(command.nsid, Access.WRITE)
         return GatherSink(
             command, count * DatasetRange.SIZE, lambda data: self._dataset_ranges(command, data)
         )
@@ -101,8 +109,10 @@ class Blocks:
     def flush(self, command: Command) -> Later:
         if command.nsid == ALL_NAMESPACES:
             found = [view for view in self.namespaces.values() if self._serves(view)]
+            for namespace in found:
+                self._check_reservation(namespace, Access.WRITE)
         else:
-            found = [self._accessible(command.nsid)]
+            found = [self._accessible(command.nsid, Access.WRITE)]
         return self.flush_uuids([namespace.uuid for namespace in found])
 
     async def flush_uuids(self, uuids: Iterable[UUID]) -> None:
@@ -119,7 +129,7 @@ class Blocks:
         state = self._view.ana_state(self._node_uuid, namespace.ana_group_id)
         return state not in _ANA_STATUS
 
-    def _accessible(self, nsid: int) -> NamespaceView:
+    def namespace(self, nsid: int) -> NamespaceView:
         """The namespace, if this host may have it through this node now."""
         namespace = self.namespaces.get(nsid)
         if namespace is None:
@@ -129,18 +139,34 @@ class Blocks:
             raise CommandFailed(_ANA_STATUS[state], do_not_retry=False)
         return namespace
 
+    def _check_reservation(self, namespace: NamespaceView, access: Access) -> None:
+        reservation = self._view.reservation(namespace.uuid)
+        if reservation is not None and conflicts(reservation, self._host_id, access):
+            raise CommandFailed(Status.RESERVATION_CONFLICT)
+
+    def _accessible(self, nsid: int, access: Access) -> NamespaceView:
+        """The namespace, if no reservation keeps this host out of it either."""
+        namespace = self.namespace(nsid)
+        self._check_reservation(namespace, access)
+        return namespace
+
     def _sink(
-        self, command: Command, touch: Callable[[UUID, int, bytes], None], *, flush: bool
+        self,
+        command: Command,
+        access: Access,
+        touch: Callable[[UUID, int, bytes], None],
+        *,
+        flush: bool,
     ) -> _BlockSink:
-        namespace = self._accessible(command.nsid)
+        namespace = self._accessible(command.nsid, access)
         offset, length = _extent(command, namespace)
         if length != command.data_length:
             raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
-        return _BlockSink(self, namespace, offset, touch, flush=flush)
+        return _BlockSink(self, namespace, access, offset, touch, flush=flush)
 
-    def recheck(self, namespace: NamespaceView) -> None:
-        """Raise CommandFailed unless `namespace` is still the volume this host may write."""
-        if self._accessible(namespace.nsid).uuid != namespace.uuid:
+    def recheck(self, namespace: NamespaceView, access: Access) -> None:
+        """Raise CommandFailed unless `namespace` is still the volume this host may access."""
+        if self._accessible(namespace.nsid, access).uuid != namespace.uuid:
             raise CommandFailed(Status.INVALID_NAMESPACE)
 
     def _write_piece(self, uuid: UUID, offset: int, data: bytes) -> None:
@@ -166,7 +192,7 @@ class Blocks:
         step = DEALLOCATE_STEP_BYTES
         for first, length in extents:
             for offset in range(first, first + length, step):
-                self.recheck(namespace)
+                self.recheck(namespace, Access.WRITE)
                 try:
                     piece = min(first + length - offset, step)
                     self._store.deallocate(namespace.uuid, offset, piece)
@@ -179,7 +205,7 @@ class Blocks:
     def _dataset_ranges(self, command: Command, data: bytes) -> int | Later:
         if not command.cdw11 & _DSM_DEALLOCATE:
             return 0  # the other attributes are hints
-        namespace = self._accessible(command.nsid)
+        namespace = self._accessible(command.nsid, Access.WRITE)
         ranges = [
             DatasetRange.decode(data[at : at + DatasetRange.SIZE])
             for at in range(0, len(data), DatasetRange.SIZE)
@@ -195,12 +221,13 @@ class Blocks:
 class _BlockSink:
     """Hands whole blocks on as they arrive; a host may cut its PDUs anywhere."""
 
-    __slots__ = ("_blocks", "_flush", "_namespace", "_offset", "_rest", "_touch")
+    __slots__ = ("_access", "_blocks", "_flush", "_namespace", "_offset", "_rest", "_touch")
 
     def __init__(
         self,
         blocks: Blocks,
         namespace: NamespaceView,
+        access: Access,
         offset: int,
         touch: Callable[[UUID, int, bytes], None],
         *,
@@ -208,6 +235,7 @@ class _BlockSink:
     ) -> None:
         self._blocks = blocks
         self._namespace = namespace
+        self._access = access
         self._offset = offset
         self._touch = touch
         self._flush = flush
@@ -223,7 +251,7 @@ class _BlockSink:
         else:
             self._rest = b""
         if data:
-            self._blocks.recheck(self._namespace)
+            self._blocks.recheck(self._namespace, self._access)
             self._touch(self._namespace.uuid, self._offset, data)
             self._offset += len(data)
 

@@ -18,12 +18,22 @@ from lightos.lab.controller.base import (
     Controller,
     Handler,
     LogHandler,
+    NamespaceFeature,
 )
-from lightos.lab.controller.outcome import Outcome, Throttled
+from lightos.lab.controller.outcome import Later, Outcome, Throttled
+from lightos.lab.reservations.rules import Host
 from lightos.lab.target.blocks import Blocks
+from lightos.lab.target.host_reservations import HostReservations, Reserve
 from lightos.lab.throttle import Direction, Throttles
 from lightos.lab.traffic import Traffic
-from lightos.lab.view import BlockStore, ClusterChange, ClusterView, NamespaceView, NodeView
+from lightos.lab.view import (
+    BlockStore,
+    ClusterChange,
+    ClusterView,
+    NamespaceView,
+    NodeView,
+    ReservationChange,
+)
 from lightos.nvme_tcp.commands import Command
 from lightos.nvme_tcp.constants import (
     ALL_NAMESPACES,
@@ -59,6 +69,8 @@ _THIN_PROVISIONING = 1 << 0
 _SHARED = 1 << 0
 _DEALLOCATED_READS_ZERO = 0b001
 _WRITE_ZEROES_DEALLOCATES = 1 << 3
+_RESERVATION_CAPABILITIES = 0xFF
+"""Persistence, all six types, and Ignore Existing Key as since NVM Express 1.3."""
 
 
 class IoController(Controller):
@@ -85,6 +97,7 @@ class IoController(Controller):
         throttles: Throttles,
         traffic: Traffic,
         *,
+        reserve: Reserve,
         controller_id: int,
         connect: ConnectData,
         host_address: str,
@@ -101,7 +114,10 @@ class IoController(Controller):
         self.view = view
         self.node = node
         self._throttles = throttles
-        self.blocks = Blocks(view, store, node.uuid, traffic)
+        self.blocks = Blocks(view, store, node.uuid, self.host_id, traffic)
+        self.reservations = HostReservations(
+            view, reserve, Host(self.host_id, self.host_nqn), self.blocks.namespace
+        )
         self._store = store
         self._changed_nsids: set[int] = set()
         self._unsubscribe = view.subscribe(self._cluster_changed)
@@ -123,12 +139,23 @@ class IoController(Controller):
             self.events.notify(AsyncEvent.NAMESPACE_ATTRIBUTE_CHANGED)
         if change.ana:
             self.events.notify(AsyncEvent.ANA_CHANGE)
+        if change.reservation is not None and change.reservation.nsid in after:
+            self._reservation_changed(change.reservation)
+
+    def _reservation_changed(self, change: ReservationChange) -> None:
+        if self.host_id in change.aborted:
+            failed = CommandFailed(Status.ABORTED_BY_PREEMPT_AND_ABORT)
+            for queue in self.queues.values():
+                queue.fail(lambda command: _moves_data(command, change.nsid), failed)
+        if self.reservations.note(change):
+            self.events.notify(AsyncEvent.RESERVATION_LOG_AVAILABLE)
 
     def _reset(self) -> None:
         super()._reset()
         self._changed_nsids.clear()
         self.io_queue_limit = MAX_IO_QUEUES
         self.blocks.write_cache = True
+        self.reservations.reset()
 
     # ---- Identify
 
@@ -143,8 +170,8 @@ class IoController(Controller):
             ana_group_count=self.view.max_ana_group_id,
             namespace_count=self.view.max_namespaces,
             max_allowed_namespaces=self.view.max_namespaces,
-            # Compare, Dataset Management, Write Zeroes, Save and Select
-            command_support=1 << 0 | 1 << 2 | 1 << 3 | 1 << 4,
+            # Compare, Dataset Management, Write Zeroes, Save and Select, reservations
+            command_support=1 << 0 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5,
             volatile_write_cache=0b111,  # present; Flush of all namespaces works
         )
 
@@ -171,6 +198,7 @@ class IoController(Controller):
             used_blocks=min(blocks, self._used_bytes(namespace) // namespace.block_size_bytes),
             features=_THIN_PROVISIONING,
             sharing=_SHARED,
+            reservation_capabilities=_RESERVATION_CAPABILITIES,
             deallocation=_DEALLOCATED_READS_ZERO | _WRITE_ZEROES_DEALLOCATES,
             ana_group_id=namespace.ana_group_id,
             nguid=namespace.uuid.bytes,
@@ -191,6 +219,7 @@ class IoController(Controller):
         return IndependentNamespace(
             features=_THIN_PROVISIONING,
             sharing=_SHARED,
+            reservation_capabilities=_RESERVATION_CAPABILITIES,
             ana_group_id=namespace.ana_group_id,
             status=1,
         ).encode()
@@ -261,8 +290,13 @@ class IoController(Controller):
         longest = AnaLog.max_bytes(self.view.max_ana_group_id, self.view.max_namespaces)
         return log.encode().ljust(longest, b"\0")
 
+    def _reservation_log(self, _command: Command) -> bytes:
+        return self.reservations.page()
+
     def log_page_read(self, page: int) -> None:
         super().log_page_read(page)
+        if page == LogPage.RESERVATION_NOTIFICATION:
+            self.reservations.page_read()
         if page == LogPage.CHANGED_NAMESPACES:
             self._changed_nsids.clear()
 
@@ -289,6 +323,33 @@ class IoController(Controller):
         self.io_queue_limit = granted + 1
         self._features[Feature.NUMBER_OF_QUEUES] = granted << 16 | granted
         return granted << 16 | granted
+
+    def _get_reservation_mask(self, nsid: int) -> int:
+        return self.reservations.mask(self._namespace_of_feature(nsid))
+
+    def _set_reservation_mask(self, nsid: int, value: int) -> int:
+        self.reservations.set_mask(self._namespaces_of_feature(nsid), value)
+        return 0
+
+    def _get_reservation_persistence(self, nsid: int) -> int:
+        return int(self.reservations.persists(self._namespace_of_feature(nsid)))
+
+    def _set_reservation_persistence(self, nsid: int, value: int) -> Later:
+        namespaces = self._namespaces_of_feature(nsid)
+        return self.reservations.set_persists(namespaces, bool(value & 1))
+
+    def _namespace_of_feature(self, nsid: int) -> NamespaceView:
+        """Also one that this node does not serve: each controller of a host has its own mask."""
+        if nsid == ALL_NAMESPACES:
+            raise CommandFailed(Status.INVALID_FIELD)
+        if nsid not in self.blocks.namespaces:
+            raise CommandFailed(Status.INVALID_NAMESPACE)
+        return self.blocks.namespaces[nsid]
+
+    def _namespaces_of_feature(self, nsid: int) -> list[NamespaceView]:
+        if nsid == ALL_NAMESPACES:
+            return list(self.blocks.namespaces.values())
+        return [self._namespace_of_feature(nsid)]
 
     # ---- I/O commands
 
@@ -325,6 +386,12 @@ class IoController(Controller):
     def _flush(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self.blocks.flush(command)
 
+    def _reservation_change(self, _queue: CommandQueue, command: Command) -> Outcome:
+        return self.reservations.change(command)
+
+    def _reservation_report(self, _queue: CommandQueue, command: Command) -> Outcome:
+        return self.reservations.report(command)
+
     io_commands: ClassVar[Mapping[int, Handler]] = {
         IoOpcode.FLUSH: _flush,
         IoOpcode.WRITE: _write,
@@ -332,6 +399,18 @@ class IoController(Controller):
         IoOpcode.COMPARE: _compare,
         IoOpcode.WRITE_ZEROES: _write_zeroes,
         IoOpcode.DATASET_MANAGEMENT: _dataset_management,
+        IoOpcode.RESERVATION_REGISTER: _reservation_change,
+        IoOpcode.RESERVATION_REPORT: _reservation_report,
+        IoOpcode.RESERVATION_ACQUIRE: _reservation_change,
+        IoOpcode.RESERVATION_RELEASE: _reservation_change,
+    }
+    namespace_features: ClassVar[Mapping[int, NamespaceFeature]] = {
+        Feature.RESERVATION_NOTIFICATION_MASK: NamespaceFeature(
+            _get_reservation_mask, _set_reservation_mask
+        ),
+        Feature.RESERVATION_PERSISTENCE: NamespaceFeature(
+            _get_reservation_persistence, _set_reservation_persistence
+        ),
     }
     identify_pages: ClassVar[Mapping[int, LogHandler]] = {
         **Controller.identify_pages,
@@ -350,7 +429,13 @@ class IoController(Controller):
         LogPage.SMART: _smart_log,
         LogPage.CHANGED_NAMESPACES: _changed_namespaces_log,
         LogPage.ANA: _ana_log,
+        LogPage.RESERVATION_NOTIFICATION: _reservation_log,
     }
+
+
+def _moves_data(command: Command, nsid: int) -> bool:
+    """Whether an I/O command is one that reservations keep hosts from."""
+    return command.nsid == nsid and command.opcode <= IoOpcode.DATASET_MANAGEMENT
 
 
 def _transferred(command: Command) -> int:
