@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from lightos.discovery.desired import Endpoint
+from lightos.discovery.kernel import ConnectOptions
 
 DEFAULT_PATH = Path("/etc/discovery-client/discovery-client.yaml")
 ENVIRONMENT_PREFIX = "DC_"
@@ -38,6 +39,7 @@ _UNUSED_KEYS = frozenset(
 )
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|ns|h|m|s)")
+LOG_FORMATS = ("text", "json")
 _LOG_LEVELS = {
     "debug": "DEBUG",
     "info": "INFO",
@@ -56,6 +58,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("is not a text")
     return value
+
+
+def _secret(value: object) -> str:
+    """In the form of `nvme gen-dhchap-key`; a comma in it would start another option."""
+    if not re.fullmatch(r"DHHC-1:0[0-3]:[A-Za-z0-9+/]+=*:", _text(value)):
+        raise ValueError("is no secret of the form DHHC-1:00:BASE64:")
+    return str(value)
 
 
 def _path(value: object) -> Path:
@@ -104,6 +113,12 @@ def _log_level(value: object) -> str:
         raise ValueError(f"is none of {', '.join(_LOG_LEVELS)}") from None
 
 
+def _log_format(value: object) -> str:
+    if value not in LOG_FORMATS:
+        raise ValueError(f"is none of {', '.join(LOG_FORMATS)}")
+    return str(value)
+
+
 def _listen_endpoint(value: object) -> Endpoint:
     host, separator, port = _text(value).rpartition(":")
     if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
@@ -136,9 +151,16 @@ class Config:
     """Pause between the kernel's own tries to reconnect a lost controller."""
     dhchap_secret: str | None = field(default=None, repr=False)
     dhchap_controller_secret: str | None = field(default=None, repr=False)
+    tls: bool = False
+    """I/O controllers are reached by TLS, with a pre-shared key that the kernel holds."""
+    tls_keyring: int | None = None
+    """Serial number of the keyring to look in, instead of the kernel's `.nvme`."""
+    tls_key: int | None = None
+    """Serial number of the key, instead of the one that bears both NQNs."""
     status_enabled: bool = True
     status_endpoint: Endpoint = Endpoint("127.0.0.1", 6060)  # noqa: RUF009 - it is frozen
     log_level: str = "INFO"
+    log_format: str = "text"
     log_path: Path | None = None
 
     def __post_init__(self) -> None:
@@ -146,8 +168,32 @@ class Config:
             raise ConfigError(f"clientConfigDir and internalDir are both {self.internal_dir}")
         if self.dhchap_controller_secret and not self.dhchap_secret:
             raise ConfigError("dhChapCtrlSecret needs dhChapSecret")
+        if (self.tls_keyring or self.tls_key) and not self.tls:
+            raise ConfigError("tlsKeyring and tlsKey need tls: true")
         if self.reconnect_interval_seconds <= 0:
             raise ConfigError("reconnectInterval must be more than 0")
+
+    @property
+    def ledger_path(self) -> Path:
+        """File of the controllers that the daemon made."""
+        return self.internal_dir / "controllers.json"
+
+    def connect_options(self, ctrl_loss_timeout_seconds: int | None = None) -> ConnectOptions:
+        """What the kernel is asked for; a loss time-out given here goes before this one's."""
+        loss = ctrl_loss_timeout_seconds
+        return ConnectOptions(
+            ctrl_loss_timeout_seconds=(
+                loss if loss is not None else self.ctrl_loss_timeout_seconds or None
+            ),
+            reconnect_delay_seconds=self.reconnect_delay_seconds or None,
+            keep_alive_timeout_seconds=self.keep_alive_timeout_seconds or None,
+            io_queue_count=self.io_queue_count or None,
+            dhchap_secret=self.dhchap_secret,
+            dhchap_controller_secret=self.dhchap_controller_secret,
+            tls=self.tls,
+            tls_keyring=self.tls_keyring,
+            tls_key=self.tls_key,
+        )
 
 
 KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
@@ -160,14 +206,20 @@ KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "kato": ("keep_alive_timeout_seconds", _natural),
     "ctrlLossTMO": ("ctrl_loss_timeout_seconds", _loss_timeout),
     "reconnectDelay": ("reconnect_delay_seconds", _natural),
-    "dhChapSecret": ("dhchap_secret", _text),
-    "dhChapCtrlSecret": ("dhchap_controller_secret", _text),
+    "dhChapSecret": ("dhchap_secret", _secret),
+    "dhChapCtrlSecret": ("dhchap_controller_secret", _secret),
+    "tls": ("tls", _truth),
+    "tlsKeyring": ("tls_keyring", _natural),
+    "tlsKey": ("tls_key", _natural),
     "debug.metrics": ("status_enabled", _truth),
     "debug.endpoint": ("status_endpoint", _listen_endpoint),
     "logging.level": ("log_level", _log_level),
+    "logging.format": ("log_format", _log_format),
     "logging.filename": ("log_path", _path),
 }
 """Key in the file -> field of `Config` and how its value is read."""
+
+_SECRET_KEYS = frozenset({"dhChapSecret", "dhChapCtrlSecret"})
 
 _KEY_BY_LOWER_CASE = {key.lower(): key for key in (*KEYS, *_UNUSED_KEYS)}
 """The vendor's daemon (viper) does not tell upper from lower case in keys."""
@@ -209,9 +261,18 @@ def load(path: Path | None, environment: Mapping[str, str]) -> LoadedConfig:
         try:
             values[name] = read(value)
         except ValueError as error:
-            shown = "its value" if "secret" in name else repr(value)
+            shown = "its value" if key in _SECRET_KEYS else repr(value)
             raise ConfigError(f"{source}: {key}: {shown} {error}") from None
+        if key in _SECRET_KEYS and source != variable(key):
+            _check_private(Path(source))
     return LoadedConfig(Config(**values), tuple(sorted(given.keys() & _UNUSED_KEYS)))
+
+
+def _check_private(path: Path) -> None:
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(
+            f"{path}: it holds a secret, and others than its owner may read it: `chmod 600 {path}`"
+        )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

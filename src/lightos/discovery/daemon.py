@@ -29,8 +29,8 @@ from lightos.discovery.controller import SessionSettings
 from lightos.discovery.desired import Cluster, ControllerPath, Demand, demands
 from lightos.discovery.entries import DiscoveryEntry, LineError
 from lightos.discovery.follower import ClusterFollower, pauses
-from lightos.discovery.host_identity import host_id_for
 from lightos.discovery.ledger import Ledger
+from lightos.discovery.logs import about
 from lightos.discovery.reconcile import KernelController, reconcile
 from lightos.discovery.status import Status, StatusServer
 from lightos.discovery.uevents import Uevents
@@ -73,7 +73,7 @@ class DiscoveryClient:
         self._config = config
         self._fabrics_device = fabrics_device
         self._sysfs_root = sysfs_root
-        self._ledger = Ledger(config.internal_dir / "controllers.json")
+        self._ledger = Ledger(config.ledger_path)
         self._entries: Mapping[str, tuple[DiscoveryEntry, ...]] = {}
         self._demands_known = False
         """Not until the folder and all its files could be read: nothing is unwanted till then."""
@@ -176,7 +176,8 @@ class DiscoveryClient:
         """Start, update and stop followers after what the files say now."""
         for error in folder.errors:
             if error not in self._bad_lines:
-                LOG.error("%s/%s", self._config.discovery_dir, error)
+                where = about("bad line", file=error.source, line=error.line_number)
+                LOG.error("%s/%s", self._config.discovery_dir, error, extra=where)
         if folder.errors != self._bad_lines and not folder.is_understood:
             LOG.warning(
                 "%s: what files with errors asked for before is not known; nothing is "
@@ -188,7 +189,8 @@ class DiscoveryClient:
         self._demands_known = folder.is_understood
         wanted = demands(self._entries)
         for cluster in self._following.keys() - wanted.keys():
-            LOG.info("no file wants %s any more", cluster.subsystem_nqn)
+            what = about("unwanted", cluster)
+            LOG.info("no file wants %s any more", cluster.subsystem_nqn, extra=what)
             self._following.pop(cluster).task.cancel()
         for cluster, demand in wanted.items():
             if cluster in self._following:
@@ -214,11 +216,8 @@ class DiscoveryClient:
         return SessionSettings(cluster.host_nqn, self._host_id(cluster.host_nqn, demand.host_id))
 
     def _host_id(self, host_nqn: str, requested: UUID | None) -> UUID:
-        return host_id_for(
-            host_nqn,
-            connected=kernel.read_identities(self._sysfs_root),
-            requested=requested,
-            configured=kernel.read_configured_identity(host_id_path=self._config.host_id_path),
+        return kernel.choose_host_id(
+            host_nqn, requested, self._config.host_id_path, self._sysfs_root
         )
 
     # ---- what we do
@@ -267,7 +266,7 @@ class DiscoveryClient:
         demand = following.follower.demand
         try:
             host_id = self._host_id(path.cluster.host_nqn, demand.host_id)
-            options = self._options(demand)
+            options = self._config.connect_options(demand.ctrl_loss_timeout_seconds)
             self._ledger.add(path)
             async with self._kernel_calls:
                 name = await _in_thread(
@@ -283,18 +282,25 @@ class DiscoveryClient:
             self._problem = ""
             self._last_failures.pop(path, None)
             following.waits = pauses(self._config.reconnect_interval_seconds)
-            LOG.info("%s: connected %s as %s", path.cluster.subsystem_nqn, path.endpoint, name)
+            LOG.info(
+                "%s: connected %s as %s",
+                path.cluster.subsystem_nqn,
+                path.endpoint,
+                name,
+                extra=about("connected", path.cluster, path.endpoint, controller=name),
+            )
 
     def _connect_failed(
         self, following: _Following, path: ControllerPath, error: Exception
     ) -> None:
         self._counts["connect_failures"] += 1
-        if isinstance(error, kernel.FabricsUnavailable):
+        if isinstance(error, kernel.FabricsUnavailable | kernel.Unsupported):
             self._problem = str(error)
         self._postpone(following)
         # The first failure is news; the same one again, every few seconds, is not.
         known = self._last_failures.get(path) == str(error)
-        LOG.log(logging.DEBUG if known else logging.ERROR, "%s", error)
+        what = about("connect failed", path.cluster, path.endpoint)
+        LOG.log(logging.DEBUG if known else logging.ERROR, "%s", error, extra=what)
         self._last_failures[path] = str(error)
 
     @staticmethod
@@ -304,37 +310,30 @@ class DiscoveryClient:
         if following.not_before <= now:
             following.not_before = now + next(following.waits)
 
-    def _options(self, demand: Demand) -> kernel.ConnectOptions:
-        config = self._config
-        loss = demand.ctrl_loss_timeout_seconds
-        return kernel.ConnectOptions(
-            ctrl_loss_timeout_seconds=(
-                loss if loss is not None else config.ctrl_loss_timeout_seconds or None
-            ),
-            reconnect_delay_seconds=config.reconnect_delay_seconds or None,
-            keep_alive_timeout_seconds=config.keep_alive_timeout_seconds or None,
-            io_queue_count=config.io_queue_count or None,
-            dhchap_secret=config.dhchap_secret,
-            dhchap_controller_secret=config.dhchap_controller_secret,
-        )
-
     async def _disconnect(self, controller: KernelController) -> None:
-        where = f"{controller.path.cluster.subsystem_nqn}: {controller.path.endpoint}"
+        path = controller.path
+        where = f"{path.cluster.subsystem_nqn}: {path.endpoint}"
+
+        def what(event: str) -> dict[str, object]:
+            return about(event, path.cluster, path.endpoint, controller=controller.name)
+
         try:
             async with self._kernel_calls:
-                if controller.path.cluster in self._following or not self._demands_known:
+                if path.cluster in self._following or not self._demands_known:
                     return
                 await _in_thread(lambda: self._disconnect_unless_used(controller))
         except kernel.KernelError as error:
             # The first refusal is news; the same one again, every few seconds, is not.
-            known = self._last_failures.get(controller.path) == str(error)
-            LOG.log(logging.DEBUG if known else logging.WARNING, "%s: %s", where, error)
-            self._last_failures[controller.path] = str(error)
+            level = (
+                logging.DEBUG if self._last_failures.get(path) == str(error) else logging.WARNING
+            )
+            LOG.log(level, "%s: %s", where, error, extra=what("not disconnected"))
+            self._last_failures[path] = str(error)
             now = asyncio.get_running_loop().time()
-            self._unwanted_since[controller.path.cluster] = now + _LOOK_SECONDS
+            self._unwanted_since[path.cluster] = now + _LOOK_SECONDS
         else:
             self._counts["disconnects"] += 1
-            LOG.info("%s: disconnected %s", where, controller.name)
+            LOG.info("%s: disconnected %s", where, controller.name, extra=what("disconnected"))
 
     def _disconnect_unless_used(self, controller: KernelController) -> None:
         used = use_of(controller.path.cluster.subsystem_nqn, self._sysfs_root)

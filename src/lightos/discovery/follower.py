@@ -24,6 +24,7 @@ from lightos.discovery.desired import (
     discovery_endpoints,
     wanted_paths,
 )
+from lightos.discovery.logs import about
 from lightos.discovery.status import ClusterStatus
 from lightos.waiting import backoff
 
@@ -153,12 +154,20 @@ class ClusterFollower:
                 endpoint,
                 len(self.wanted),
                 len(records),
+                extra=about("log read", self.cluster, endpoint, controllers=len(self.wanted)),
             )
             self._on_news()
 
     def _note_failure(self, endpoint: Endpoint, error: str) -> None:
         # The first failure is news; the same one again, every few seconds, is not.
         level = logging.DEBUG if self._errors.get(endpoint) == error else logging.WARNING
-        LOG.log(level, "%s: discovery service %s: %s", self.cluster.subsystem_nqn, endpoint, error)
+        LOG.log(
+            level,
+            "%s: discovery service %s: %s",
+            self.cluster.subsystem_nqn,
+            endpoint,
+            error,
+            extra=about("discovery service lost", self.cluster, endpoint),
+        )
         self._errors[endpoint] = error
         self._last_failed = endpoint

@@ -18,11 +18,12 @@ from uuid import UUID
 
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
 from lightos.discovery.entries import InvalidEntry, validated_ip_address
-from lightos.discovery.host_identity import HostIdentity
+from lightos.discovery.host_identity import HostIdentity, host_id_for
 from lightos.discovery.reconcile import KernelController
 
 FABRICS_DEVICE = Path("/dev/nvme-fabrics")
 SYSFS_ROOT = Path("/sys")
+HOST_NQN_PATH = Path("/etc/nvme/hostnqn")
 _CONTROLLER_NAME = re.compile(r"nvme[0-9]+")
 _REPLY_BYTES = 4096
 
@@ -35,6 +36,10 @@ class FabricsUnavailable(KernelError):
     """No connect can work on this host as it is: no module, or no right to use it."""
 
 
+class Unsupported(KernelError):
+    """This kernel has no such option, and connecting without it is not what was asked for."""
+
+
 class AlreadyConnected(KernelError):
     """A controller on this path exists (EALREADY): somebody else was faster."""
 
@@ -44,7 +49,8 @@ class ConnectOptions:
     """What the kernel is asked for beyond the path. None leaves the kernel's default.
 
     `ctrl_loss_timeout_seconds` -1 means that the kernel never gives a lost controller up.
-    The DH-HMAC-CHAP secrets (`DHHC-1:...`) are left out of the repr.
+    The DH-HMAC-CHAP secrets (`DHHC-1:...`) are left out of the repr. With `tls` the kernel looks
+    for the pre-shared key in its `.nvme` keyring, or where the serial numbers say.
     """
 
     ctrl_loss_timeout_seconds: int | None = None
@@ -53,19 +59,22 @@ class ConnectOptions:
     io_queue_count: int | None = None
     dhchap_secret: str | None = None
     dhchap_controller_secret: str | None = None
+    tls: bool = False
+    tls_keyring: int | None = None
+    tls_key: int | None = None
 
     def __repr__(self) -> str:
         shown = (
             f"{name}={value!r}"
             for name, value in vars(self).items()
-            if value is not None and "secret" not in name
+            if value is not None and value is not False and "secret" not in name
         )
         return f"ConnectOptions({', '.join(shown)})"
 
 
 def option_string(path: ControllerPath, host_id: UUID, options: ConnectOptions) -> str:
     """The option string of one connect. A None option is left out."""
-    pairs = (
+    pairs: tuple[tuple[str, object], ...] = (
         ("transport", "tcp"),
         ("traddr", path.endpoint.address),
         ("trsvcid", path.endpoint.port),
@@ -76,10 +85,32 @@ def option_string(path: ControllerPath, host_id: UUID, options: ConnectOptions) 
         ("reconnect_delay", options.reconnect_delay_seconds),
         ("keep_alive_tmo", options.keep_alive_timeout_seconds),
         ("nr_io_queues", options.io_queue_count),
-        ("dhchap_secret", options.dhchap_secret),
-        ("dhchap_ctrl_secret", options.dhchap_controller_secret),
+        *_protection(options).items(),
     )
-    return ",".join(f"{key}={value}" for key, value in pairs if value is not None)
+    return ",".join(
+        name if value is True else f"{name}={value}" for name, value in pairs if value is not None
+    )
+
+
+def _protection(options: ConnectOptions) -> dict[str, object]:
+    """Options that a connect may not do without when the kernel does not know them."""
+    given = {
+        "dhchap_secret": options.dhchap_secret,
+        "dhchap_ctrl_secret": options.dhchap_controller_secret,
+        "tls": options.tls or None,
+        "keyring": options.tls_keyring,
+        "tls_key": options.tls_key,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def supported_options(device: Path = FABRICS_DEVICE) -> frozenset[str] | None:
+    """Names of the options that this kernel knows; None before Linux 5.17, which does not tell."""
+    try:
+        text = device.read_text()
+    except OSError:
+        return None
+    return frozenset(option.partition("=")[0].strip() for option in text.split(",")) or None
 
 
 def check_available(device: Path = FABRICS_DEVICE) -> None:
@@ -103,10 +134,12 @@ def connect(
 
     Raises:
         AlreadyConnected: a controller on this path exists.
+        Unsupported: the kernel has not the TLS or the authentication that the options ask for.
         FabricsUnavailable: this host cannot connect at all.
         KernelError: this connect failed.
     """
     what = f"connect to {path.cluster.subsystem_nqn} at {path.endpoint}"
+    _check_protection(what, options, device)
     try:
         fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -126,6 +159,14 @@ def connect(
     if match is None:
         raise KernelError(f"{what}: the kernel answered {reply.strip()!r} without an instance")
     return f"nvme{match[1]}"
+
+
+def _check_protection(what: str, options: ConnectOptions, device: Path) -> None:
+    asked = _protection(options).keys()
+    known = supported_options(device) if asked else None
+    if known is not None and (missing := asked - known):
+        kind = "DH-HMAC-CHAP" if "dhchap_secret" in missing else "TLS for NVMe/TCP"
+        raise Unsupported(f"{what}: not tried, for this kernel has no {kind}")
 
 
 _EXPLANATIONS = {
@@ -186,12 +227,29 @@ def read_identities(sysfs_root: Path = SYSFS_ROOT) -> frozenset[HostIdentity]:
     )
 
 
+def read_host_nqn(host_nqn_path: Path = HOST_NQN_PATH) -> str | None:
+    """The machine's own host NQN, unchecked; None if it has none."""
+    return _read(host_nqn_path) or None
+
+
 def read_configured_identity(
-    host_nqn_path: Path = Path("/etc/nvme/hostnqn"), host_id_path: Path = Path("/etc/nvme/hostid")
+    host_nqn_path: Path = HOST_NQN_PATH, host_id_path: Path = Path("/etc/nvme/hostid")
 ) -> HostIdentity | None:
     """The machine's own pair, None unless both files hold one."""
-    host_nqn, host_id = _read(host_nqn_path), _uuid(_read(host_id_path))
+    host_nqn, host_id = read_host_nqn(host_nqn_path), _uuid(_read(host_id_path))
     return HostIdentity(host_nqn, host_id) if host_nqn and host_id else None
+
+
+def choose_host_id(
+    host_nqn: str, requested: UUID | None, host_id_path: Path, sysfs_root: Path = SYSFS_ROOT
+) -> UUID:
+    """The host id to connect `host_nqn` with, as `host_identity.host_id_for` decides."""
+    return host_id_for(
+        host_nqn,
+        connected=read_identities(sysfs_root),
+        requested=requested,
+        configured=read_configured_identity(host_id_path=host_id_path),
+    )
 
 
 def _controller_folders(sysfs_root: Path) -> Iterator[Path]:

@@ -56,9 +56,11 @@ def test_every_key_is_read(path: Path) -> None:
         "clientConfigDir: /a\ninternalDir: /b\nnvmeHostIDPath: /c\nreconnectInterval: 1m30s\n"
         "disconnectDelay: 250ms\nmaxIOQueues: 4\nkato: 30\nctrlLossTMO: -1\nreconnectDelay: 2\n"
         "dhChapSecret: 'DHHC-1:00:aa:'\ndhChapCtrlSecret: 'DHHC-1:00:bb:'\n"
+        "tls: true\ntlsKeyring: 12\ntlsKey: 34\n"
         "debug: {metrics: false, endpoint: 'localhost:0'}\n"
-        "logging: {level: warn, filename: /d}\n"
+        "logging: {level: warn, filename: /d, format: json}\n"
     )
+    path.chmod(0o600)
     assert load(path, {}).config == Config(
         discovery_dir=Path("/a"),
         internal_dir=Path("/b"),
@@ -71,9 +73,13 @@ def test_every_key_is_read(path: Path) -> None:
         reconnect_delay_seconds=2,
         dhchap_secret="DHHC-1:00:aa:",
         dhchap_controller_secret="DHHC-1:00:bb:",
+        tls=True,
+        tls_keyring=12,
+        tls_key=34,
         status_enabled=False,
         status_endpoint=Endpoint("127.0.0.1", 0),
         log_level="WARNING",
+        log_format="json",
         log_path=Path("/d"),
     )
 
@@ -102,8 +108,10 @@ def test_environment_overrides_the_file_and_case_does_not_matter(path: Path) -> 
         ("debug: {endpoint: 6060}", "debug.endpoint: 6060"),
         ("debug: {endpoint: 'host.example:6060'}", "with an IP address"),
         ("logging: {level: loud}", "is none of debug, info"),
+        ("logging: {format: xml}", "logging.format: 'xml' is none of text, json"),
+        ("tlsKey: 1", "need tls: true"),
+        ("dhChapSecret: 'a,tls'", "dhChapSecret: its value is no secret of the form DHHC-1"),
         ("internalDir: /etc/discovery-client/discovery.d", "are both"),
-        ("dhChapCtrlSecret: 'DHHC-1:00:bb:'", "needs dhChapSecret"),
         ("- a\n- b", "not a mapping"),
         ("a: [", "not YAML"),
     ],
@@ -116,7 +124,20 @@ def test_what_is_wrong_is_named_in_one_line(path: Path, content: str, complaint:
     assert "\n" not in str(raised.value)
 
 
+def test_secrets_are_not_taken_from_a_file_that_others_may_read(path: Path) -> None:
+    path.write_text("dhChapSecret: 'DHHC-1:00:hidden:'")
+    path.chmod(0o640)
+    with pytest.raises(
+        ConfigError, match="others than its owner may read it: `chmod 600"
+    ) as raised:
+        load(path, {})
+    assert "hidden" not in str(raised.value)
+    path.write_text("")
+    assert load(path, {"DC_DHCHAPSECRET": "DHHC-1:00:aa:"}).config.dhchap_secret == "DHHC-1:00:aa:"
+
+
 def test_secrets_are_neither_in_errors_nor_in_the_repr(path: Path) -> None:
+    path.touch(mode=0o600)
     path.write_text("dhChapSecret: 'DHHC-1:00:hidden:'")
     assert "hidden" not in repr(load(path, {}))
     path.write_text("dhChapSecret: [hidden]")
@@ -128,6 +149,11 @@ def test_secrets_are_neither_in_errors_nor_in_the_repr(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"not YAML: .* \(line 2, column 31\)") as raised:
         load(path, {})
     assert "hidden" not in str(raised.value)
+
+
+def test_a_controllers_secret_alone_proves_nothing() -> None:
+    with pytest.raises(ConfigError, match="dhChapCtrlSecret needs dhChapSecret"):
+        Config(dhchap_controller_secret="DHHC-1:00:bb:")
 
 
 def test_a_missing_file_is_an_error_only_if_it_was_asked_for(path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from lightos.discovery import kernel
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
 from lightos.discovery.host_identity import HostIdentity
-from lightos.discovery.kernel import ConnectOptions, FabricsUnavailable
+from lightos.discovery.kernel import ConnectOptions, FabricsUnavailable, Unsupported
 from lightos.discovery.reconcile import KernelController
 
 HOST = "nqn.2014-08.org.nvmexpress:uuid:11111111-1111-4111-8111-111111111111"
@@ -46,6 +46,44 @@ def test_option_string_holds_what_was_asked_and_nothing_else() -> None:
         f"hostid={HOST_ID},ctrl_loss_tmo=-1,reconnect_delay=5,keep_alive_tmo=10,nr_io_queues=4,"
         "dhchap_secret=DHHC-1:00:host:,dhchap_ctrl_secret=DHHC-1:00:controller:"
     )
+
+
+def test_tls_is_a_word_and_its_keys_are_serial_numbers() -> None:
+    tls = kernel.option_string(PATH, HOST_ID, ConnectOptions(tls=True))
+    assert tls.endswith(f"hostid={HOST_ID},tls")
+    keys = ConnectOptions(0, tls=True, tls_keyring=7, tls_key=8)
+    assert kernel.option_string(PATH, HOST_ID, keys).endswith(
+        "ctrl_loss_tmo=0,tls,keyring=7,tls_key=8"
+    )
+    assert repr(keys) == (
+        "ConnectOptions(ctrl_loss_timeout_seconds=0, tls=True, tls_keyring=7, tls_key=8)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "options", "lacks"),
+    [
+        ("instance=-1,cntlid=-1,transport=%s,nqn=%s\n", ConnectOptions(tls=True), "TLS"),
+        ("transport=%s,tls\n", ConnectOptions(tls=True, tls_key=1), "TLS"),
+        ("transport=%s,tls\n", ConnectOptions(dhchap_secret="DHHC-1:00:a:"), "DH-HMAC-CHAP"),
+    ],
+)
+def test_a_kernel_without_the_protection_asked_for_is_not_asked_to_do_without(
+    tmp_path: Path, known: str, options: ConnectOptions, lacks: str
+) -> None:
+    device = tmp_path / "nvme-fabrics"
+    device.write_text(known)
+    with pytest.raises(Unsupported, match=f"this kernel has no {lacks}") as refusal:
+        kernel.connect(PATH, HOST_ID, options, device)
+    assert "DHHC-1" not in str(refusal.value)
+    assert device.read_text() == known
+
+
+def test_a_kernel_tells_its_options_or_not(tmp_path: Path) -> None:
+    device = tmp_path / "nvme-fabrics"
+    assert kernel.supported_options(device) is None
+    device.write_text("instance=-1,cntlid=-1,transport=%s,tls,keyring=%d\n")
+    assert kernel.supported_options(device) == {"instance", "cntlid", "transport", "tls", "keyring"}
 
 
 def test_secrets_stay_out_of_the_repr() -> None:
