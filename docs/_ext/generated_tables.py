@@ -3,7 +3,8 @@
 
 `.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. route-table::` lists the
 operations of the management API that the lab serves; `.. command-options:: lightos lab up`
-lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings;
+lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings,
+`.. discovery-metrics::` what it tells Prometheus, `.. discovery-commands::` its commands;
 `.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
 the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
 `.. lock-table::` is the driver's table of locks;
@@ -127,6 +128,39 @@ class DiscoveryKeys(Directive):
             for key, (field, _) in config.KEYS.items()
         ]
         return [_table(("Key", "Environment variable", "Default"), (30, 35, 35), rows)]
+
+
+class DiscoveryMetrics(Directive):
+    """Name, kind, labels and meaning of each metric of the discovery client."""
+
+    def run(self) -> list[nodes.Node]:
+        status = importlib.import_module("lightos.discovery.status")
+        families = status.StatusCollector(status.Status).collect()
+        rows = [
+            [
+                _cell(nodes.literal(text=f"{family.name}{'_total' * (family.type == 'counter')}")),
+                _cell(nodes.Text(family.type)),
+                _cell(nodes.Text(", ".join(family._labelnames))),
+                _cell(nodes.Text(family.documentation)),
+            ]
+            for family in families
+        ]
+        return [_table(("Metric", "Kind", "Labels", "Meaning"), (34, 8, 24, 34), rows)]
+
+
+class DiscoveryCommands(Directive):
+    """Each command of the discovery client, and what it does."""
+
+    def run(self) -> list[nodes.Node]:
+        group = importlib.import_module("lightos.cli.discovery_client").discovery_client
+        rows = [
+            [
+                _cell(nodes.literal(text=f"lightos discovery-client {name}")),
+                _cell(nodes.Text(" ".join((command.help or "").partition("\n\n")[0].split()))),
+            ]
+            for name, command in group.commands.items()
+        ]
+        return [_table(("Command", "What it does"), (45, 55), rows)]
 
 
 class TempestResult(Directive):
@@ -286,6 +320,8 @@ def setup(app):
     app.add_directive("option-table", OptionTable)
     app.add_directive("command-options", CommandOptions)
     app.add_directive("discovery-keys", DiscoveryKeys)
+    app.add_directive("discovery-metrics", DiscoveryMetrics)
+    app.add_directive("discovery-commands", DiscoveryCommands)
     app.add_directive("route-table", RouteTable)
     app.add_directive("tempest-result", TempestResult)
     app.add_directive("fault-effects", FaultEffects)

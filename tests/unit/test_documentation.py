@@ -20,7 +20,7 @@ from lightos.openstack.cinder.options import lightos_opts
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.rst"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-COMMAND = re.compile(r"(?:\.venv/bin/|[#$] )(lightos [a-z][^\n`]*)")
+COMMAND = re.compile(r"(?:\.venv/bin/|[#$] )(lightos [a-z][^\n`>]*)")
 MAKE = re.compile(r"(?:`|^)make ([a-z-]+[a-z])", re.MULTILINE)
 
 

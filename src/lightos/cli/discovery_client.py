@@ -1,22 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lightos discovery-client`: runs the host's discovery client in the foreground."""
+"""`lightos discovery-client`: the host's discovery client, and what helps to run it."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
+from uuid import UUID
 
 import click
 
-from lightos.discovery.config import Config, ConfigError, load
+from lightos.cli import discovery_host
+from lightos.cli.discovery_output import as_json, show_json
+from lightos.discovery import logs, publish
+from lightos.discovery.config import ConfigError, LoadedConfig, load
 from lightos.discovery.daemon import StartError, serve
+from lightos.discovery.desired import Endpoint
+from lightos.discovery.entries import DiscoveryEntry, InvalidEntry, format_file
 
 LOG = logging.getLogger(__name__)
 
+UNIT = "discovery-client.service"
+"""The systemd unit, beside the modules of `lightos.discovery`."""
 
-@click.command("discovery-client")
+
+@click.group("discovery-client", invoke_without_command=True)
 @click.option(
     "--config",
     "config_path",
@@ -29,31 +42,143 @@ LOG = logging.getLogger(__name__)
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to watch, instead of the configuration's clientConfigDir.",
 )
-def discovery_client(config_path: Path | None, discovery_dir: Path | None) -> None:
+@click.pass_context
+def discovery_client(
+    context: click.Context, config_path: Path | None, discovery_dir: Path | None
+) -> None:
     """Connect this host to the clusters that the files in discovery.d name.
 
-    Every configuration key can be given in the environment too: debug.endpoint is
-    DC_DEBUG_ENDPOINT. SIGTERM stops the client and leaves the kernel's connections up.
+    Without a command it is `serve`. Every configuration key can be given in the environment too:
+    debug.endpoint is DC_DEBUG_ENDPOINT.
     """
     try:
         loaded = load(config_path, os.environ)
-        config = loaded.config
-        if discovery_dir is not None:
-            config = dataclasses.replace(config, discovery_dir=discovery_dir.absolute())
-        _set_up_logging(config)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    if discovery_dir is not None:
+        config = dataclasses.replace(loaded.config, discovery_dir=discovery_dir.absolute())
+        loaded = dataclasses.replace(loaded, config=config)
+    context.obj = loaded
+    if context.invoked_subcommand is None:
+        context.invoke(serve_command)
+
+
+@click.command("serve")
+@click.pass_obj
+def serve_command(loaded: LoadedConfig) -> None:
+    """Run the daemon in the foreground.
+
+    SIGTERM stops it and leaves the kernel's connections up; SIGHUP makes it ask every cluster
+    again.
+    """
+    try:
+        logs.set_up(loaded.config)
         for key in loaded.ignored_keys:
             LOG.warning("configuration key %s has no effect here", key)
-        serve(config)
+        serve(loaded.config)
     except (ConfigError, StartError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def _set_up_logging(config: Config) -> None:
+@click.command("add-hostnqn")
+@click.option("--name", required=True, help="Name of the discovery file.")
+@click.option(
+    "-a",
+    "--addresses",
+    required=True,
+    multiple=True,
+    help="Discovery services, ADDRESS or ADDRESS:PORT, separated by commas. [default port: 8009]",
+)
+@click.option("-n", "--nqn", required=True, help="NQN of the subsystem that is wanted.")
+@click.option("-q", "--hostnqn", help="Host NQN. [default: the one in /etc/nvme/hostnqn]")
+@click.option("-I", "--hostid", type=click.UUID, help="Host id to pair with the host NQN.")
+@click.option(
+    "-l",
+    "--ctrl-loss-tmo",
+    type=int,
+    help="Seconds until a lost controller is given up; -1: never.",
+)
+@click.option("-t", "--transport", type=click.Choice(["tcp"]), default="tcp", show_default=True)
+@as_json
+@click.pass_obj
+def add_host_nqn(
+    loaded: LoadedConfig,
+    *,
+    name: str,
+    addresses: tuple[str, ...],
+    nqn: str,
+    hostnqn: str | None,
+    hostid: UUID | None,
+    ctrl_loss_tmo: int | None,
+    transport: str,  # noqa: ARG001 - there is only one
+    json_wanted: bool,
+) -> None:
+    """Write a discovery file: from then on the daemon keeps this host connected."""
+    folder = loaded.config.discovery_dir
+    host_nqn = discovery_host.host_nqn_or_own(hostnqn)
+    with _file_errors():
+        services = [
+            Endpoint.parse(word.strip(), discovery_host.DISCOVERY_PORT)
+            for words in addresses
+            for word in words.split(",")
+        ]
+        entries = [
+            DiscoveryEntry(each.address, each.port, host_nqn, nqn, hostid, ctrl_loss_tmo)
+            for each in services
+        ]
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        outcome = publish.publish_as(str(folder), name, format_file(entries))
+    _tell(folder / name, outcome.value, json_wanted=json_wanted)
+
+
+@click.command("remove-hostnqn")
+@click.option("-n", "--name", required=True, help="Name of the discovery file.")
+@as_json
+@click.pass_obj
+def remove_host_nqn(loaded: LoadedConfig, *, name: str, json_wanted: bool) -> None:
+    """Remove a discovery file: what only it wanted is disconnected, unless it is in use."""
+    folder = loaded.config.discovery_dir
+    with _file_errors():
+        removed = publish.remove_as(str(folder), name)
+    _tell(folder / name, "removed" if removed else "absent", json_wanted=json_wanted)
+
+
+@click.command("systemd-unit")
+def systemd_unit() -> None:
+    """Print a systemd unit that runs this very command."""
+    unit = resources.files("lightos.discovery").joinpath(UNIT).read_text(encoding="utf-8")
+    click.echo(unit.replace("ExecStart=lightos ", f"ExecStart={_own_path()} "), nl=False)
+
+
+def _own_path() -> Path:
+    return Path(sys.executable).with_name("lightos")
+
+
+@contextmanager
+def _file_errors() -> Iterator[None]:
     try:
-        logging.basicConfig(
-            filename=config.log_path,
-            level=config.log_level,
-            format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        )
+        yield
+    except (InvalidEntry, ValueError) as error:
+        raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise ConfigError(f"logging.filename: {config.log_path}: {error.strerror}") from None
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+
+
+def _tell(path: Path, outcome: str, *, json_wanted: bool) -> None:
+    if json_wanted:
+        show_json({"name": str(path), "outcome": outcome})
+    else:
+        click.echo(f"{path}: {outcome}")
+
+
+for command in (
+    serve_command,
+    add_host_nqn,
+    remove_host_nqn,
+    discovery_host.discover,
+    discovery_host.connect_all,
+    discovery_host.list_controllers,
+    discovery_host.list_subsystems,
+    systemd_unit,
+):
+    discovery_client.add_command(command)

@@ -306,6 +306,12 @@ async def open_session(
         raise SessionError("the controller did not become ready in time") from None
 
 
+async def discover(endpoint: Endpoint, settings: SessionSettings) -> tuple[Record, ...]:
+    """Read the log of the discovery controller at `endpoint` once. Raises SessionError."""
+    async with open_session(endpoint, settings, asyncio.Event()) as session:
+        return await session.read_log()
+
+
 def usable_records(entries: Iterable[DiscoveryEntry]) -> tuple[Record, ...]:
     """The NVMe/TCP entries of a log whose strings are safe to hand to the kernel."""
     records: dict[Record, None] = {}

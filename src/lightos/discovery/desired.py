@@ -11,7 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from lightos.discovery.entries import DiscoveryEntry
+from lightos.discovery.entries import (
+    DiscoveryEntry,
+    InvalidEntry,
+    validated_address,
+    validated_port,
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -28,6 +33,19 @@ class Endpoint:
 
     address: str
     port: int
+
+    @classmethod
+    def parse(cls, text: str, default_port: int) -> Endpoint:
+        """Read `ADDRESS`, `ADDRESS:PORT`, an IPv6 address in brackets if a port follows.
+
+        Raises InvalidEntry.
+        """
+        host, separator, port = text.rpartition(":")
+        if not separator or text.endswith("]") or (":" in host and not host.endswith("]")):
+            return cls(validated_address(text), default_port)
+        if not (port.isascii() and port.isdigit()):
+            raise InvalidEntry(f"port {port!r} of {text!r} is not a number")
+        return cls(validated_address(host), validated_port(int(port[:6])))
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Discovery files appear whole or not at all, and only under names made from a volume's UUID.
+"""Discovery files appear whole or not at all, and only under names that are safe.
 
 A file is written in its own folder (another folder may be another file system, and a move
 across those is a copy that a watcher sees empty), synced, and renamed. Daemons ignore names
-that start with `tmp.dc.`. Standard library only: os-brick's privileged half imports this module.
+that start with `tmp.dc.`. A volume's file has a name made from its UUID, and nothing but that
+UUID is taken from whoever asks; `publish_as` is for people who choose a name themselves.
+Standard library only: os-brick's privileged half imports this module.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from uuid import UUID
 TEMPORARY_PREFIX = "tmp.dc."
 _FILE_MODE = 0o644
 _READ_LIMIT_BYTES = 1 << 20
+_NAME_MAX_BYTES = 200
+"""With the prefix of the temporary file it must still be a name (255 bytes)."""
 
 
 class Outcome(enum.Enum):
@@ -26,6 +30,20 @@ class Outcome(enum.Enum):
     CREATED = "created"
     REFRESHED = "refreshed"
     UNCHANGED = "unchanged"
+
+
+def is_discovery_file(name: str) -> bool:
+    """Whether a file of this name counts: not one being written, hidden, or an editor's backup."""
+    return not name.startswith((TEMPORARY_PREFIX, ".")) and not name.endswith("~")
+
+
+def validated_name(name: str) -> str:
+    """Return `name` if a discovery file can bear it, else raise `ValueError`."""
+    if not name or "/" in name or not name.isprintable() or len(name.encode()) > _NAME_MAX_BYTES:
+        raise ValueError(f"{name!r} is no file name")
+    if not is_discovery_file(name):
+        raise ValueError(f"files named like {name!r} are not read by a discovery client")
+    return name
 
 
 def file_name(volume_uuid: UUID) -> str:
@@ -37,10 +55,12 @@ def file_name(volume_uuid: UUID) -> str:
 
 def read(directory: str, volume_uuid: UUID) -> str | None:
     """Content of a volume's discovery file, None if there is none."""
+    return _read(directory, file_name(volume_uuid))
+
+
+def _read(directory: str, name: str) -> str | None:
     try:
-        with open(
-            os.path.join(directory, file_name(volume_uuid)), encoding="utf-8", errors="replace"
-        ) as file:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
             return file.read(_READ_LIMIT_BYTES)
     except FileNotFoundError:
         return None
@@ -52,9 +72,14 @@ def publish(directory: str, volume_uuid: UUID, content: str) -> Outcome:
     A file that already holds exactly that is left alone.
     Raises OSError (no folder, no right, no space); the previous file is then still whole.
     """
-    name = file_name(volume_uuid)
+    return publish_as(directory, file_name(volume_uuid), content)
+
+
+def publish_as(directory: str, name: str, content: str) -> Outcome:
+    """As `publish`, under a name that somebody chose. Raises ValueError for one that is none."""
+    validated_name(name)
     with _opened_directory(directory) as directory_fd, _temporary(directory_fd, name) as fd:
-        earlier = read(directory, volume_uuid)
+        earlier = _read(directory, name)
         if earlier == content:
             os.unlink(TEMPORARY_PREFIX + name, dir_fd=directory_fd)
             return Outcome.UNCHANGED
@@ -69,9 +94,15 @@ def publish(directory: str, volume_uuid: UUID, content: str) -> Outcome:
 
 def remove(directory: str, volume_uuid: UUID) -> bool:
     """Remove a volume's discovery file. Returns False if there was none."""
+    return remove_as(directory, file_name(volume_uuid))
+
+
+def remove_as(directory: str, name: str) -> bool:
+    """As `remove`, under a name that somebody chose. Raises ValueError for one that is none."""
+    validated_name(name)
     try:
         with _opened_directory(directory) as directory_fd:
-            os.unlink(file_name(volume_uuid), dir_fd=directory_fd)
+            os.unlink(name, dir_fd=directory_fd)
             os.fsync(directory_fd)
     except FileNotFoundError:
         return False

@@ -16,7 +16,7 @@ from typing import Self
 from inotify_simple import INotify, flags  # type: ignore[import-untyped]
 
 from lightos.discovery.entries import DiscoveryEntry, DiscoveryFile, LineError, parse
-from lightos.discovery.publish import TEMPORARY_PREFIX
+from lightos.discovery.publish import is_discovery_file
 
 _FILE_SIZE_LIMIT_BYTES = 1 << 20
 _CHANGES = (
@@ -36,11 +36,6 @@ _FOLDER_GONE = flags.DELETE_SELF | flags.MOVE_SELF | flags.IGNORED | flags.UNMOU
 
 class FolderLost(Exception):
     """The watched folder was removed or moved away."""
-
-
-def is_discovery_file(name: str) -> bool:
-    """Whether a file of this name counts: not one being written, hidden, or an editor's backup."""
-    return not name.startswith((TEMPORARY_PREFIX, ".")) and not name.endswith("~")
 
 
 class DiscoveryFolder:
