@@ -6,7 +6,12 @@ from uuid import UUID
 
 import pytest
 
-from lightos.openstack.os_brick.devices import AmbiguousDevice, NamespaceDevice, find_device
+from lightos.openstack.os_brick.devices import (
+    AmbiguousDevice,
+    NamespaceDevice,
+    find_device,
+    present_volumes,
+)
 from tests.unit.os_brick.conftest import GIB, Kernel
 
 VOLUME = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01")
@@ -14,9 +19,11 @@ OTHER = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a02")
 
 
 def test_the_multipath_head_is_found_by_uuid_never_a_path(kernel: Kernel) -> None:
-    controllers = tuple(kernel.add_controller(name) for name in ("nvme0", "nvme1"))
+    for name in ("nvme0", "nvme1"):
+        kernel.add_controller(name)
     kernel.add_namespace("nvme0n1", str(OTHER))
-    kernel.add_namespace("nvme0n12", str(VOLUME), 2 * GIB)
+    folder = kernel.add_namespace("nvme0n12", str(VOLUME), 2 * GIB)
+    controllers = tuple(folder / "device" / name for name in ("nvme0", "nvme1"))
     found = find_device(VOLUME, kernel.sysfs)
     assert found == NamespaceDevice("nvme0n12", 2 * GIB, controllers)
     assert found.path == "/dev/nvme0n12"
@@ -26,6 +33,11 @@ def test_no_device_no_kernel_module_and_vanishing_ones(kernel: Kernel, tmp_path:
     assert find_device(VOLUME, kernel.sysfs) is None
     assert find_device(VOLUME, tmp_path / "nothing") is None
     folder = kernel.add_namespace("nvme0n1", str(VOLUME))
+    assert present_volumes(kernel.sysfs) == {str(VOLUME)}
+    (folder / "device").unlink()
+    assert find_device(VOLUME, kernel.sysfs) == NamespaceDevice(
+        "nvme0n1", GIB, (folder / "device",)
+    )
     (folder / "size").unlink()
     assert find_device(VOLUME, kernel.sysfs) is None
 

@@ -3,9 +3,14 @@
 
 With native multipath a namespace is one block device, `nvme<subsystem>n<namespace>`, whose
 paths (`nvme0c1n1`) are hidden behind it; callers only ever see the former.
+
+Every attach reads the UUID of every namespace, so this is done without pathlib, which takes most
+of the time where there are many.
 """
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -14,6 +19,8 @@ SYSFS_ROOT = Path("/sys")
 DEV_ROOT = Path("/dev")
 SECTOR_BYTES = 512
 """Unit of /sys/block/*/size, whatever the device's own block size."""
+_ATTRIBUTE_BYTES = 4096
+"""sysfs shows no more than a page of anything."""
 
 _HEAD = re.compile(r"nvme[0-9]+n[0-9]+")
 _CONTROLLER = re.compile(r"nvme[0-9]+")
@@ -39,7 +46,7 @@ class NamespaceDevice:
     @property
     def has_live_path(self) -> bool:
         """Whether any controller could do I/O now."""
-        return any(_read(folder / "state") == "live" for folder in self.controllers)
+        return any(_read(f"{folder}/state") == "live" for folder in self.controllers)
 
 
 def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDevice | None:
@@ -49,42 +56,62 @@ def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDe
         AmbiguousDevice: there are several.
     """
     wanted = f"uuid.{volume_uuid}"
-    found = [
-        device
-        for folder in _folders(sysfs_root / "block", _HEAD)
-        if _read(folder / "wwid") == wanted and (device := _device(folder)) is not None
-    ]
-    if len(found) > 1:
-        names = ", ".join(device.name for device in found)
+    names = [name for name, wwid in _namespaces(sysfs_root) if wwid == wanted]
+    if len(names) > 1:
         raise AmbiguousDevice(
-            f"namespace {volume_uuid} has {len(found)} devices ({names}): native NVMe multipath "
-            "is off on this host; boot it with nvme_core.multipath=Y"
+            f"namespace {volume_uuid} has {len(names)} devices ({', '.join(names)}): native NVMe "
+            "multipath is off on this host; boot it with nvme_core.multipath=Y"
         )
-    return found[0] if found else None
+    return _device(sysfs_root / "block" / names[0]) if names else None
+
+
+def present_volumes(sysfs_root: Path = SYSFS_ROOT) -> set[str]:
+    """UUIDs of all namespaces that have a device."""
+    return {wwid.removeprefix("uuid.") for _, wwid in _namespaces(sysfs_root)}
+
+
+def is_namespace(name: str) -> bool:
+    """Whether a block device of this name is one of those that callers see."""
+    return _HEAD.fullmatch(name) is not None
+
+
+def _namespaces(sysfs_root: Path) -> Iterator[tuple[str, str]]:
+    """Name and world-wide id of each namespace's device."""
+    folder = f"{sysfs_root}/block"
+    return ((name, _read(f"{folder}/{name}/wwid")) for name in _names(folder, _HEAD))
 
 
 def _device(folder: Path) -> NamespaceDevice | None:
-    size = _read(folder / "size")
+    """None for one that vanished meanwhile."""
+    size = _read(f"{folder}/size")
     if not size.isdigit():
         return None
     # A subsystem with native multipath, else the one controller.
-    parent = (folder / "device").resolve()
+    parent = folder / "device"
     controllers = tuple(
-        child for child in _folders(parent, _CONTROLLER) if (child / "state").exists()
+        parent / name
+        for name in _names(parent, _CONTROLLER)
+        if os.path.exists(f"{parent}/{name}/state")
     )
     return NamespaceDevice(folder.name, int(size) * SECTOR_BYTES, controllers or (parent,))
 
 
-def _folders(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+def _names(folder: Path | str, pattern: re.Pattern[str]) -> list[str]:
     try:
-        return sorted(child for child in folder.iterdir() if pattern.fullmatch(child.name))
+        return sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
     except OSError:
         return []
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     """Content without white space at its ends; empty for a file that is not, or no more, there."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return os.read(descriptor, _ATTRIBUTE_BYTES).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
