@@ -53,6 +53,10 @@ _MANDATORY = {
 }
 
 
+_SHOWN_CHARACTERS = 240
+"""More than any NQN has."""
+
+
 class InvalidEntry(ValueError):
     """A value that has no place in a discovery file; the message names it and why."""
 
@@ -104,17 +108,23 @@ class DiscoveryFile:
     errors: tuple[LineError, ...] = ()
 
 
+def _shown(value: object) -> str:
+    """`value` in a message; of a megabyte, its begin."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
 def validated_nqn(value: object, kind: str = "NQN") -> str:
     """Return `value` if it is an NVMe Qualified Name, else raise `InvalidEntry`."""
     if not isinstance(value, str) or not value:
         raise InvalidEntry(f"{kind} is empty")
     # Not printable covers undecodable bytes too, and those cannot be encoded below.
     if not value.isprintable() or _FORBIDDEN_IN_NQN.search(value):
-        raise InvalidEntry(f"{kind} {value!r} holds white space, a comma, '=', '#' or worse")
+        raise InvalidEntry(f"{kind} {_shown(value)} holds white space, a comma, '=', '#' or worse")
     if len(value.encode()) > NQN_MAX_BYTES:
-        raise InvalidEntry(f"{kind} {value[:40]!r}... is longer than {NQN_MAX_BYTES} bytes")
+        raise InvalidEntry(f"{kind} {_shown(value)} is longer than {NQN_MAX_BYTES} bytes")
     if not _NQN.fullmatch(value):
-        raise InvalidEntry(f"{kind} {value!r} is not of the form nqn.yyyy-mm.domain:name")
+        raise InvalidEntry(f"{kind} {_shown(value)} is not of the form nqn.yyyy-mm.domain:name")
     return value
 
 
@@ -132,12 +142,12 @@ def validated_ip_address(value: object) -> str:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise InvalidEntry(f"address {value!r} is not an IP address") from None
+        raise InvalidEntry(f"address {_shown(value)} is not an IP address") from None
     if address.is_unspecified or address.is_multicast:
-        raise InvalidEntry(f"address {value!r} is not that of a host")
+        raise InvalidEntry(f"address {_shown(value)} is not that of a host")
     scope = getattr(address, "scope_id", None)
     if scope is not None and not _INTERFACE_NAME.fullmatch(scope):
-        raise InvalidEntry(f"address {value!r} has a scope that is no interface name")
+        raise InvalidEntry(f"address {_shown(value)} has a scope that is no interface name")
     return str(address)
 
 
@@ -161,7 +171,7 @@ def _is_host_name(text: str) -> bool:
 def validated_port(value: object) -> int:
     """Return `value` if it is a TCP port (1 to 65535), else raise `InvalidEntry`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
-        raise InvalidEntry(f"port {value!r} is not a number from 1 to 65535")
+        raise InvalidEntry(f"port {_shown(value)} is not a number from 1 to 65535")
     return value
 
 
@@ -181,7 +191,7 @@ def parse_line(line: str) -> DiscoveryEntry | None:
             continue
         field = _OPTIONS.get(word)
         if field is None:
-            raise InvalidEntry(f"unknown option {word!r}")
+            raise InvalidEntry(f"unknown option {_shown(word)}")
         if field in values:
             raise InvalidEntry(f"{word} is given twice")
         value = next(words, None)
@@ -189,7 +199,7 @@ def parse_line(line: str) -> DiscoveryEntry | None:
             raise InvalidEntry(f"{word} has no value")
         values[field] = value
     if (transport := values.pop("transport", "tcp")) != "tcp":
-        raise InvalidEntry(f"transport {transport!r} is not tcp")
+        raise InvalidEntry(f"transport {_shown(transport)} is not tcp")
     if missing := [usage for field, usage in _MANDATORY.items() if field not in values]:
         raise InvalidEntry(f"missing {', '.join(missing)}")
     timeout = values.get("ctrl_loss_timeout_seconds")
@@ -207,7 +217,7 @@ def parse_line(line: str) -> DiscoveryEntry | None:
 
 def _number(kind: str, text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", text, re.ASCII):
-        raise InvalidEntry(f"{kind} {text!r} is not a number")
+        raise InvalidEntry(f"{kind} {_shown(text)} is not a number")
     return int(text)
 
 
@@ -215,7 +225,7 @@ def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise InvalidEntry(f"host id {text!r} is not a UUID") from None
+        raise InvalidEntry(f"host id {_shown(text)} is not a UUID") from None
 
 
 def parse(text: str, source: str) -> DiscoveryFile:

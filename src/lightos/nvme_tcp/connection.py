@@ -225,6 +225,10 @@ class Connection:
         quoted = wire.quote(error.pdu_header or self._header)
         return self.send(TermReq(error.fatal_error, error.field_offset, quoted))
 
+    def forget(self, cid: int) -> None:
+        """Controller: a reset ended this command without a response, and its id is free again."""
+        self._exchanges.pop(cid, None)
+
     def _check_sender(self, pdu: Pdu) -> None:
         if isinstance(pdu, TermReq):
             return

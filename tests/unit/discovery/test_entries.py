@@ -186,3 +186,8 @@ def test_nqns_that_are_not(nqn: object) -> None:
 def test_addresses_that_are_none(address: object) -> None:
     with pytest.raises(InvalidEntry):
         validated_address(address)
+
+
+def test_of_a_long_bad_word_the_reason_quotes_the_begin() -> None:
+    read = parse(f"-a 10.0.0.1 -s {'8' * 100_000} -q {HOST} -n {SUBSYSTEM}", "bad.conf")
+    assert len(str(read.errors[0])) < 400

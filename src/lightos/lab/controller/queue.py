@@ -166,6 +166,7 @@ class Queue(asyncio.Protocol):
 
     def drop(self, cid: int) -> None:
         self._outstanding.discard(cid)
+        self._connection.forget(cid)
 
     def fail(self, concerns: Callable[[Command], bool], failed: CommandFailed) -> None:
         if self._terminated:
