@@ -29,6 +29,7 @@ GATEWAY_ADDRESS = "192.168.75.1"
 """The bridge's own address: where Cinder and the tests themselves live."""
 LAB_ADDRESSES = ("192.168.75.11", "192.168.75.12", "192.168.75.13")
 HOST_ADDRESSES = ("192.168.75.101", "192.168.75.102")
+COMPUTE_ADDRESSES = ("192.168.75.111", "192.168.75.112")
 
 NETNS_FOLDER = Path("/run/netns")
 RUN_FOLDER = Path("/run/lightos-testbed")

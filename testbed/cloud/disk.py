@@ -17,9 +17,10 @@ from typing import Any
 
 from lightos.nvme_tcp import commands
 from testbed.cinder.client import CinderClient
-from testbed.cluster import GIB, Cluster, connector
+from testbed.cluster import GIB, PROJECT, Cluster, allowed, connector
 from testbed.initiator import Initiator
 from testbed.network import GATEWAY_ADDRESS, LAB_ADDRESSES, Network
+from testbed.polling import wait_until
 
 MIB = 1 << 20
 READ_BYTES = 128 << 10
@@ -80,6 +81,13 @@ class Disk:
                 self.initiator.write(self.nsid, (start + offset) // size, part)
         self.initiator.flush(self.nsid)
 
+    def read(self, offset: int, count: int) -> bytes:
+        """Some bytes, from an offset in bytes."""
+        size = self.initiator.block_size(self.nsid)
+        first, end = offset // size, -(-(offset + count) // size)
+        data = self.initiator.read(self.nsid, first, end - first)
+        return data[offset - first * size :][:count]
+
     def chunks(self) -> Iterator[bytes]:
         """Every byte, in order."""
         size = self.initiator.block_size(self.nsid)
@@ -116,9 +124,9 @@ class InnerCluster(Cluster):
         super().__init__(lab)
         self.network = network
 
-    def get(self, path: str, **query: str) -> dict[str, Any]:
+    def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         with self.network.entered():
-            return super().get(path, **query)
+            return super()._call(method, path, **content)
 
 
 @dataclass(frozen=True)
@@ -133,23 +141,55 @@ class Disks:
         attachment = self.cinder.attach(volume_id, HOST)
         self.cinder.complete_attachment(attachment)
         try:
-            lab, uuid = self.cluster.lab, attachment.connection_info["uuid"]
-            (volume,) = (found for found in self.cluster.volumes() if found["UUID"] == uuid)
-            (address,) = (
-                node["address"]
-                for node in lab["nodes"]
-                if node["uuid"] == volume["primaryNodeUUID"]
-            )
-            with self.cluster.network.entered():  # the sockets stay inside, we do not
-                initiator = Initiator(
-                    address, lab["nvme_port"], lab["subsystem_nqn"], host_nqn=HOST["nqn"]
-                )
-            with initiator:
-                blocks = initiator.identify_namespace(volume["nsid"]).size_blocks
-                size_bytes = blocks * initiator.block_size(volume["nsid"])
-                yield Disk(initiator, volume["nsid"], size_bytes)
+            with self._connected(attachment.connection_info["uuid"]) as disk:
+                yield disk
         finally:
             self.cinder.detach(attachment)
+
+    @contextmanager
+    def watched(self, volume_id: str) -> Iterator[Disk]:
+        """Read a volume while instances use it: our host is let in beside theirs, behind Cinder.
+
+        Nobody may attach or detach the volume at the moment when this begins and ends.
+        """
+        volume = self.cluster.volume_of(volume_id)
+        self._let_in(volume, allowed(volume["acl"]) | {HOST["nqn"]}, set(HOST["host_ips"]))
+        try:
+            with self._connected(volume["UUID"]) as disk:
+                yield disk
+        finally:
+            volume = self.cluster.volume_of(volume_id)
+            self._let_in(volume, allowed(volume["acl"]) - {HOST["nqn"]}, set())
+
+    def _let_in(self, volume: dict[str, Any], hosts: set[str], addresses: set[str]) -> None:
+        """Write a volume's ACLs: these hosts, and `addresses` beside those of the other hosts."""
+        ours = set(HOST["host_ips"])
+        wanted = {
+            "acl": hosts,
+            "IPAcl": (allowed(volume["IPAcl"]) - ours) | addresses,
+        }
+        path = f"/projects/{PROJECT}/volumes/{volume['UUID']}"
+        body = {name: {"values": sorted(new) or ["ALLOW_NONE"]} for name, new in wanted.items()}
+        self.cluster.request("PUT", path, body)
+        wait_until(
+            lambda: self.cluster.get(path)["state"] == "Available", "the volume's ACL to be written"
+        )
+
+    @contextmanager
+    def _connected(self, uuid: str) -> Iterator[Disk]:
+        lab = self.cluster.lab
+        (volume,) = (found for found in self.cluster.volumes() if found["UUID"] == uuid)
+        (address,) = (
+            node["address"] for node in lab["nodes"] if node["uuid"] == volume["primaryNodeUUID"]
+        )
+        with self.cluster.network.entered():  # the sockets stay inside, we do not
+            initiator = Initiator(
+                address, lab["nvme_port"], lab["subsystem_nqn"], host_nqn=HOST["nqn"]
+            )
+        with initiator:
+            blocks = initiator.identify_namespace(volume["nsid"]).size_blocks
+            size_bytes = blocks * initiator.block_size(volume["nsid"])
+            yield Disk(initiator, volume["nsid"], size_bytes)
 
     def write(self, volume_id: str, content: Content) -> None:
         with self.attached(volume_id) as disk:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova: API, conductor, scheduler, and a compute host with Nova's fake hypervisor."""
+"""Nova: API, conductor, scheduler, and where instances run.
+
+Without compute hosts of a cloud's own, instances are those of Nova's fake hypervisor.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from testbed.cinder.configuration import Section
 from testbed.cinder.paths import PYTHON, VENV_BIN
 from testbed.cloud.cloud import KEYSTONE, RABBITMQ
+from testbed.cloud.compute_host import ComputeHosts
 from testbed.cloud.database import Schema
 from testbed.cloud.deployment import Deployment, Endpoint, write_configuration
 from testbed.cloud.keystone import connect
@@ -23,17 +27,16 @@ from testbed.polling import wait_until
 
 USER = "nova"
 COMPUTE = Endpoint("nova", ("compute",), 8774, "/v2.1")
-COMPUTE_HOST = "compute-1"
+FAKE_HOST = "compute-1"
 DRIVER_CLASS = "LightOSFakeDriver"
 """Of testbed.cloud.nova_compute."""
-UP_SECONDS = 120.0
+UP_SECONDS = 240.0
 
 
 class Nova:
     """The compute service, as a part of a cloud."""
 
     title = "Nova: API, scheduler, conductor, compute"
-    after = (KEYSTONE, RABBITMQ, Placement.title, NetworkStub.title)
     schemas = (
         Schema("nova_api", "nova", ("nova-manage", "api_db", "sync"), section="api_database"),
         Schema("nova", "nova", ("nova-manage", "db", "sync", "--local_cell")),
@@ -42,12 +45,21 @@ class Nova:
     endpoints = (COMPUTE,)
     users = (USER,)
 
+    def __init__(self, computes: ComputeHosts | None = None) -> None:
+        """`computes`: another part of the cloud, where instances run."""
+        self._computes = computes
+        self.after = (
+            *(KEYSTONE, RABBITMQ, Placement.title, NetworkStub.title),
+            *([computes.title] if computes else []),
+        )
+
     def start(self, deployment: Deployment) -> None:
-        """Start all of it; returns when the compute host can be given instances."""
+        """Start all of it; returns when every compute host can be given instances."""
         folder = deployment.configuration("nova")
         shipped = Path(sys.prefix, "etc/nova/api-paste.ini")
         shutil.copyfile(shipped, folder / shipped.name)
-        arguments = ["--config-file", write_configuration(folder / "nova.conf", _conf(deployment))]
+        sections = _conf(deployment)
+        arguments = ["--config-file", write_configuration(folder / "nova.conf", sections)]
         _map_cells(deployment, arguments)
 
         def service(name: str, *program: str | Path) -> Service:
@@ -62,15 +74,22 @@ class Nova:
         )
         self.conductor = service("nova-conductor", VENV_BIN / "nova-conductor")
         self.scheduler = service("nova-scheduler", VENV_BIN / "nova-scheduler")
-        self.compute = service("nova-compute", PYTHON, "-m", "testbed.cloud.nova_compute")
-        self.compute.environment["PYTHONPATH"] = str(CHECKOUT)
         for each in (self.conductor, self.scheduler, self.api):
             each.start()
         self.api.wait_listening(COMPUTE.port)
-        self.compute.start()  # last: it loses 10 s when the conductor is not there yet
+        # Last: nova-compute loses 10 s when the conductor is not there yet.
+        if self._computes:
+            names = {host.name for host in self._computes.hosts}
+            for host in self._computes.hosts:
+                host.launch_compute(sections)
+        else:
+            names = {FAKE_HOST}
+            fake = service("nova-compute", PYTHON, "-m", "testbed.cloud.nova_compute")
+            fake.environment["PYTHONPATH"] = str(CHECKOUT)
+            fake.start()
         wait_until(
-            lambda: _host_is_up(deployment),
-            f"{COMPUTE_HOST} to be a host of Nova's, see {self.compute.log_file}",
+            lambda: names <= _hosts_up(deployment),
+            f"{', '.join(sorted(names))} to be hosts of Nova's, see logs of nova-compute",
             UP_SECONDS,
             pause=0.5,
         )
@@ -92,13 +111,16 @@ def _map_cells(deployment: Deployment, arguments: list[str | Path]) -> None:
         list(pool.map(run, commands))
 
 
-def _host_is_up(deployment: Deployment) -> bool:
-    """Whether the host takes messages, and is mapped to the cell."""
+def _hosts_up(deployment: Deployment) -> set[str]:
+    """The compute hosts that take messages, and are mapped to the cell."""
     deployment.check_wanted()
     compute = connect(deployment).compute
     # A service is "up" as soon as it is entered; it reports, first, when it takes messages.
-    reported = any(s.binary == "nova-compute" and s.updated_at for s in compute.services())
-    return reported and any(compute.hypervisors())
+    reported = {s.host for s in compute.services() if s.binary == "nova-compute" and s.updated_at}
+    mapped = {
+        hypervisor.service_details["host"] for hypervisor in compute.hypervisors(details=True)
+    }
+    return reported & mapped
 
 
 def _conf(deployment: Deployment) -> Mapping[str, Section]:
@@ -110,7 +132,7 @@ def _conf(deployment: Deployment) -> Mapping[str, Section]:
         "DEFAULT": {
             "use_stderr": True,
             "debug": True,
-            "host": COMPUTE_HOST,
+            "host": FAKE_HOST,
             "my_ip": deployment.address,
             "transport_url": deployment.transport_url,
             "compute_driver": f"fake.{DRIVER_CLASS}",
@@ -129,6 +151,10 @@ def _conf(deployment: Deployment) -> Mapping[str, Section]:
         "glance": internal,
         "keystone": internal,
         "cinder": {**login, "catalog_info": "block-storage:cinder:internalURL"},
+        "key_manager": {
+            "backend": "nova.keymgr.conf_key_mgr.ConfKeyManager",
+            "fixed_key": deployment.fixed_key,
+        },
         "conductor": {"workers": 1},
         "scheduler": {"workers": 1, "discover_hosts_in_cells_interval": 2},
         "oslo_concurrency": {"lock_path": state / "locks"},

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers from the distribution's own packages, unpacked and never installed.
 
-Installed, RabbitMQ, Erlang, etcd and Redis would start services on the machine, now and at each
-boot. Unpacked into the project's cache folder they are programs like any other, and go when the
-folder goes.
+Installed, RabbitMQ, Erlang, etcd, Redis and libvirt would start services on the machine, now and at
+each boot. Unpacked into the project's cache folder they are programs like any other, and go when
+the folder goes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from testbed.cinder.paths import cache_dir
 
-_FAMILIES = ("erlang-", "etcd-", "mariadb-", "rabbitmq-", "redis-")
+_FAMILIES = ("erlang-", "etcd-", "libvirt", "mariadb-", "python3-libvirt", "rabbitmq-", "redis-")
 """Unpacked even where the machine has them installed, so that what runs is of one piece."""
 _VERSIONS = "versions"
 
@@ -38,6 +38,10 @@ class PackageSet:
 
 CLOUD = PackageSet("packages", ("mariadb-client-core", "mariadb-server-core", "rabbitmq-server"))
 LOCK_MANAGERS = PackageSet("lock-managers", ("etcd-server", "redis-server"))
+HYPERVISOR = PackageSet(
+    "hypervisor",
+    ("libvirt-clients", "libvirt-daemon", "libvirt-daemon-driver-qemu", "python3-libvirt"),
+)
 
 
 @dataclass(frozen=True)

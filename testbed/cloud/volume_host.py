@@ -8,12 +8,10 @@ Linux of its own in the cloud's network, with the discovery client as a real one
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from configparser import RawConfigParser
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,14 @@ from typing import Any
 from testbed.cinder.paths import VENV_BIN
 from testbed.cloud.deployment import Deployment
 from testbed.cloud.service import ServiceFailed
-from testbed.discovery_daemon import DiscoveryDaemon
+from testbed.cloud.service_host import ServiceHost
 from testbed.network import HOST_ADDRESSES
-from testbed.polling import wait_until
-from testbed.uml_host import UmlHost
 
 VOLUME = "cinder-volume"
 BACKUP = "cinder-backup"
 UP_SECONDS = 180.0
-STOP_SECONDS = 30.0
 MEMORY_MIB = 2048
-_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 _POLL_SECONDS = 0.5
-_LOG_LINES = 30
 
 
 @dataclass(frozen=True)
@@ -46,41 +39,27 @@ class ReportedService:
     reported_at: datetime
 
 
-@dataclass
-class VolumeHost:
+class VolumeHost(ServiceHost):
     """The host `name`, with the services that `configuration`/cinder.conf describes.
 
-    `reported`: asks Cinder's API for its services. The cloud's folder is the one part of the
-    machine's files that the host writes to: logs, backups and images on their way are there.
+    `reported`: asks Cinder's API for its services. Logs, backups and images on their way are in
+    the cloud's folder.
     """
 
-    deployment: Deployment
-    name: str
-    configuration: Path
-    reported: Callable[[], list[ReportedService]]
-    address: str = HOST_ADDRESSES[0]
-    memory_mib: int = MEMORY_MIB
-    guest: UmlHost = field(init=False)
-    """The host itself, for commands on it."""
-    _discovery: DiscoveryDaemon = field(init=False, repr=False)
-    _started_at: dict[str, datetime] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.guest = UmlHost(
-            self.deployment.network,
-            self.name,
-            self.address,
-            self.memory_mib,
-            writable=self.deployment.folder,
-        )
-        self._discovery = DiscoveryDaemon(self.guest)
-
-    # -------------------------------------------------------------- life
-
-    def boot(self) -> None:
-        """Boot, and start the discovery client; needs nothing of the cloud. Raises `GuestError`."""
-        self.guest.start()
-        self._discovery.start()
+    def __init__(
+        self,
+        deployment: Deployment,
+        name: str,
+        configuration: Path,
+        reported: Callable[[], list[ReportedService]],
+        *,
+        address: str = HOST_ADDRESSES[0],
+        memory_mib: int = MEMORY_MIB,
+    ) -> None:
+        super().__init__(deployment, name, address, memory_mib)
+        self.configuration = configuration
+        self.reported = reported
+        self._started_at: dict[str, datetime] = {}
 
     def launch_services(self) -> None:
         """Start both services; the configuration is there by now."""
@@ -92,30 +71,11 @@ class VolumeHost:
         self.wait_up(VOLUME)
         self.wait_up(BACKUP)
 
-    def attach(self) -> None:
-        """Take over a host that another process has started, and left."""
-        self.guest.attach()
-
-    # -------------------------------------------------------------- services
-
     def launch(self, binary: str, environment: Mapping[str, str] | None = None) -> None:
         """Start a service, without waiting until it works; `environment`: more variables for it."""
         self._started_at[binary] = datetime.now(UTC)
         command = [VENV_BIN / binary, "--config-file", self.configuration / "cinder.conf"]
-        files = [_pid_file(binary), self.log_file(binary)]
-        # Its output goes to the log on the machine, not to us: it stays when we have gone.
-        script = 'echo $$ >"$1"; log=$2; shift 2; exec "$@" >>"$log" 2>&1'
-        self.guest.run(["rm", "-f", _pid_file(binary)])
-        self.guest.popen(
-            ["sh", "-c", script, "sh", *map(str, [*files, *command])],
-            environment={
-                "PATH": f"{self.deployment.programs}:{VENV_BIN}:{_PATH}",
-                **(environment or {}),
-            },
-        )
-        wait_until(
-            lambda: self.guest.call("os.path.exists", _pid_file(binary)), f"{binary} to begin"
-        )
+        self.launch_program(binary, command, environment)
 
     def wait_up(self, binary: str, timeout_seconds: float = UP_SECONDS) -> None:
         """Wait until a service that we started is up, with all its back ends.
@@ -135,31 +95,6 @@ class VolumeHost:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def is_running(self, binary: str) -> bool:
-        """Whether the service's process is there."""
-        return bool(self.guest.call("os.path.exists", f"/proc/{self._pid(binary)}"))
-
-    def kill(self, binary: str) -> None:
-        """End a service at once, as a crash would (SIGKILL), with its worker processes."""
-        self.guest.run(["kill", "-9", "--", f"-{self._pid(binary)}"])
-        wait_until(lambda: not self.is_running(binary), f"{binary} to be gone", STOP_SECONDS)
-
-    def log_file(self, binary: str) -> Path:
-        return self.deployment.log_file(f"{binary}-{self.name}")
-
-    def log_tail(self, binary: str, lines: int = _LOG_LINES) -> str:
-        """The last lines that a service logged."""
-        with contextlib.suppress(FileNotFoundError):
-            text = self.log_file(binary).read_text(errors="replace")
-            return "\n".join(text.splitlines()[-lines:])
-        return "(nothing logged)"
-
-    # -------------------------------------------------------------- inside
-
-    def _pid(self, binary: str) -> int:
-        """The service's first process, which leads the process group of all its others."""
-        return int(self.guest.read_file(_pid_file(binary)))
-
     def _hosts(self, binary: str) -> set[str]:
         """The names under which a service reports: cinder-volume has one per back end."""
         parser = RawConfigParser(strict=False)
@@ -175,11 +110,6 @@ class VolumeHost:
             for service in self.reported()
             if service.binary == binary and service.is_up and service.reported_at >= started_at
         }
-
-
-def _pid_file(binary: str) -> str:
-    """On the host's own /run."""
-    return f"/run/{binary}.pid"
 
 
 def reported_services(block_storage: Any) -> list[ReportedService]:

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances that boot from LightOS volumes, and the data they write.
+
+    instance = instances.boot("a", host="compute1")
+    with instances.watch(instance.volume_id) as watch:
+        instances.live_migrate(instance, "compute2")
+    watch.longest_stall_seconds
+    instances.check(instance.volume_id)          # everything it wrote is there
+
+An instance is the program of `boot_sector`. Its volumes are read by a host of our own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from openstack.connection import Connection
+
+from testbed.cinder.client import CinderClient
+from testbed.cloud.boot_sector import (
+    PLACES,
+    SECTOR_BYTES,
+    Area,
+    Progress,
+    boot_sector,
+    wrong_sectors,
+)
+from testbed.cloud.disk import Content, Disk, Disks
+from testbed.polling import wait_until
+
+FLAVOR = "lightos"
+MEMORY_MIB = 32
+WAIT_SECONDS = 300
+WRITES = 30
+"""So many writes more show that an instance uses a disk."""
+_POLL_SECONDS = 0.2
+_WATCH_SECONDS = 0.01
+
+
+class InstanceFailed(Exception):
+    """An instance or its data is not as it should be; says what was seen."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A server, the volume it boots from, and the area it works in on all its disks."""
+
+    id: str
+    name: str
+    volume_id: str
+    area: Area
+
+
+@dataclass
+class Watch:
+    """What somebody else sees of an instance's progress on one disk, at every moment."""
+
+    disk: Disk
+    area: Area
+    longest_stall_seconds: float = 0.0
+    """The longest time between two writes of the instance."""
+    writes: int = 0
+    """How many it made while it was watched."""
+    _ends: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def run(self) -> None:
+        """Look until `end`; an instance that writes nothing at all has stalled all the time."""
+        first = last = progress(self.disk, self.area).counter
+        changed_at = time.monotonic()
+        while not self._ends.wait(_WATCH_SECONDS):
+            counter = progress(self.disk, self.area).counter
+            now = time.monotonic()
+            self.longest_stall_seconds = max(self.longest_stall_seconds, now - changed_at)
+            if counter != last:
+                last, changed_at = counter, now
+        self.writes = last - first
+
+    def end(self) -> None:
+        self._ends.set()
+
+
+class Instances:
+    """The instances of a cloud."""
+
+    def __init__(self, admin: Connection, cinder: CinderClient, disks: Disks) -> None:
+        self._compute = admin.compute
+        self._cinder = cinder
+        self._disks = disks
+
+    # ------------------------------------------------------------------ life
+
+    def boot(
+        self,
+        name: str,
+        host: str,
+        *,
+        area: Area | None = None,
+        volume_type: Any = None,
+    ) -> Instance:
+        """Boot from a new volume, on a host; returns when the instance writes to it."""
+        area = area or Area()
+        volume = self._cinder.create_volume(1, name=name, volume_type=volume_type)
+        self._disks.write(volume.id, Content({0: boot_sector(area).ljust(4096, b"\0")}))
+        server = self._compute.create_server(
+            name=name,
+            flavor_id=self._flavor().id,
+            networks="none",
+            availability_zone=f"nova:{host}",
+            block_device_mapping=[
+                {
+                    "boot_index": 0,
+                    "uuid": volume.id,
+                    "source_type": "volume",
+                    "destination_type": "volume",
+                }
+            ],
+        )
+        instance = Instance(server.id, name, volume.id, area)
+        self.wait_status(instance, "ACTIVE")
+        self.wait_writes(instance)
+        return instance
+
+    def delete(self, instance: Instance) -> None:
+        """Delete an instance; its volumes stay."""
+        self._compute.delete_server(instance.id, force=False)
+        self._compute.wait_for_delete(self._compute.get_server(instance.id), wait=WAIT_SECONDS)
+
+    # ------------------------------------------------------------------ operations
+
+    def attach(self, instance: Instance, volume_id: str) -> None:
+        """Attach a volume; returns when the instance writes to it."""
+        self._compute.create_volume_attachment(instance.id, volume_id=volume_id)
+        self._wait_volume(volume_id, "in-use")
+        self.wait_writes(instance, volume_id)
+
+    def detach(self, instance: Instance, volume_id: str) -> None:
+        """Detach a volume; returns when Cinder has let go of this attachment."""
+        self._compute.delete_volume_attachment(instance.id, volume_id)
+        wait_until(
+            lambda: volume_id not in self._attached(instance),
+            f"{volume_id} to be detached from {instance.name}",
+            WAIT_SECONDS,
+        )
+
+    def live_migrate(self, instance: Instance, host: str) -> float:
+        """Move a running instance to a host; how many seconds it took as Nova's API sees it."""
+        started = time.monotonic()
+        self._compute.live_migrate_server(instance.id, host=host, block_migration="auto")
+        wait_until(
+            lambda: self._settled_on(instance, host),
+            f"{instance.name} to be on {host}",
+            WAIT_SECONDS,
+            pause=0.1,
+        )
+        return time.monotonic() - started
+
+    # ------------------------------------------------------------------ what is seen
+
+    def server(self, instance: Instance) -> Any:
+        return self._compute.get_server(instance.id)
+
+    def host(self, instance: Instance) -> str:
+        """Where it is."""
+        return str(self.server(instance).hypervisor_hostname)
+
+    def wait_status(self, instance: Instance, status: str) -> None:
+        """Wait until no task is under way and Nova says this of it. Raises `InstanceFailed`."""
+
+        def reached() -> bool:
+            server = self.server(instance)
+            if server.status == "ERROR" and status != "ERROR":
+                raise InstanceFailed(f"{instance.name}: {(server.fault or {}).get('message')}")
+            return server.status == status and server.task_state is None
+
+        wait_until(reached, f"{instance.name} to be {status}", WAIT_SECONDS)
+
+    def progress(self, instance: Instance, volume_id: str | None = None) -> Progress:
+        """What the instance says of a volume, by default the one it boots from."""
+        with self._disks.watched(volume_id or instance.volume_id) as disk:
+            return progress(disk, instance.area)
+
+    def wait_writes(self, instance: Instance, volume_id: str | None = None) -> Progress:
+        """Wait until the instance goes on to write to a volume of its; its progress then."""
+        with self._disks.watched(volume_id or instance.volume_id) as disk:
+            before = _counter(disk, instance.area)
+            wait_until(
+                lambda: _counter(disk, instance.area) >= before + WRITES,
+                f"{instance.name} to write to {volume_id or instance.volume_id}",
+                WAIT_SECONDS,
+            )
+            return progress(disk, instance.area)
+
+    @contextmanager
+    def watch(self, instance: Instance, volume_id: str | None = None) -> Iterator[Watch]:
+        """Measure the instance's writes to a volume meanwhile."""
+        with self._disks.watched(volume_id or instance.volume_id) as disk:
+            watch = Watch(disk, instance.area)
+            thread = threading.Thread(target=watch.run, name="watch")
+            thread.start()
+            try:
+                yield watch
+            finally:
+                watch.end()
+                thread.join()
+
+    def check(self, instance: Instance, volume_id: str | None = None) -> Progress:
+        """See that all the instance wrote is on a volume that nobody uses now.
+
+        Raises `InstanceFailed`.
+        """
+        volume_id = volume_id or instance.volume_id
+        self._wait_volume(volume_id, "available")
+        with self._disks.attached(volume_id) as disk:
+            said = progress(disk, instance.area)
+            start = instance.area.first_sector * SECTOR_BYTES
+            wrong = wrong_sectors(said.counter, disk.read(start, PLACES * SECTOR_BYTES))
+        if wrong or said.errors:
+            raise InstanceFailed(
+                f"{instance.name} wrote {said.counter} sectors to {volume_id}, read back "
+                f"{said.errors} of them otherwise; now the places {wrong} are not as written"
+            )
+        return said
+
+    # ------------------------------------------------------------------ inside
+
+    def _flavor(self) -> Any:
+        found = self._compute.find_flavor(FLAVOR)
+        return found or self._compute.create_flavor(name=FLAVOR, ram=MEMORY_MIB, vcpus=1, disk=0)
+
+    def _attached(self, instance: Instance) -> set[str]:
+        return {found.volume_id for found in self._compute.volume_attachments(instance.id)}
+
+    def _settled_on(self, instance: Instance, host: str) -> bool:
+        server = self.server(instance)
+        if server.status == "ERROR":
+            raise InstanceFailed(f"{instance.name}: {(server.fault or {}).get('message')}")
+        if server.task_state is not None:
+            return False
+        here = server.hypervisor_hostname
+        if here != host and (failed := self._failed_migration(instance)):
+            raise InstanceFailed(f"{instance.name} is still on {here}: migration {failed}")
+        return here == host
+
+    def _failed_migration(self, instance: Instance) -> str | None:
+        """The status of the newest migration, if it came to nothing."""
+        newest = next(iter(self._compute.migrations(instance_uuid=instance.id)), None)
+        return newest.status if newest and newest.status in ("error", "failed") else None
+
+    def _wait_volume(self, volume_id: str, status: str) -> None:
+        def reached() -> bool:
+            seen = self._cinder.volume(volume_id).status
+            if seen.startswith("error"):
+                raise InstanceFailed(f"volume {volume_id} is in {seen}")
+            return bool(seen == status)
+
+        wait_until(reached, f"volume {volume_id} to be {status}", WAIT_SECONDS)
+
+
+def progress(disk: Disk, area: Area) -> Progress:
+    """Raises `ValueError` as long as no instance has written to the disk."""
+    return Progress.parse(disk.read(area.progress_sector * SECTOR_BYTES, SECTOR_BYTES))
+
+
+def _counter(disk: Disk, area: Area) -> int:
+    """0 as long as no instance has written to the disk."""
+    try:
+        return progress(disk, area).counter
+    except ValueError:
+        return 0
