@@ -87,6 +87,8 @@ def test_no_reservation_keeps_nobody_out() -> None:
         (A, Register(0xA), Status.SUCCESS),  # again, by another controller
         (A, Register(0xE), Status.RESERVATION_CONFLICT),
         (D, Register(0), Status.INVALID_FIELD),
+        (Host(bytes(16), "nqn.nobody"), Register(1), Status.INVALID_FIELD),
+        (Host(bytes(16), "nqn.nobody"), ReplaceKey(None, 1), Status.INVALID_FIELD),
         (A, ReplaceKey(0xA, 0xE), Status.SUCCESS),
         (A, ReplaceKey(0xB, 0xE), Status.RESERVATION_CONFLICT),
         (A, ReplaceKey(None, 0xE), Status.SUCCESS),

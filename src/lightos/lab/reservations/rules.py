@@ -231,8 +231,9 @@ def after_power_loss(reservation: Reservation) -> Reservation:
 
 def _register(reservation: Reservation, host: Host, command: Register | ReplaceKey) -> Decision:
     mine = reservation.registrant(host.host_id)
-    if command.new_key == 0:
+    if command.new_key == 0 or not any(host.host_id):
         # Preempting takes key 0 for "all", so a host registered with it could not be preempted.
+        # Host identifier 0 is no host's own.
         return Decision(reservation, Status.INVALID_FIELD)
     match command:
         case Register():

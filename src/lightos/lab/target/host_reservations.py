@@ -82,7 +82,7 @@ class HostReservations:
         self._namespace = namespace
         self._pages: deque[ReservationNotification] = deque(maxlen=MAX_PAGES)
         self._page_count = 0
-        self._masks: dict[int, int] = {}
+        self._masks: dict[UUID, int] = {}
 
     def reset(self) -> None:
         """Controller Level Reset."""
@@ -120,13 +120,13 @@ class HostReservations:
     # ---- features: the notification mask is the controller's, persistence the namespace's
 
     def mask(self, namespace: NamespaceView) -> int:
-        return self._masks.get(namespace.nsid, 0)
+        return self._masks.get(namespace.uuid, 0)
 
     def set_mask(self, namespaces: Collection[NamespaceView], mask: int) -> None:
         if mask & ~_MASKABLE:
             raise CommandFailed(Status.INVALID_FIELD)
         for namespace in namespaces:
-            self._masks[namespace.nsid] = mask
+            self._masks[namespace.uuid] = mask
 
     def persists(self, namespace: NamespaceView) -> bool:
         reservation = self._view.reservation(namespace.uuid)
@@ -138,19 +138,18 @@ class HostReservations:
 
     # ---- notifications
 
-    def note(self, change: ReservationChange) -> bool:
+    def note(self, namespace: NamespaceView, change: ReservationChange) -> bool:
         """Queue what the host is to be told; True if there is anything."""
         unmasked = [
             notice.type
             for notice in change.notices
-            if notice.host_id == self._host.host_id
-            and not self._masks.get(change.nsid, 0) >> notice.type & 1
+            if notice.host_id == self._host.host_id and not self.mask(namespace) >> notice.type & 1
         ]
         for notice_type in unmasked:
             self._page_count += 1
             self._pages.append(
                 ReservationNotification(
-                    count=self._page_count, notice_type=notice_type, nsid=change.nsid
+                    count=self._page_count, notice_type=notice_type, nsid=namespace.nsid
                 )
             )
         return bool(unmasked)

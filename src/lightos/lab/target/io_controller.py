@@ -140,14 +140,15 @@ class IoController(Controller):
         if change.ana:
             self.events.notify(AsyncEvent.ANA_CHANGE)
         if change.reservation is not None and change.reservation.nsid in after:
-            self._reservation_changed(change.reservation)
+            self._reservation_changed(after[change.reservation.nsid], change.reservation)
 
-    def _reservation_changed(self, change: ReservationChange) -> None:
+    def _reservation_changed(self, namespace: NamespaceView, change: ReservationChange) -> None:
         if self.host_id in change.aborted:
             failed = CommandFailed(Status.ABORTED_BY_PREEMPT_AND_ABORT)
             for queue in self.queues.values():
-                queue.fail(lambda command: _moves_data(command, change.nsid), failed)
-        if self.reservations.note(change):
+                if queue.queue_id:
+                    queue.fail(lambda command: _moves_data(command, namespace.nsid), failed)
+        if self.reservations.note(namespace, change):
             self.events.notify(AsyncEvent.RESERVATION_LOG_AVAILABLE)
 
     def _reset(self) -> None:
