@@ -16,7 +16,8 @@ def traffic(api: Api) -> dict[str, Any]:
     reply = api.raw("GET", "/lab/v1/traffic")
     assert reply.status_code == 200
     seen: dict[str, Any] = reply.json()
-    assert set(seen) == {"calls", "tlsConnections", "readBytes", "writtenBytes"}
+    counts = {"tlsConnections", "readBytes", "writtenBytes", "heldWrites", "pathRefusals"}
+    assert set(seen) == {"calls", *counts}
     return seen
 
 

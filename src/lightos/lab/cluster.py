@@ -16,7 +16,7 @@ import contextlib
 import errno
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -169,7 +169,10 @@ class Cluster:
         self._schedule: Schedule[UUID] = Schedule()
         self._held: dict[UUID, str] = {}
         self._failing: set[UUID] = set()
+        self._running: tuple[NodeView, ...] = ()
         self._serving: tuple[NodeView, ...] = ()
+        self._frozen: Set[UUID] = frozenset()
+        self._demoted: Set[UUID] = frozenset()
         self._settled = {
             node.uuid for node in self.nodes.values() if node.state is NodeState.ACTIVE
         }
@@ -218,6 +221,10 @@ class Cluster:
     def serving_nodes(self) -> Sequence[NodeView]:
         return self._serving
 
+    def running_nodes(self) -> Sequence[NodeView]:
+        """Nodes whose services are up: those that serve, and those that are frozen."""
+        return self._running
+
     def host_may_connect(self, host_nqn: str, host_address: str) -> bool:
         """Every host may: what it then sees is decided volume by volume."""
         return bool(host_nqn and host_address)
@@ -233,6 +240,9 @@ class Cluster:
 
     def ana_change_count(self) -> int:
         return self._paths.change_count
+
+    def ana_moved_at(self, ana_group_id: int) -> int:
+        return self._paths.moved_at(ana_group_id)
 
     def rate_limits(self, volume_uuid: UUID) -> RateLimits:
         return self._rate_limits.get(volume_uuid, NO_LIMITS)
@@ -270,6 +280,26 @@ class Cluster:
         if node.state is not NodeState.INACTIVE:
             return Change()
         return Change(put=[replace(node, state=NodeState.ACTIVATING)])
+
+    def state_of(self, node: NodeRecord) -> NodeState:
+        """A node's state as the others see it: one that is frozen is as good as gone."""
+        return NodeState.INACTIVE if node.uuid in self._frozen else node.state
+
+    def follow_faults(self, *, frozen: Set[UUID], demoted: Set[UUID]) -> Change[NodeRecord]:
+        """Have these nodes answer nobody, and these leave the primary role to others, from now on.
+
+        One that answers again is primary again when hosts had time to find it, as after a start.
+        Nothing of it is kept: faults live in memory only.
+        """
+        nodes_before = self._serving
+        self._settled -= frozen - self._frozen
+        for uuid in self._frozen - frozen:
+            if uuid in self.nodes:
+                self._schedule_record(self.nodes[uuid])
+        self._frozen, self._demoted = frozen, demoted
+        ana = self._follow_nodes()
+        self._tell(ClusterChange(ana=ana, nodes=nodes_before != self._serving))
+        return Change()
 
     def node_named(self, name: str) -> NodeRecord:
         """Raises NotFound."""
@@ -314,7 +344,7 @@ class Cluster:
                     f"{what} has {record.replica_count} replicas, and without {node.name} there "
                     f"are {len(left)} nodes: add a node first, or delete it"
                 )
-            sources = [r for r in replicas if self.nodes[r].state is NodeState.ACTIVE]
+            sources = [r for r in replicas if self.state_of(self.nodes[r]) is NodeState.ACTIVE]
             if uuid in replicas and not sources:
                 raise FailedPrecondition(
                     f"{what} would lose its last replica with {node.name}, since no node that has "
@@ -623,7 +653,7 @@ class Cluster:
         if volume.state is VolumeState.CREATING:
             return ProtectionState.UNKNOWN
         replicas = self.replica_node_uuids(volume.group_id)
-        up = sum(self.nodes[node].state is NodeState.ACTIVE for node in replicas)
+        up = sum(self.state_of(self.nodes[node]) is NodeState.ACTIVE for node in replicas)
         if up == len(replicas):
             return ProtectionState.FULLY_PROTECTED
         return ProtectionState.DEGRADED if up else ProtectionState.NOT_AVAILABLE
@@ -904,7 +934,7 @@ class Cluster:
         """Make true what is durable now, and tell who listens."""
         change.when_taken()
         nsids: set[int] = set()
-        nodes_before = self._serving
+        nodes_before = self._running, self._serving
         ana = limits = False
         for record in change.drop:
             limits = limits or record.uuid in self._rate_limits
@@ -932,7 +962,8 @@ class Cluster:
             self._regroup()
             moved = any(isinstance(record, GroupRecord) for record in change.drop)
             ana = self._follow_nodes() or moved
-        self._tell(ClusterChange(frozenset(nsids), ana, nodes_before != self._serving, limits))
+        nodes = nodes_before != (self._running, self._serving)
+        self._tell(ClusterChange(frozenset(nsids), ana, nodes, limits))
 
     def carry_out(self, change: Change[R]) -> Change[R]:
         """Make and take a change at once, where nobody minds waiting for the disk."""
@@ -947,8 +978,9 @@ class Cluster:
 
     def _settle(self, node_uuid: UUID) -> None:
         """Hosts had their time to reconnect to this node: it may be primary again."""
-        self._settled.add(node_uuid)
-        self._tell(ClusterChange(ana=self._follow_nodes()))
+        if node_uuid not in self._frozen:
+            self._settled.add(node_uuid)
+            self._tell(ClusterChange(ana=self._follow_nodes()))
 
     def _creation(self, record: Object, make_blocks: Callable[[], None]) -> Change[Object]:
         return Change(put=[record], before=make_blocks, undo=lambda: self._forget_blocks(record))
@@ -1025,13 +1057,15 @@ class Cluster:
 
     def _follow_nodes(self) -> bool:
         """Derive serving nodes and primaries from the node states; True when ANA changed."""
-        serving = tuple(
+        self._running = tuple(
             self.node_view(node) for node in self.nodes.values() if node.state is NodeState.ACTIVE
         )
+        serving = tuple(node for node in self._running if node.uuid not in self._frozen)
         if serving != self._serving:
             self._serving = serving
             self._discovery_generation += 1
-        return self._paths.follow({node.uuid for node in serving}, self._settled)
+        leaders = self._settled - self._demoted
+        return self._paths.follow({node.uuid for node in serving}, leaders)
 
     def _forget_blocks(self, record: Record) -> None:
         if isinstance(record, SnapshotRecord) and record.doomed:

@@ -78,13 +78,13 @@ class Description:
         )
 
     def node(self, node: NodeRecord) -> models.Node:
-        active = node.state is NodeState.ACTIVE
+        state = self.cluster.state_of(node)
         return models.Node(
             name=node.name,
             uuid=str(node.uuid),
-            state=node.state,
+            state=state,
             status=models.NodeStatus.CONNECTIVITY_OK
-            if active
+            if state is NodeState.ACTIVE
             else models.NodeStatus.CONNECTIVITY_PROBLEM,
             nvme_endpoint=endpoint(node.address, self.cluster.nvme_port),
             failure_domains=(node.name,),
@@ -210,7 +210,10 @@ class Description:
 
     def _health(self) -> models.ClusterHealth:
         states = [self.cluster.protection_state(v) for v in self.cluster.volumes.values()]
-        inactive = sum(n.state is not NodeState.ACTIVE for n in self.cluster.nodes.values())
+        inactive = sum(
+            self.cluster.state_of(node) is not NodeState.ACTIVE
+            for node in self.cluster.nodes.values()
+        )
         degraded = states.count(ProtectionState.DEGRADED)
         unavailable = states.count(ProtectionState.NOT_AVAILABLE)
         state = models.HealthState.OK

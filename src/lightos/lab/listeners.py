@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lightos.lab.certificates import CertificateFiles
@@ -143,8 +143,14 @@ class HttpServer:
     """An ASGI application behind one listening socket."""
 
     def __init__(
-        self, server: _Server, task: asyncio.Task[None], listener: socket.socket, silence: Silence
+        self,
+        server: _Server,
+        task: asyncio.Task[None],
+        listener: socket.socket,
+        silence: Silence,
+        thawed: asyncio.Event,
     ) -> None:
+        self._thawed = thawed
         self._server = server
         self._task = task
         self._listener = listener
@@ -159,8 +165,15 @@ class HttpServer:
         connected: Callable[[], None] = lambda: None,
     ) -> HttpServer:
         """Serve from now on; HTTPS with `tls`. `connected` is called for each connection."""
+        thawed = asyncio.Event()
+        thawed.set()
+
+        async def unless_frozen(scope: Scope, receive: Receive, send: Send) -> None:
+            await thawed.wait()
+            await application(scope, receive, send)
+
         config = _Config(
-            application,
+            unless_frozen,
             http=_Connection,
             ws="none",
             lifespan="off",
@@ -177,7 +190,7 @@ class HttpServer:
         server = _Server(config)
         task = asyncio.create_task(server.serve([listener]))
         await server.serving.wait()
-        return cls(server, task, listener, config.silence)
+        return cls(server, task, listener, config.silence, thawed)
 
     def swallow(self) -> None:
         """Neither accept nor hear nor say anything, as if the network had lost the address."""
@@ -190,8 +203,23 @@ class HttpServer:
         """Undo `swallow`; the connections of before are reset."""
         self._silence.end([self._listener])
 
+    def freeze(self) -> None:
+        """Take calls, and answer none of them before `thaw`."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """Undo `freeze`, and answer what was asked meanwhile."""
+        self._thawed.set()
+
+    def hold_writes(self) -> None:
+        """Hosts do not write to volumes here."""
+
+    def release_writes(self) -> None:
+        """Hosts do not write to volumes here."""
+
     async def close(self) -> None:
         """Close the listener, answer what is in hand, then drop every connection."""
         self._silence.end()
+        self.thaw()
         self._server.should_exit = True
         await self._task

@@ -49,7 +49,7 @@ class Membership:
             "uuid": str(node.uuid),
             "name": node.name,
             "address": node.address,
-            "state": node.state.wire_name,
+            "state": self._cluster.state_of(node).wire_name,
         }
 
     async def add(self, address: str) -> NodeRecord:

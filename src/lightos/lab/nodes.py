@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
@@ -29,6 +29,18 @@ class Service(Protocol):
 
     def answer(self) -> None:
         """Undo `swallow`."""
+
+    def freeze(self) -> None:
+        """Stand still: take in nothing, say nothing."""
+
+    def thaw(self) -> None:
+        """Go on, with what came in meanwhile."""
+
+    def hold_writes(self) -> None:
+        """Carry out no write of a host."""
+
+    def release_writes(self) -> None:
+        """Carry out the writes that were held, and those that come."""
 
     async def close(self) -> None: ...
 
@@ -53,13 +65,18 @@ class _Running:
     setting: _Setting
     services: list[Service]
     stack: contextlib.AsyncExitStack
-    swallows: bool = False
+    faults: AddressFaults = field(default_factory=AddressFaults)
 
-    def swallow(self, swallows: bool) -> None:
-        if swallows != self.swallows:
-            for service in self.services:
-                (service.swallow if swallows else service.answer)()
-            self.swallows = swallows
+    def suffer(self, faults: AddressFaults) -> None:
+        """Have these faults of the address, and no others, from now on."""
+        before, self.faults = self.faults, faults
+        for service in self.services:
+            if faults.swallow != before.swallow:
+                (service.swallow if faults.swallow else service.answer)()
+            if faults.freeze != before.freeze:
+                (service.freeze if faults.freeze else service.thaw)()
+            if faults.hold_writes != before.hold_writes:
+                (service.hold_writes if faults.hold_writes else service.release_writes)()
 
 
 class NodeServices:
@@ -96,6 +113,8 @@ class NodeServices:
     async def follow(self) -> None:
         """Make what runs agree with the cluster and with the faults of addresses."""
         async with self._turn:
+            self._suffer()
+            await self._follow_faults()
             wanted = self._wanted()
             for uuid, running in tuple(self._running.items()):
                 if wanted.get(uuid) != running.setting:
@@ -106,11 +125,23 @@ class NodeServices:
                 except (LabError, OSError) as cause:
                     LOG.error("%s cannot serve and is stopped: %s", wanted[uuid].node.name, cause)
                     await self._changes.carry_out(self._cluster.stop_node, uuid)
-            for running in self._running.values():
-                running.swallow(self._faults_at(running.setting.node.address).swallow)
+            self._suffer()
+
+    def _suffer(self) -> None:
+        for running in self._running.values():
+            running.suffer(self._faults_at(running.setting.node.address))
+
+    async def _follow_faults(self) -> None:
+        """Tell the cluster which nodes do not do their part."""
+        faults = {node.uuid: self._faults_at(node.address) for node in self._cluster.nodes.values()}
+        await self._changes.carry_out(
+            self._cluster.follow_faults,
+            frozen={uuid for uuid, each in faults.items() if each.freeze},
+            demoted={uuid for uuid, each in faults.items() if each.demote},
+        )
 
     def _wanted(self) -> dict[UUID, _Setting]:
-        nodes = [(node, self._faults_at(node.address)) for node in self._cluster.serving_nodes()]
+        nodes = [(node, self._faults_at(node.address)) for node in self._cluster.running_nodes()]
         return {
             node.uuid: _Setting(node, faults.certificate)
             for node, faults in nodes

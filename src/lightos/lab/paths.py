@@ -26,6 +26,7 @@ class Paths:
         self._members: dict[int, set[int]] = {}
         self._sorted_members: dict[int, tuple[int, ...]] = {}
         self._change_counts: dict[int, int] = {}
+        self._moved_at: dict[int, int] = {}
 
     def regroup(self, groups: Iterable[PlacementGroup]) -> None:
         """Have these groups from now on; those that go have no members any more."""
@@ -34,6 +35,7 @@ class Paths:
         for group_id in self._members.keys() - self._groups.keys():
             del self._members[group_id], self._primaries[group_id], self._change_counts[group_id]
             self._sorted_members.pop(group_id, None)
+            self._moved_at.pop(group_id, None)
             self.change_count += 1
         for group_id in self._groups.keys() - self._members.keys():
             self._members[group_id] = set()
@@ -51,6 +53,10 @@ class Paths:
         """A LightOS host sees the primary optimized and every other node inaccessible."""
         optimized = self._primaries.get(group_id) == node_uuid
         return AnaState.OPTIMIZED if optimized else AnaState.INACCESSIBLE
+
+    def moved_at(self, group_id: int) -> int:
+        """`change_count` when the group last got another primary."""
+        return self._moved_at.get(group_id, self.change_count)
 
     def ana_groups(self, node_uuid: UUID) -> tuple[AnaGroup, ...]:
         return tuple(
@@ -85,6 +91,7 @@ class Paths:
             if primary != self._primaries[group.group_id]:
                 self._primaries[group.group_id] = primary
                 self._changed(group.group_id)
+                self._moved_at[group.group_id] = self.change_count
                 changed = True
         return changed
 

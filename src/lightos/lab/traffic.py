@@ -14,6 +14,7 @@ class Traffic:
         self._calls: Counter[str] = Counter()
         self._connections = 0
         self._read_bytes = self._written_bytes = 0
+        self._held_writes = self._path_refusals = 0
 
     def note_call(self, operation: str) -> None:
         """A call of the management API came in, whatever its answer will be."""
@@ -31,10 +32,20 @@ class Traffic:
         """A host wrote so much to a volume."""
         self._written_bytes += length_bytes
 
+    def note_held_write(self) -> None:
+        """A write came in, and the fault plan holds it."""
+        self._held_writes += 1
+
+    def note_path_refusal(self) -> None:
+        """An I/O command was refused because its node is not, or not any more, the primary."""
+        self._path_refusals += 1
+
     def to_json(self) -> dict[str, Any]:
         return {
             "calls": dict(sorted(self._calls.items())),
             "tlsConnections": self._connections,
             "readBytes": self._read_bytes,
             "writtenBytes": self._written_bytes,
+            "heldWrites": self._held_writes,
+            "pathRefusals": self._path_refusals,
         }

@@ -150,6 +150,9 @@ class ClusterView(Protocol):
 
     def ana_change_count(self) -> int: ...
 
+    def ana_moved_at(self, ana_group_id: int) -> int:
+        """`ana_change_count` when the group last got another primary."""
+
     def rate_limits(self, volume_uuid: UUID) -> RateLimits:
         """What a volume may do now; called for every I/O, so it must be cheap."""
 

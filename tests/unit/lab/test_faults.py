@@ -217,6 +217,11 @@ def test_a_call_meets_the_first_rule_that_wants_it_and_the_others_see_it() -> No
         ([], "10.0.0.1", AddressFaults()),
         ([{"swallow": True}], "10.0.0.1", AddressFaults(swallow=True)),
         ([{"swallow": True}], "10.0.0.2", AddressFaults()),
+        (
+            [{"freeze": True}, {"demote": True}, {"hold": "writes"}],
+            "10.0.0.1",
+            AddressFaults(freeze=True, demote=True, hold_writes=True),
+        ),
         ([{"refuse": True}], "10.0.0.1", AddressFaults(refuse=True)),
         (
             [{"tls": "untrusted"}, {"tls": "expired"}, {"swallow": True}],

@@ -51,6 +51,7 @@ class LiteralCluster:
     reservations: dict[UUID, Reservation] = field(default_factory=dict)
     barred: set[str] = field(default_factory=set)
     changes: int = 1
+    moved_at: dict[int, int] = field(default_factory=dict)
     listeners: list[Callable[[ClusterChange], None]] = field(default_factory=list)
 
     def serving_nodes(self) -> Sequence[NodeView]:
@@ -78,6 +79,9 @@ class LiteralCluster:
 
     def ana_change_count(self) -> int:
         return self.changes
+
+    def ana_moved_at(self, ana_group_id: int) -> int:
+        return self.moved_at.get(ana_group_id, 0)
 
     def rate_limits(self, volume_uuid: UUID) -> RateLimits:
         return self.limits.get(volume_uuid, RateLimits())

@@ -68,6 +68,8 @@ class CommandQueue(Protocol):
     """A queue as the controller sees it that it belongs to."""
 
     queue_id: int
+    late_since: int | None
+    """The `Controller.moment` when the commands that are run now came, if that is long ago."""
 
     def abort(self) -> None:
         """Drop the connection now, whatever is outstanding."""
@@ -166,6 +168,20 @@ class Controller:
             queue.abort()
         self.queues.clear()
         self._ended(self.controller_id)
+
+    def moment(self) -> int:
+        """Rises with what a command that comes before may not outlive."""
+        return 0
+
+    def freeze(self) -> None:
+        """Time stands still."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def thaw(self) -> None:
+        """Time goes on; how long the host was silent is not known."""
+        self._restart_keep_alive()
 
     def _set_keep_alive(self, timeout_ms: int) -> None:
         step = KEEP_ALIVE_GRANULARITY_MS

@@ -68,6 +68,7 @@ class Port:
         self._queues: set[Queue] = set()
         self._server: asyncio.Server | None = None
         self._silence = Silence()
+        self.frozen = False
 
     async def listen(self, address: str, port: int) -> None:
         """Accept connections; OSError names the address and port that cannot be had."""
@@ -96,6 +97,22 @@ class Port:
     def answer(self) -> None:
         """Undo `swallow`; the connections of before are reset."""
         self._silence.end(self._listeners())
+
+    def freeze(self) -> None:
+        """Stand still, as a process that is stopped: what comes in is acknowledged and waits."""
+        self.frozen = True
+        for controller in self.controllers.values():
+            controller.freeze()
+        for queue in self._queues:
+            queue.freeze()
+
+    def thaw(self) -> None:
+        """Go on, with what came in meanwhile."""
+        self.frozen = False
+        for controller in self.controllers.values():
+            controller.thaw()
+        for queue in list(self._queues):
+            queue.thaw()
 
     def _listeners(self) -> Sequence[socket.socket]:
         return () if self._server is None else self._server.sockets

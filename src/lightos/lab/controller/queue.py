@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import functools
 import logging
+import sys
+import termios
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -66,6 +69,9 @@ class Listener(Protocol):
 
     def closed(self, queue: Queue) -> None: ...
 
+    frozen: bool
+    """Whether connections that come in are to `Queue.freeze` at once."""
+
     def connect(self, queue: Queue, command: Command, data: bytes) -> Controller:
         """The controller that Connect gives the queue; raises CommandFailed."""
 
@@ -95,6 +101,9 @@ class Queue(asyncio.Protocol):
         self._paused = False
         self._terminated = False
         self._closing = False
+        self._frozen = False
+        self.late_since: int | None = None
+        self._late_bytes = 0
 
     def __str__(self) -> str:
         if self.controller is None:
@@ -111,9 +120,12 @@ class Queue(asyncio.Protocol):
             return
         self._transport.set_write_buffer_limits(high=OUTPUT_HIGH_BYTES)
         self._arm(CONNECT_SECONDS)
+        if self._port.frozen:
+            self.freeze()
 
     def data_received(self, data: bytes) -> None:
         self._connection.receive_data(data)
+        self._late_bytes -= len(data)
         self._run()
 
     def eof_received(self) -> bool:
@@ -142,7 +154,29 @@ class Queue(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._transport.resume_reading()
+        if not self._frozen:
+            self._transport.resume_reading()
+        self._run()
+
+    # ---- what its port calls
+
+    def freeze(self) -> None:
+        """Read nothing and write nothing, as a process that is stopped; the kernel acknowledges."""
+        self._frozen = True
+        self._transport.pause_reading()
+        if self.controller is None:
+            self._disarm()
+        elif self.late_since is None:
+            self.late_since = self.controller.moment()
+
+    def thaw(self) -> None:
+        """Go on. What came in meanwhile counts as of the moment of `freeze`."""
+        self._frozen = False
+        self._late_bytes = _unread_bytes(self._transport)
+        if self.controller is None:
+            self._arm(CONNECT_SECONDS)
+        if not self._paused:
+            self._transport.resume_reading()
         self._run()
 
     # ---- what controllers call (CommandQueue)
@@ -193,10 +227,12 @@ class Queue(asyncio.Protocol):
     def _run(self) -> None:
         connection = self._connection
         try:
-            while not (self._paused or self._terminated or self._closing):
+            while not (self._frozen or self._paused or self._terminated or self._closing):
                 if self._admitted:
                     self._run_admitted(self._admitted.popleft())
                 elif (event := connection.next_event()) is NEED_DATA:
+                    if self._late_bytes <= 0:
+                        self.late_since = None
                     break
                 elif isinstance(event, CapsuleCmd):
                     self._command(event)
@@ -372,6 +408,8 @@ class Queue(asyncio.Protocol):
         self._output_bytes += len(data)
 
     def _write(self) -> None:
+        if self._frozen:
+            return
         if self._output:
             output = self._output
             self._output = []
@@ -426,6 +464,12 @@ class _Transfer:
 
 def _failure(cid: int, failed: CommandFailed) -> Completion:
     return Completion(cid, failed.status, failed.result, do_not_retry=failed.do_not_retry)
+
+
+def _unread_bytes(transport: asyncio.Transport) -> int:
+    """How much has come in that nobody has read (tcp(7), SIOCINQ)."""
+    unread = fcntl.ioctl(transport.get_extra_info("socket"), termios.FIONREAD, bytes(4))
+    return int.from_bytes(unread, sys.byteorder)
 
 
 def _check_data_pointer(command: Command, in_capsule: bytes) -> None:

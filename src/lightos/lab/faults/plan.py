@@ -12,6 +12,9 @@ from lightos.lab.faults.rules import (
     BadCertificate,
     Call,
     CertificateFault,
+    Demote,
+    Freeze,
+    Hold,
     PlanDocument,
     RefuseConnections,
     Rule,
@@ -54,6 +57,9 @@ class AddressFaults:
     """What happens to one address as a whole."""
 
     swallow: bool = False
+    freeze: bool = False
+    demote: bool = False
+    hold_writes: bool = False
     refuse: bool = False
     certificate: CertificateFault | None = None
 
@@ -91,6 +97,9 @@ class FaultPlan:
         certificates = [e.fault for e in effects if isinstance(e, BadCertificate)]
         return AddressFaults(
             swallow=Swallow() in effects,
+            freeze=Freeze() in effects,
+            demote=Demote() in effects,
+            hold_writes=Hold() in effects,
             refuse=RefuseConnections() in effects,
             certificate=next(iter(certificates), None),
         )

@@ -287,6 +287,35 @@ class Swallow(AddressEffect):
 
 
 @dataclass(frozen=True)
+class Freeze(AddressEffect):
+    """The node stands still, as by SIGSTOP: nothing is lost, nothing is answered, others take over.
+
+    When it is cleared, the node goes on where it was, with all that came in meanwhile; writes of
+    which it may have lost the primary role since are refused.
+    """
+
+    key = "freeze"
+    example = True
+
+
+@dataclass(frozen=True)
+class Demote(AddressEffect):
+    """The node leaves the primary role to other replicas, as far as any serves, and stays up."""
+
+    key = "demote"
+    example = True
+
+
+@dataclass(frozen=True)
+class Hold(AddressEffect):
+    """Writes that come in wait, their data received, until it is cleared, even if the host goes."""
+
+    key = "hold"
+    example = "writes"
+    words = (example,)
+
+
+@dataclass(frozen=True)
 class RefuseConnections(AddressEffect):
     """The address refuses connections on every port and drops those that it had."""
 
@@ -322,7 +351,14 @@ CALL_EFFECTS: tuple[type[Effect], ...] = (
     RefuseConcurrentSnapshots,
     ReplaceToken,
 )
-ADDRESS_EFFECTS: tuple[type[AddressEffect], ...] = (Swallow, RefuseConnections, BadCertificate)
+ADDRESS_EFFECTS: tuple[type[AddressEffect], ...] = (
+    Swallow,
+    Freeze,
+    Demote,
+    Hold,
+    RefuseConnections,
+    BadCertificate,
+)
 EFFECTS = (*CALL_EFFECTS, *ADDRESS_EFFECTS)
 
 

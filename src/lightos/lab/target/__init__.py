@@ -13,6 +13,7 @@ from functools import partial
 
 from lightos.lab.controller.port import Port
 from lightos.lab.discovery_service import DiscoveryController
+from lightos.lab.target.held_writes import HeldWrites
 from lightos.lab.target.host_reservations import Reserve
 from lightos.lab.target.io_controller import IoController
 from lightos.lab.throttle import Throttles
@@ -26,9 +27,10 @@ __all__ = ["NodeServer", "serve_node"]
 class NodeServer:
     """The listening sockets of one node, and every connection that came in by them."""
 
-    def __init__(self, io: Port, discovery: Port) -> None:
+    def __init__(self, io: Port, discovery: Port, held_writes: HeldWrites) -> None:
         self.io = io
         self.discovery = discovery
+        self._held_writes = held_writes
 
     def swallow(self) -> None:
         """Let the network lose the node's address; see `Port.swallow`."""
@@ -40,8 +42,27 @@ class NodeServer:
         self.discovery.answer()
         self.io.answer()
 
+    def freeze(self) -> None:
+        """Let the node stand still; see `Port.freeze`."""
+        self.discovery.freeze()
+        self.io.freeze()
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self.discovery.thaw()
+        self.io.thaw()
+
+    def hold_writes(self) -> None:
+        """Let writes wait that come in from now on; see `HeldWrites`."""
+        self._held_writes.hold()
+
+    def release_writes(self) -> None:
+        """Undo `hold_writes`: they are carried out, if they still may be."""
+        self._held_writes.release()
+
     async def close(self) -> None:
         """Stop the node: hosts see every connection drop at once, and no new one is taken."""
+        self._held_writes.drop()
         await self.discovery.close()
         await self.io.close()
 
@@ -63,12 +84,20 @@ async def serve_node(
     Raises OSError, naming address, port and cause, if a port cannot be had; then neither
     is served.
     """
+    held_writes = HeldWrites(node.name, traffic)
     io = Port(
         subsystem_nqn=view.subsystem_nqn,
         first_controller_id=node.controller_id_base,
         host_may_connect=view.host_may_connect,
         make_controller=partial(
-            IoController, view, store, node, throttles, traffic, reserve=reserve
+            IoController,
+            view,
+            store,
+            node,
+            throttles,
+            traffic,
+            reserve=reserve,
+            held_writes=held_writes,
         ),
     )
     discovery = Port(
@@ -83,4 +112,4 @@ async def serve_node(
     except OSError:
         await io.close()
         raise
-    return NodeServer(io, discovery)
+    return NodeServer(io, discovery, held_writes)

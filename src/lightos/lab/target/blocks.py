@@ -63,6 +63,8 @@ class Blocks:
         self.write_cache = True
         """Volatile Write Cache feature; without it every write is flushed."""
         self.counters = Counters()
+        self.ended = False
+        """The association is over: nothing that is still under way may touch the store."""
         self._view = view
         self._store = store
         self._node_uuid = node_uuid
@@ -136,7 +138,10 @@ class Blocks:
             raise CommandFailed(Status.INVALID_NAMESPACE)
         state = self._view.ana_state(self._node_uuid, namespace.ana_group_id)
         if state in _ANA_STATUS:
+            self._traffic.note_path_refusal()
             raise CommandFailed(_ANA_STATUS[state], do_not_retry=False)
+        if self.ended:
+            raise CommandFailed(Status.COMMAND_SEQUENCE_ERROR)
         return namespace
 
     def _check_reservation(self, namespace: NamespaceView, access: Access) -> None:
@@ -150,6 +155,17 @@ class Blocks:
         self._check_reservation(namespace, access)
         return namespace
 
+    def check_not_late(self, nsid: int, arrived_at: int) -> None:
+        """Raise CommandFailed if the primary role moved since a command came.
+
+        Its host may have sent it on another path meanwhile, and written something newer there,
+        even if the role has come back since. `arrived_at` is the `ana_change_count` of then.
+        """
+        namespace = self.namespaces.get(nsid)
+        if namespace and self._view.ana_moved_at(namespace.ana_group_id) > arrived_at:
+            self._traffic.note_path_refusal()
+            raise CommandFailed(Status.ANA_TRANSITION, do_not_retry=False)
+
     def _sink(
         self,
         command: Command,
@@ -162,12 +178,21 @@ class Blocks:
         offset, length = _extent(command, namespace)
         if length != command.data_length:
             raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
-        return _BlockSink(self, namespace, access, offset, touch, flush=flush)
+        return _BlockSink(
+            self,
+            namespace,
+            access,
+            offset,
+            touch,
+            flush=flush,
+            arrived_at=self._view.ana_change_count(),
+        )
 
-    def recheck(self, namespace: NamespaceView, access: Access) -> None:
+    def recheck(self, namespace: NamespaceView, access: Access, arrived_at: int) -> None:
         """Raise CommandFailed unless `namespace` is still the volume this host may access."""
         if self._accessible(namespace.nsid, access).uuid != namespace.uuid:
             raise CommandFailed(Status.INVALID_NAMESPACE)
+        self.check_not_late(namespace.nsid, arrived_at)
 
     def _write_piece(self, uuid: UUID, offset: int, data: bytes) -> None:
         try:
@@ -190,9 +215,10 @@ class Blocks:
     ) -> None:
         """Deallocate piece by piece, so that other commands get their turn in between."""
         step = DEALLOCATE_STEP_BYTES
+        arrived_at = self._view.ana_change_count()
         for first, length in extents:
             for offset in range(first, first + length, step):
-                self.recheck(namespace, Access.WRITE)
+                self.recheck(namespace, Access.WRITE, arrived_at)
                 try:
                     piece = min(first + length - offset, step)
                     self._store.deallocate(namespace.uuid, offset, piece)
@@ -221,7 +247,16 @@ class Blocks:
 class _BlockSink:
     """Hands whole blocks on as they arrive; a host may cut its PDUs anywhere."""
 
-    __slots__ = ("_access", "_blocks", "_flush", "_namespace", "_offset", "_rest", "_touch")
+    __slots__ = (
+        "_access",
+        "_arrived_at",
+        "_blocks",
+        "_flush",
+        "_namespace",
+        "_offset",
+        "_rest",
+        "_touch",
+    )
 
     def __init__(
         self,
@@ -232,7 +267,9 @@ class _BlockSink:
         touch: Callable[[UUID, int, bytes], None],
         *,
         flush: bool,
+        arrived_at: int,
     ) -> None:
+        self._arrived_at = arrived_at
         self._blocks = blocks
         self._namespace = namespace
         self._access = access
@@ -251,7 +288,7 @@ class _BlockSink:
         else:
             self._rest = b""
         if data:
-            self._blocks.recheck(self._namespace, self._access)
+            self._blocks.recheck(self._namespace, self._access, self._arrived_at)
             self._touch(self._namespace.uuid, self._offset, data)
             self._offset += len(data)
 

@@ -23,6 +23,7 @@ from lightos.lab.controller.base import (
 from lightos.lab.controller.outcome import Later, Outcome, Throttled
 from lightos.lab.reservations.rules import Host
 from lightos.lab.target.blocks import Blocks
+from lightos.lab.target.held_writes import HeldWrites
 from lightos.lab.target.host_reservations import HostReservations, Reserve
 from lightos.lab.throttle import Direction, Throttles
 from lightos.lab.traffic import Traffic
@@ -98,6 +99,7 @@ class IoController(Controller):
         traffic: Traffic,
         *,
         reserve: Reserve,
+        held_writes: HeldWrites,
         controller_id: int,
         connect: ConnectData,
         host_address: str,
@@ -114,6 +116,7 @@ class IoController(Controller):
         self.view = view
         self.node = node
         self._throttles = throttles
+        self._held_writes = held_writes
         self.blocks = Blocks(view, store, node.uuid, self.host_id, traffic)
         self.reservations = HostReservations(
             view, reserve, Host(self.host_id, self.host_nqn), self.blocks.namespace
@@ -124,6 +127,7 @@ class IoController(Controller):
         self.blocks.namespaces = self._visible()
 
     def close(self) -> None:
+        self.blocks.ended = True
         self._unsubscribe()
         super().close()
 
@@ -354,6 +358,14 @@ class IoController(Controller):
 
     # ---- I/O commands
 
+    def moment(self) -> int:
+        return self.view.ana_change_count()
+
+    def execute(self, queue: CommandQueue, command: Command) -> Outcome:
+        if queue.queue_id and queue.late_since is not None:
+            self.blocks.check_not_late(command.nsid, queue.late_since)
+        return super().execute(queue, command)
+
     def _in_turn(
         self,
         direction: Direction,
@@ -366,12 +378,21 @@ class IoController(Controller):
         lane = namespace and self._throttles.lane(namespace.uuid, direction)
         if not lane or lane.admit(length_bytes):
             return run(command)
-        return Throttled(lane, length_bytes, functools.partial(run, command))
+        late = functools.partial(self._run_late, run, command, self.moment())
+        return Throttled(lane, length_bytes, late)
+
+    def _run_late(
+        self, run: Callable[[Command], Outcome], command: Command, arrived_at: int
+    ) -> Outcome:
+        self.blocks.check_not_late(command.nsid, arrived_at)
+        return run(command)
 
     def _read(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self._in_turn(Direction.READ, command, self.blocks.read, _transferred(command))
 
     def _write(self, _queue: CommandQueue, command: Command) -> Outcome:
+        if self._held_writes.holding:
+            return self._held_writes.take(command, self.blocks.write(command))
         return self._in_turn(Direction.WRITE, command, self.blocks.write, _transferred(command))
 
     def _compare(self, _queue: CommandQueue, command: Command) -> Outcome:
