@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lightos.nvme_tcp import NEED_DATA, RemoteProtocolError, Role
+from lightos.nvme_tcp import NEED_DATA, Role
 from lightos.nvme_tcp.commands import Command, Completion
 from lightos.nvme_tcp.connection import Connection
 from lightos.nvme_tcp.constants import (
@@ -24,6 +24,7 @@ from lightos.nvme_tcp.constants import (
     Property,
     SubsystemType,
 )
+from lightos.nvme_tcp.errors import ProtocolError
 from lightos.nvme_tcp.pdu import PLAIN, R2T, C2HData, CapsuleCmd, CapsuleResp, ICReq, encode
 from lightos.nvme_tcp.structures import (
     ConnectData,
@@ -41,8 +42,12 @@ PDUS_BEFORE_LOG = 10
 NEVER = 1 << 30
 SILENCE_SECONDS = 6.0
 STORM_EVENTS = 200
-FLOOD_PDUS = 20_000
-READ_SECONDS = 30.0
+FLOOD_PDUS = 200_000
+LINGER_SECONDS = 0.1
+"""How long a session goes on after all that it was about."""
+LINGER_SHARE = 0.02
+"""Of sessions that are left to the client to end."""
+READ_SECONDS = 10.0
 
 
 class Manner(enum.Enum):
@@ -96,8 +101,15 @@ class Session:
     page: bytes
     break_from: int
     """Outgoing PDU from which on they are malformed."""
+    lingers: bool
+    storm: int
     sent: int = 0
-    storm: int = 0
+    log_was_read: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether what it was about has happened."""
+        return not self.storm and (self.sent > self.break_from or self.log_was_read)
 
     @classmethod
     def number(cls, seed: int, number: int) -> Session:
@@ -113,7 +125,7 @@ class Session:
             chance.randrange(PDUS_BEFORE_LOG) if manner is Manner.MALFORMED_PDU else 1 << 30
         )
         storm = STORM_EVENTS if manner is Manner.STORM else chance.randrange(2)
-        return cls(chance, manner, page, break_from, storm=storm)
+        return cls(chance, manner, page, break_from, chance.random() < LINGER_SHARE, storm)
 
     def altered(self, pdu: bytes) -> bytes:
         """The PDU as it goes out."""
@@ -178,8 +190,8 @@ class HostileService:
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await self._converse(session, reader, writer)
-        except (OSError, RemoteProtocolError, TimeoutError):
-            pass  # the client has ended it, or what it answers to nonsense is nonsense
+        except (OSError, ProtocolError, TimeoutError, asyncio.CancelledError):
+            pass  # the client has ended it, or its answer to nonsense is nonsense, or we end
         finally:
             writer.transport.abort()
 
@@ -190,7 +202,7 @@ class HostileService:
         if session.manner is Manner.SILENCE:
             await asyncio.sleep(SILENCE_SECONDS)
             return
-        while data := await reader.read(1 << 16):
+        while data := await self._read(session, reader):
             connection.receive_data(data)
             while (event := connection.next_event()) is not NEED_DATA:
                 if isinstance(event, ICReq):
@@ -204,6 +216,13 @@ class HostileService:
                 else:
                     return  # a TermReq, or the end
             await writer.drain()
+
+    @staticmethod
+    async def _read(session: Session, reader: asyncio.StreamReader) -> bytes:
+        if not session.is_over or session.lingers:
+            return await reader.read(1 << 16)
+        async with asyncio.timeout(LINGER_SECONDS):
+            return await reader.read(1 << 16)
 
     def _answer(
         self,
@@ -222,8 +241,9 @@ class HostileService:
         if data is not None:
             writer.write(session.altered(connection.send(C2HData(cid, 0, data))))
         writer.write(session.altered(connection.send(CapsuleResp(Completion(cid, result=result)))))
-        read_all = command.opcode == AdminOpcode.GET_LOG_PAGE and not command.cdw10 & 1 << 15
-        return not (read_all and session.manner is Manner.SHORT_LIFE)
+        if command.opcode == AdminOpcode.GET_LOG_PAGE and not command.cdw10 & 1 << 15:
+            session.log_was_read = True
+        return not (session.log_was_read and session.manner is Manner.SHORT_LIFE)
 
 
 async def _flood(cid: int, writer: asyncio.StreamWriter) -> None:

@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -240,10 +240,12 @@ class GoodHost:
 
 
 class Log:
-    """The log of a lab, read on from where it was read last."""
+    """The log of a process, read on from where it was read last."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, words: Sequence[str]) -> None:
+        """`words` are those that tell of a defect."""
         self._path = path
+        self._words = words
         self._at = 0
 
     def trouble(self) -> str:
@@ -253,7 +255,7 @@ class Log:
             text = file.read()
             self._at = file.tell()
         lines = text.decode(errors="replace")
-        at = min((found for word in TROUBLE if (found := lines.find(word)) >= 0), default=-1)
+        at = min((found for word in self._words if (found := lines.find(word)) >= 0), default=-1)
         return "" if at < 0 else lines[lines.rfind("\n", 0, at) + 1 :][:4000]
 
 
@@ -275,6 +277,7 @@ class Bed:
 def bed(folder: Path) -> Iterator[Bed]:
     """A lab in a process of its own."""
     state = folder / "lab"
+    state.parent.mkdir(exist_ok=True)
     with running_lab(state, addresses=ADDRESS, transition_ms=0) as lab:
         place = Place(ADDRESS, lab["nvme_port"], lab["discovery_port"], lab["subsystem_nqn"])
         api = Cluster(lab)
@@ -289,9 +292,8 @@ def bed(folder: Path) -> Iterator[Bed]:
             host_id=HOST_ID,
             io_queues=0,
         ) as admin:
-            yield Bed(
-                place, lab["pid"], Log(state / "lab.log"), good_nsid, admin.controller_id, api
-            )
+            log = Log(state / "lab.log", TROUBLE)
+            yield Bed(place, lab["pid"], log, good_nsid, admin.controller_id)
 
 
 def _volume(api: Cluster, host_nqn: str) -> int:

@@ -106,6 +106,8 @@ class AdminQueue:
             self._receiver.cancel()
             await asyncio.gather(self._receiver, return_exceptions=True)
         self.end("closed")
+        # Else what a controller does not take would keep the socket open for ever.
+        self._writer.transport.abort()
 
     async def execute(self, command: Command, data: bytes = b"", *, timed: bool = True) -> Reply:
         """Run one command and return its reply.
@@ -134,6 +136,8 @@ class AdminQueue:
         try:
             while not self._ended:
                 self._dispatch(await self._reader.read(_READ_BYTES))
+                # A controller that does not take its answers is not read either.
+                await self._writer.drain()
         except RemoteProtocolError as error:
             self._writer.write(self._queue.data_to_send())
             self.end(f"the controller broke the protocol: {error}")
@@ -174,20 +178,23 @@ class SessionSettings:
     host_id: UUID
     connect_timeout_seconds: float = 1.5
     command_timeout_seconds: float = 5.0
+    log_timeout_seconds: float = 30.0
+    """For all parts of the log: one that comes too slowly keeps us from the next service."""
     keep_alive_timeout_seconds: float = 15.0
 
 
 class DiscoverySession:
     """A connected discovery controller. Made by `open_session`."""
 
-    def __init__(self, queue: AdminQueue) -> None:
+    def __init__(self, queue: AdminQueue, settings: SessionSettings) -> None:
         self._queue = queue
+        self._settings = settings
         self.sends_events = False
         """Whether the controller announces changes of its log."""
 
-    async def start(self, settings: SessionSettings) -> None:
+    async def start(self) -> None:
         """Connect and enable the controller, and ask for log change events if it has them."""
-        execute = self._queue.execute
+        execute, settings = self._queue.execute, self._settings
         await execute(
             commands.connect(
                 queue_id=0,
@@ -238,8 +245,15 @@ class DiscoverySession:
         """Read the discovery log page; parts that straddle a change are read again.
 
         Raises:
-            SessionError: it does not hold still, or is absurdly long.
+            SessionError: it does not hold still, takes too long, or is absurdly long.
         """
+        try:
+            async with asyncio.timeout(self._settings.log_timeout_seconds):
+                return await self._read_log()
+        except TimeoutError:
+            raise SessionError("the discovery log was not read in time") from None
+
+    async def _read_log(self) -> tuple[Record, ...]:
         for _ in range(_LOG_READ_ATTEMPTS):
             generation, count = DiscoveryLog.decode_header(await self._read(0, 1024))
             if count > _MAX_RECORDS:
@@ -287,8 +301,8 @@ async def open_session(
     background: list[asyncio.Task[None]] = []
     try:
         async with AdminQueue(reader, writer, settings.command_timeout_seconds, wake) as queue:
-            session = DiscoverySession(queue)
-            await session.start(settings)
+            session = DiscoverySession(queue, settings)
+            await session.start()
             # Half the time-out, so that one late answer does not cost the session.
             interval = settings.keep_alive_timeout_seconds / 2
             background.append(asyncio.create_task(session.keep_alive(interval)))
@@ -315,13 +329,17 @@ async def discover(endpoint: Endpoint, settings: SessionSettings) -> tuple[Recor
 def usable_records(entries: Iterable[DiscoveryEntry]) -> tuple[Record, ...]:
     """The NVMe/TCP entries of a log whose strings are safe to hand to the kernel."""
     records: dict[Record, None] = {}
+    skipped: list[str] = []
     for entry in entries:
         if entry.transport_type != TransportType.TCP:
             continue
         try:
             records[_record(entry)] = None
         except InvalidEntry as error:
-            LOG.warning("skipping a discovery log entry: %s", error)
+            skipped.append(str(error))
+    if skipped:
+        # One line for all: there may be thousands, each time that the log is read.
+        LOG.warning("skipping %d discovery log entries, as the first: %s", len(skipped), skipped[0])
     return tuple(records)
 
 

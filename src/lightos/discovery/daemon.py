@@ -18,7 +18,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -44,6 +44,10 @@ _LOOK_SECONDS = 10.0
 """The kernel's controllers are looked at this often even if no uevent came."""
 _FOLDER_RETRY_SECONDS = 1.0
 _CONCURRENT_KERNEL_CALLS = 16
+_CONCURRENT_CONNECTS_PER_CLUSTER = 8
+"""So that a cluster whose nodes are all silent, or that lists thousands, holds up no other."""
+_BAD_LINES_TOLD = 20
+"""Of those that are new at a time."""
 
 
 class StartError(Exception):
@@ -58,6 +62,9 @@ class _Following:
     task: asyncio.Task[None]
     waits: Iterator[float]
     not_before: float = 0.0
+    connects: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_CONCURRENT_CONNECTS_PER_CLUSTER)
+    )
 
 
 class DiscoveryClient:
@@ -174,10 +181,14 @@ class DiscoveryClient:
 
     def _take(self, folder: DiscoveryFolder) -> None:
         """Start, update and stop followers after what the files say now."""
-        for error in folder.errors:
-            if error not in self._bad_lines:
-                where = about("bad line", file=error.source, line=error.line_number)
-                LOG.error("%s/%s", self._config.discovery_dir, error, extra=where)
+        known = frozenset(self._bad_lines)
+        news = [error for error in folder.errors if error not in known]
+        for error in news[:_BAD_LINES_TOLD]:
+            where = about("bad line", file=error.source, line=error.line_number)
+            LOG.error("%s/%s", self._config.discovery_dir, error, extra=where)
+        if len(news) > _BAD_LINES_TOLD:
+            more = len(news) - _BAD_LINES_TOLD
+            LOG.error("%s: %d more bad lines", self._config.discovery_dir, more)
         if folder.errors != self._bad_lines and not folder.is_understood:
             LOG.warning(
                 "%s: what files with errors asked for before is not known; nothing is "
@@ -267,8 +278,10 @@ class DiscoveryClient:
         try:
             host_id = self._host_id(path.cluster.host_nqn, demand.host_id)
             options = self._config.connect_options(demand.ctrl_loss_timeout_seconds)
-            self._ledger.add(path)
-            async with self._kernel_calls:
+            async with following.connects, self._kernel_calls:
+                if path not in self._wanted_of(following):
+                    return
+                self._ledger.add(path)
                 name = await _in_thread(
                     lambda: kernel.connect(path, host_id, options, self._fabrics_device)
                 )
@@ -289,6 +302,12 @@ class DiscoveryClient:
                 name,
                 extra=about("connected", path.cluster, path.endpoint, controller=name),
             )
+
+    def _wanted_of(self, following: _Following) -> frozenset[ControllerPath]:
+        """What is wanted of a cluster now: nothing, once no file asks for it."""
+        follower = following.follower
+        current = self._following.get(follower.cluster)
+        return follower.wanted if current is following else frozenset()
 
     def _connect_failed(
         self, following: _Following, path: ControllerPath, error: Exception

@@ -53,6 +53,8 @@ _MANDATORY = {
 }
 
 
+_MOST_ERRORS = 1000
+"""Of one file that are recorded one by one."""
 _SHOWN_CHARACTERS = 240
 """More than any NQN has."""
 
@@ -232,14 +234,20 @@ def parse(text: str, source: str) -> DiscoveryFile:
     """Parse a whole file. A bad line is recorded with its number and skips only itself."""
     entries: dict[DiscoveryEntry, None] = {}
     errors: list[LineError] = []
+    more = 0
     for number, line in enumerate(text.split("\n"), start=1):
         try:
             entry = parse_line(line)
         except InvalidEntry as error:
-            errors.append(LineError(source, number, str(error)))
+            if len(errors) < _MOST_ERRORS:
+                errors.append(LineError(source, number, str(error)))
+            else:
+                more += 1
         else:
             if entry is not None:
                 entries[entry] = None
+    if more:
+        errors.append(LineError(source, number, f"{more} more lines up to here are bad"))
     return DiscoveryFile(tuple(entries), tuple(errors))
 
 

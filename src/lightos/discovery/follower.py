@@ -31,6 +31,8 @@ from lightos.waiting import backoff
 LOG = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.25
+_LEAST_SECONDS_BETWEEN_READS = 0.1
+"""However many changes are announced."""
 _REFRESH_SECONDS = 60.0
 """A log is read again this often even if nothing announced a change."""
 
@@ -56,18 +58,18 @@ class ClusterFollower:
         self.cluster = cluster
         self.demand = demand
         self.records: tuple[Record, ...] = ()
+        self.wanted: frozenset[ControllerPath] = frozenset()
+        """I/O controllers of the latest log."""
         self._settings = settings
         self._on_news = on_news
         self._longest_pause_seconds = longest_pause_seconds
         self._wake = asyncio.Event()
+        """The log may have changed, or the session ended."""
+        self._retry = asyncio.Event()
+        """Somebody wants the services to be asked now."""
         self._active: Endpoint | None = None
         self._last_failed: Endpoint | None = None
         self._errors: dict[Endpoint, str] = {}
-
-    @property
-    def wanted(self) -> frozenset[ControllerPath]:
-        """I/O controllers of the latest log."""
-        return wanted_paths(self.cluster, self.records)
 
     @property
     def status(self) -> ClusterStatus:
@@ -83,23 +85,25 @@ class ClusterFollower:
     def update(self, demand: Demand) -> None:
         """Take a new demand, and read the log again: access may have been granted just now."""
         self.demand = demand
-        self._wake.set()
+        self.refresh()
 
     def refresh(self) -> None:
         """Read the log again soon, or try again now if no service answered."""
         self._wake.set()
+        self._retry.set()
 
     async def run(self) -> None:
         """Follow the cluster until cancelled."""
         waits = pauses(self._longest_pause_seconds)
         while True:
             answered = False
+            self._retry.clear()
             for endpoint in self._endpoints():
                 answered |= await self._try(endpoint)
             if answered:
                 waits = pauses(self._longest_pause_seconds)
-            else:
-                await self._woken(within_seconds=next(waits))
+            # Also then: there are services that answer and hang up.
+            await self._woken(self._retry, within_seconds=next(waits))
 
     def _endpoints(self) -> tuple[Endpoint, ...]:
         """Services in the order to try them; the one that failed last comes last."""
@@ -127,26 +131,30 @@ class ClusterFollower:
                 self._wake.clear()
                 records = await session.read_log()
                 self._note_success(endpoint, records)
+                await asyncio.sleep(_LEAST_SECONDS_BETWEEN_READS)
                 if not self.wanted:
                     # Access that is granted later need not change the log of a controller.
-                    await self._woken(within_seconds=next(waits))
+                    await self._woken(self._wake, within_seconds=next(waits))
                 elif session.sends_events:
-                    await self._woken(within_seconds=_REFRESH_SECONDS)
+                    await self._woken(self._wake, within_seconds=_REFRESH_SECONDS)
                 else:
-                    await self._woken(within_seconds=self._longest_pause_seconds)
+                    await self._woken(self._wake, within_seconds=self._longest_pause_seconds)
 
-    async def _woken(self, *, within_seconds: float) -> None:
+    @staticmethod
+    async def _woken(event: asyncio.Event, *, within_seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
-                await self._wake.wait()
-        self._wake.clear()
+                await event.wait()
+        event.clear()
 
     def _note_success(self, endpoint: Endpoint, records: tuple[Record, ...]) -> None:
         changed = records != self.records or self._active is None
         self._active = endpoint
         self._last_failed = None
         self._errors.clear()
-        self.records = records
+        if records != self.records:
+            self.records = records
+            self.wanted = wanted_paths(self.cluster, records)
         if changed:
             LOG.info(
                 "%s: %s offers %d of %d log entries",

@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightos.discovery.controller import (
+    AdminQueue,
+    DiscoverySession,
     SessionError,
     SessionSettings,
     open_session,
@@ -245,3 +247,43 @@ def test_any_log_page_is_read_or_refused(data: bytes) -> None:
     except MalformedStructure:
         return
     usable_records(log.entries)
+
+
+async def asks_without_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """R2Ts for the data of Connect, again and again; what comes is never read."""
+    await reader.readexactly(128)
+    writer.write(IC_RESP)
+    await reader.read(1)
+    writer.transport.pause_reading()
+    request = struct.pack("<BBBBIHHII", 9, 0, 24, 0, 24, 0, 0, 0, 1024).ljust(24, b"\0")
+    with contextlib.suppress(ConnectionError):
+        while True:
+            writer.write(request * 1000)
+            await writer.drain()
+
+
+def test_answers_that_a_peer_does_not_take_are_not_piled_up() -> None:
+    async def scenario() -> None:
+        async with listening(asks_without_end) as endpoint:
+            reader, writer = await asyncio.open_connection(endpoint.address, endpoint.port)
+            async with AdminQueue(reader, writer, 1.0, asyncio.Event()) as queue:
+                with pytest.raises(SessionError, match="in time"):
+                    await DiscoverySession(queue, SETTINGS).start()
+                assert writer.transport.get_write_buffer_size() < 8 << 20
+            await asyncio.sleep(0)
+            assert writer.transport.get_write_buffer_size() == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_log_that_comes_too_slowly_ends_the_session(store_folder: Path) -> None:
+    async def scenario() -> None:
+        settings = dataclasses.replace(SETTINGS, log_timeout_seconds=0)
+        async with (
+            serving(store_folder) as cluster,
+            open_session(cluster.service(1), settings, asyncio.Event()) as session,
+        ):
+            await session.read_log()
+
+    with pytest.raises(SessionError, match="not read in time"):
+        asyncio.run(scenario())

@@ -277,3 +277,39 @@ def test_bad_lines_are_counted_and_a_folder_that_goes_keeps_its_word(
             assert client.status.bad_line_count == 0
 
     asyncio.run(scenario())
+
+
+def test_a_service_that_hangs_up_each_time_is_not_asked_without_end(host: Host) -> None:
+    async def scenario() -> None:
+        calls = 0
+
+        async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal calls
+            calls += 1
+            writer.close()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server, host.running():
+            port = server.sockets[0].getsockname()[1]
+            entry = DiscoveryEntry("127.0.0.1", port, HOST_NQN, SUBSYSTEM_NQN)
+            (host.files / "a.conf").write_text(format_file([entry]))
+            await until(lambda: calls)
+            await asyncio.sleep(1)
+        assert calls <= 10
+
+    asyncio.run(scenario())
+
+
+def test_hundreds_of_thousands_of_bad_lines_are_told_in_a_few(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with host.running() as client:
+            for word in ("x", "y"):
+                (host.files / "a.conf").write_text(f"{word}\n" * 300_000)
+                await until(lambda: f"'{word}'" in caplog.text)  # noqa: B023
+            assert client.status.bad_line_count == 1001
+
+    asyncio.run(scenario())
+    assert len(caplog.records) < 100
+    assert "a.conf:300000: 299000 more lines" not in caplog.text
+    assert "981 more bad lines" in caplog.text
