@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test test-ha lint unit contract integration kernel defects model bench bench-lab docs clean
+.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test test-ha lint unit contract integration kernel defects model fuzz bench bench-lab docs clean
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,7 +30,7 @@ tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cl
 	@$(VENV)/python -m tests.tempest
 
 test: lint  ## Every check and test
-	@$(VENV)/python -m tests.run unit contract integration defects model kernel
+	@$(VENV)/python -m tests.run unit contract integration defects model fuzz kernel
 
 test-ha: install-cloud  ## Several cinder-volumes as one back end, with etcd and with Redis: crashes, restarts
 	@$(VENV)/python -W ignore -m tests.run ha
@@ -49,6 +49,9 @@ defects: install  ## The known defects of cinder's own driver, looked for in it 
 
 model: install  ## Nightly: 10,000 random operations, faults and crashes (STEPS=500, SEED=what a run printed)
 	@$(VENV)/python -W ignore -m tests.model.run --steps $(or $(STEPS),10000) $(if $(SEED),--seed $(SEED))
+
+fuzz: install  ## A million malformed PDUs, 100,000 lines and log pages: codec, target, discovery client (PDUS=, LINES=, SEED=)
+	@$(VENV)/python -m tests.fuzz.run --pdus $(or $(PDUS),1000000) --lines $(or $(LINES),100000) $(if $(SEED),--seed $(SEED))
 
 bench: $(if $(filter images,$(PARTS)),install-cloud,install)  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some, PARTS=images, only when named, starts a cloud)
 	@$(VENV)/python -W ignore -m bench.cinder $(PARTS)

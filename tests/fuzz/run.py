@@ -166,7 +166,10 @@ def _raise(findings: list[Finding]) -> None:
 def summary(rows: list[Row]) -> Table:
     table = Table("what", "inputs", "how it ended", "s", "MiB warm", "MiB end", title="Fuzz")
     for row in rows:
-        ends = "\n".join(f"{count:,} {name.lower()}" for name, count in row.outcomes.most_common())
+        ends = "\n".join(
+            f"{count:,} {name.lower().replace('_', ' ')}"
+            for name, count in row.outcomes.most_common()
+        )
         figures = (f"{row.seconds:.0f}", *_mib(row.before_bytes, row.after_bytes))
         table.add_row(row.what, f"{row.count:,}", ends, *figures, end_section=True)
     return table

@@ -26,7 +26,7 @@ from lightos.nvme_tcp import Settings
 from lightos.nvme_tcp.constants import FatalError, PduType
 from lightos.nvme_tcp.digest import DIGEST_BYTES, digest
 from lightos.nvme_tcp.structures import ConnectData
-from testbed.cluster import PROJECT, Cluster, running_lab
+from testbed.cluster import PROJECT, Cluster, loopback_addresses, running_lab
 from testbed.initiator import Initiator
 from testbed.polling import wait_until
 from tests.fuzz.exchanges import (
@@ -45,7 +45,6 @@ from tests.fuzz.exchanges import (
 from tests.fuzz.finding import Finding, Harm, Input, minimised
 from tests.fuzz.mutator import broken, generator, pieces, shuffled
 
-ADDRESS = "127.0.0.31"
 GOOD_HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:f0220000-0000-4000-8000-0000000000aa"
 CONTROLLER_ID = 1
 """In inputs, whatever the target gives out; see `aimed`."""
@@ -120,6 +119,11 @@ def aimed(stream: bytes, place: Place, controller_id: int) -> bytes:
     return stream[:at] + named + rest
 
 
+def port(kind: str, place: Place) -> int:
+    """Where inputs of that kind go."""
+    return place.discovery_port if kind == "target_discovery" else place.nvme_port
+
+
 def send(given: Input, place: Place, controller_id: int, *, reset: bool = False) -> str:
     """Send one input; how the target ended it.
 
@@ -128,19 +132,19 @@ def send(given: Input, place: Place, controller_id: int, *, reset: bool = False)
     stream = aimed(b"".join(given.pieces), place, controller_id)
     cuts = [0, *itertools.accumulate(map(len, given.pieces))][: 1 if len(given.pieces) == 1 else 8]
     parts = [stream[start:end] for start, end in itertools.pairwise([*cuts, len(stream)])]
-    port = place.discovery_port if given.kind == "target_discovery" else place.nvme_port
-    with socket.create_connection((place.address, port), ANSWER_SECONDS) as connection:
+    address = (place.address, port(given.kind, place))
+    with socket.create_connection(address, ANSWER_SECONDS) as connection:
         try:
             if reset:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 connection.sendall(stream[:1024])
                 return "reset by us"
-            return last_pdu(_conversed(connection, parts))
+            return last_pdu(conversed(connection, parts))
         except OSError:
             return "reset by the target"
 
 
-def _conversed(connection: socket.socket, parts: list[bytes]) -> bytes:
+def conversed(connection: socket.socket, parts: list[bytes]) -> bytes:
     """Send all and say so, and receive until the other end has said so too."""
     connection.setblocking(False)
     received = bytearray()
@@ -278,8 +282,9 @@ def bed(folder: Path) -> Iterator[Bed]:
     """A lab in a process of its own."""
     state = folder / "lab"
     state.parent.mkdir(exist_ok=True)
-    with running_lab(state, addresses=ADDRESS, transition_ms=0) as lab:
-        place = Place(ADDRESS, lab["nvme_port"], lab["discovery_port"], lab["subsystem_nqn"])
+    (address,) = loopback_addresses(1)
+    with running_lab(state, addresses=address, transition_ms=0) as lab:
+        place = Place(address, lab["nvme_port"], lab["discovery_port"], lab["subsystem_nqn"])
         api = Cluster(lab)
         bad_nsid, good_nsid = (_volume(api, nqn) for nqn in (HOST_NQN, GOOD_HOST_NQN))
         if bad_nsid != 1:
