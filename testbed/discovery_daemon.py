@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lightos discovery-client` in a guest, and the discovery files it follows."""
+"""`lightos discovery-client` in a guest, and the discovery files it follows.
+
+It runs with the capabilities that its systemd unit leaves it, and no others.
+"""
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Self
 
 from lightos.discovery.entries import DiscoveryEntry, format_file
@@ -17,6 +22,14 @@ START_SECONDS = 90
 """Python and its imports, under emulation at worst."""
 
 
+def command() -> list[str]:
+    """The daemon as root with what `CapabilityBoundingSet` of the unit names."""
+    unit = resources.files("lightos.discovery").joinpath("discovery-client.service").read_text()
+    (names,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    kept = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in names.split())
+    return ["setpriv", f"--bounding-set=-all,{kept}", str(LIGHTOS), "discovery-client", "serve"]
+
+
 @dataclass
 class DiscoveryDaemon:
     """The daemon on `host`; files that are published here are removed at the end."""
@@ -25,9 +38,7 @@ class DiscoveryDaemon:
     _process: GuestProcess | None = field(default=None, init=False)
 
     def start(self) -> None:
-        self._process = self.host.popen(
-            [str(LIGHTOS), "discovery-client"], environment={"DC_LOGGING_LEVEL": "debug"}
-        )
+        self._process = self.host.popen(command(), environment={"DC_LOGGING_LEVEL": "debug"})
         wait_until(self._has_started, "discovery client is ready", START_SECONDS)
 
     def _has_started(self) -> bool:
@@ -55,9 +66,9 @@ class DiscoveryDaemon:
         if self._process is not None and self._process.poll() is None:
             self.end()
 
-    def publish(self, name: str, subsystem_nqn: str, *addresses: str) -> None:
+    def publish(self, name: str, subsystem_nqn: str, *addresses: str, port: int = 8009) -> None:
         entries = [
-            DiscoveryEntry(address, 8009, self.host.host_nqn, subsystem_nqn)
+            DiscoveryEntry(address, port, self.host.host_nqn, subsystem_nqn)
             for address in addresses
         ]
         self.host.write_file(f"{FOLDER}/{name}", format_file(entries).encode())

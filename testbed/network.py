@@ -25,6 +25,7 @@ from typing import Any, Self
 NAME_PREFIX = "lightos-"
 BRIDGE = "lightos0"
 PREFIX_LENGTH = 24
+IPV6_PREFIX_LENGTH = 64
 GATEWAY_ADDRESS = "192.168.75.1"
 """The bridge's own address: where Cinder and the tests themselves live."""
 LAB_ADDRESSES = ("192.168.75.11", "192.168.75.12", "192.168.75.13")
@@ -50,6 +51,13 @@ def _ip(*arguments: str) -> str:
         hint = "" if os.geteuid() == 0 else " (network namespaces need root)"
         raise NetworkError(f"ip {' '.join(arguments)}: {error.stderr.strip()}{hint}") from None
     return done.stdout
+
+
+def interface_address(address: str) -> list[str]:
+    """Words for `ip address add`; an IPv6 address can be used at once, nobody else has it."""
+    if ":" in address:
+        return [f"{address}/{IPV6_PREFIX_LENGTH}", "nodad"]
+    return [f"{address}/{PREFIX_LENGTH}"]
 
 
 def _set_network_namespace(descriptor: int) -> None:
@@ -120,11 +128,11 @@ class Network:
 
     def add_address(self, address: str) -> None:
         """Give the bridge an address, e.g. bring a lab node's network back."""
-        self._ip("address", "add", f"{address}/{PREFIX_LENGTH}", "dev", BRIDGE)
+        self._ip("address", "add", *interface_address(address), "dev", BRIDGE)
 
     def remove_address(self, address: str) -> None:
         """Take an address away: to hosts, that node is cut off without a goodbye."""
-        self._ip("address", "delete", f"{address}/{PREFIX_LENGTH}", "dev", BRIDGE)
+        self._ip("address", "delete", interface_address(address)[0], "dev", BRIDGE)
 
     def add_tap(self, tap: str) -> None:
         """A TAP device on the bridge, for one guest; an existing one is replaced."""

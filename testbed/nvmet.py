@@ -2,7 +2,8 @@
 """The Linux kernel's own NVMe/TCP target in a guest, backed by the guest's RAM.
 
 The yardstick of `make bench-lab`, and an independent peer for the discovery client and the
-connector: its discovery service answers on the same ports as the I/O controller.
+connector: its discovery service answers on the same ports as the I/O controller, and another
+one, on a port of its own, knows nothing but where that is.
 """
 
 from __future__ import annotations
@@ -16,38 +17,58 @@ CONFIGFS = "/sys/kernel/config"
 SUBSYSTEM_NQN = "nqn.2014-08.org.nvmexpress:lightos-testbed-ram"
 IO_PORT = 4420
 DISCOVERY_PORT = 8009
+REFERRING_PORT = 8010
 
 _START = """
 modprobe -a nvmet nvmet-tcp
 modprobe brd rd_nr=1 rd_size={size_kib}
 mountpoint -q {configfs} || mount -t configfs configfs {configfs}
 cd {configfs}/nvmet
-mkdir subsystems/{nqn}
+# A port listens while something is linked to it. To this, nobody is admitted.
+mkdir subsystems/{nqn} subsystems/{nqn}-none
 echo 1 >subsystems/{nqn}/attr_allow_any_host
 mkdir subsystems/{nqn}/namespaces/1
 echo -n /dev/ram0 >subsystems/{nqn}/namespaces/1/device_path
 echo 1 >subsystems/{nqn}/namespaces/1/enable
+listen() {{
+    mkdir $1
+    echo ipv4 >$1/addr_adrfam
+    echo tcp >$1/addr_trtype
+    echo {address} >$1/addr_traddr
+    echo $2 >$1/addr_trsvcid
+}}
+for port in {ports} {referring_port}; do
+    listen ports/$port $port
+    ln -s {configfs}/nvmet/subsystems/{nqn}-none ports/$port/subsystems
+done
+listen ports/{referring_port}/referrals/ram {discovery_port}
+echo 1 >ports/{referring_port}/referrals/ram/enable
 for port in {ports}; do
-    mkdir ports/$port
-    echo ipv4 >ports/$port/addr_adrfam
-    echo tcp >ports/$port/addr_trtype
-    echo {address} >ports/$port/addr_traddr
-    echo $port >ports/$port/addr_trsvcid
-    ln -s {configfs}/nvmet/subsystems/{nqn} ports/$port/subsystems/{nqn}
+    ln -s {configfs}/nvmet/subsystems/{nqn} ports/$port/subsystems
 done
 """
 
 _STOP = """
 cd {configfs}/nvmet || exit 0
-for port in {ports}; do
-    [ -e ports/$port ] || continue
-    rm -f ports/$port/subsystems/{nqn}
-    rmdir ports/$port
+for port in ports/*; do
+    [ -e $port ] || continue
+    rm -f $port/subsystems/*
+    for referral in $port/referrals/*; do
+        [ -e $referral ] || continue
+        echo 0 >$referral/enable
+        rmdir $referral
+    done
+    rmdir $port
 done
-if [ -e subsystems/{nqn} ]; then
-    echo 0 >subsystems/{nqn}/namespaces/1/enable
-    rmdir subsystems/{nqn}/namespaces/1 subsystems/{nqn}
-fi
+for subsystem in subsystems/{nqn}*; do
+    [ -e $subsystem ] || continue
+    for namespace in $subsystem/namespaces/*; do
+        [ -e $namespace ] || continue
+        echo 0 >$namespace/enable
+        rmdir $namespace
+    done
+    rmdir $subsystem
+done
 modprobe -r brd
 """
 
@@ -66,6 +87,18 @@ class RamTarget:
 
     def start(self) -> None:
         self.host.shell(self._script(_START))
+
+    def withdraw(self, port: int) -> None:
+        """Stop serving at a port, whose discovery service stays."""
+        self.host.run(["rm", self._link(port)])
+
+    def offer(self, port: int) -> None:
+        """Serve at a port again; its discovery service tells hosts that listen."""
+        subsystem = f"{CONFIGFS}/nvmet/subsystems/{self.subsystem_nqn}"
+        self.host.run(["ln", "-s", subsystem, self._link(port)])
+
+    def _link(self, port: int) -> str:
+        return f"{CONFIGFS}/nvmet/ports/{port}/subsystems/{self.subsystem_nqn}"
 
     def namespace_uuid(self) -> str:
         """The namespace's UUID, which the kernel makes up at each start."""
@@ -89,5 +122,7 @@ class RamTarget:
             nqn=self.subsystem_nqn,
             address=self.address,
             ports=f"{IO_PORT} {DISCOVERY_PORT}",
+            discovery_port=DISCOVERY_PORT,
+            referring_port=REFERRING_PORT,
             size_kib=self.size_mib * 1024,
         )

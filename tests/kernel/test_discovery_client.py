@@ -10,11 +10,13 @@ from testbed import nvme
 from testbed.cluster import LIGHTOS
 from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.lab import Lab
-from testbed.network import GATEWAY_ADDRESS
-from testbed.nvmet import RamTarget
+from testbed.network import GATEWAY_ADDRESS, interface_address
+from testbed.nvmet import DISCOVERY_PORT, REFERRING_PORT, RamTarget
 from testbed.polling import wait_until
 from tests.kernel.controllers import identities, wait_for_controllers
 from tests.kernel.volumes import Volumes
+
+IPV6_NODE, IPV6_HOST = "fd00:75::14", "fd00:75::101"
 
 
 def test_a_file_connects_every_node_and_its_removal_disconnects_them(
@@ -157,11 +159,43 @@ def test_the_end_of_the_daemon_costs_no_connection_and_the_next_one_owns_them(
     wait_for_controllers(daemon.host, lab, ())
 
 
+def test_nodes_with_ipv6_addresses_are_found_and_connected_too(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    host = daemon.host
+    volume = volumes.create(host.host_nqn)
+    nodes = lab.network.node_addresses
+    lab.network.add_address(IPV6_NODE)
+    host.run(["ip", "address", "add", *interface_address(IPV6_HOST), "dev", "eth0"])
+    lab.add_node(IPV6_NODE)
+    joined = next(n["name"] for n in lab.info["nodes"] if n["address"] == IPV6_NODE)
+    try:
+        # Asked over IPv6, the cluster names nodes of either family.
+        daemon.publish("volume.conf", lab.subsystem_nqn, f"[{IPV6_NODE}]")
+        wait_for_controllers(host, lab, (*nodes, IPV6_NODE))
+        device = nvme.wait_for_device(host, volume.uuid)
+        assert IPV6_NODE in {path.address for path in nvme.paths(host, device)}
+        daemon.remove("volume.conf")
+        wait_for_controllers(host, lab, ())
+    finally:
+        lab.remove_node(joined)
+        lab.network.remove_address(IPV6_NODE)
+
+
 def test_the_kernels_own_target_and_discovery_service_work_too(daemon: DiscoveryDaemon) -> None:
     with RamTarget(daemon.host) as target:
+        target.withdraw(DISCOVERY_PORT)
+        # The file names a service that knows only where another one is.
+        daemon.publish("ram.conf", target.subsystem_nqn, target.address, port=REFERRING_PORT)
+        service = f"{target.address}:{DISCOVERY_PORT}"
+        wait_until(lambda: f"{service} offers 0 of" in daemon.log, "the referral is followed")
+        before = len(daemon.log)
+        target.offer(DISCOVERY_PORT)
         uuid = target.namespace_uuid()
-        daemon.publish("ram.conf", target.subsystem_nqn, target.address)
         nvme.wait_for_device(daemon.host, uuid)
+        wait_until(lambda: f"connected {service} as" in daemon.log[before:], "the log says so")
+        log = daemon.log[before:]
+        assert log.index(f"{service} announces a change") < log.index(f"connected {service} as")
         daemon.remove("ram.conf")
         nvme.wait_for_no_device(daemon.host, uuid)
 

@@ -18,6 +18,11 @@ from lightos.discovery.subsystems import Namespace, Subsystem
 Command = TypeVar("Command", bound=Callable[..., Any])
 Row = dict[str, Any]
 
+_LONG = frozenset({"subsysnqn", "hostnqn", "outcome"})
+"""Columns that give way where a terminal is narrow."""
+_PIPE_COLUMNS = 300
+"""Where nobody looks, a line is a row: two NQNs and more, unfolded."""
+
 _STYLES = {
     "live": "green",
     "optimized": "green",
@@ -60,14 +65,17 @@ def show_json(content: object) -> None:
 def show(rows: Sequence[Row], columns: Sequence[str], *, nothing: str, title: str = "") -> None:
     """Print a table of some columns of rows, or say that there is nothing."""
     console = Console()
+    if not console.is_terminal:
+        console.width = _PIPE_COLUMNS
     if not rows:
         console.print(nothing)
         return
-    table = Table(
-        *(_HEADS[column] for column in columns), title=escape(title) or None, title_justify="left"
-    )
-    for column in table.columns:
-        column.overflow = "fold"
+    if title:
+        console.print(escape(title), soft_wrap=True)
+    table = Table()
+    for column in columns:
+        long = column in _LONG
+        table.add_column(_HEADS[column], no_wrap=not long, overflow="fold" if long else "ellipsis")
     for row in rows:
         table.add_row(*(_styled(row[column]) for column in columns))
     console.print(table)

@@ -186,8 +186,9 @@ class SessionSettings:
 class DiscoverySession:
     """A connected discovery controller. Made by `open_session`."""
 
-    def __init__(self, queue: AdminQueue, settings: SessionSettings) -> None:
+    def __init__(self, queue: AdminQueue, endpoint: Endpoint, settings: SessionSettings) -> None:
         self._queue = queue
+        self._endpoint = endpoint
         self._settings = settings
         self.sends_events = False
         """Whether the controller announces changes of its log."""
@@ -237,6 +238,7 @@ class DiscoverySession:
             while True:
                 reply = await self._queue.execute(request, timed=False)
                 if reply.completion.result & 0xFFFFFF == AsyncEvent.DISCOVERY_LOG_CHANGE:
+                    LOG.debug("%s announces a change of its log", self._endpoint)
                     wake.set()
         except (SessionError, CommandFailed) as error:
             self._queue.end(f"asynchronous event request failed: {error}")
@@ -301,7 +303,7 @@ async def open_session(
     background: list[asyncio.Task[None]] = []
     try:
         async with AdminQueue(reader, writer, settings.command_timeout_seconds, wake) as queue:
-            session = DiscoverySession(queue, settings)
+            session = DiscoverySession(queue, endpoint, settings)
             await session.start()
             # Half the time-out, so that one late answer does not cost the session.
             interval = settings.keep_alive_timeout_seconds / 2

@@ -108,10 +108,22 @@ def demands(files: Mapping[str, Iterable[DiscoveryEntry]]) -> dict[Cluster, Dema
     return result
 
 
-def discovery_endpoints(demand: Demand, records: Iterable[Record]) -> tuple[Endpoint, ...]:
-    """Every discovery service worth asking: those of the files, then those referred to."""
-    referred = [r.endpoint for r in records if r.kind is RecordKind.REFERRAL]
-    return tuple(dict.fromkeys((*demand.endpoints, *sorted(referred))))
+def discovery_endpoints(
+    demand: Demand, logs: Mapping[Endpoint, Iterable[Record]]
+) -> tuple[Endpoint, ...]:
+    """Every discovery service worth asking: those of the files, then those referred to by these,
+    and so on.
+
+    Args:
+        demand: what the files say.
+        logs: the log that each service answered with last.
+    """
+    known = list(dict.fromkeys(demand.endpoints))
+    for service in known:  # grows while it is walked
+        records = logs.get(service, ())
+        referred = sorted(r.endpoint for r in records if r.kind is RecordKind.REFERRAL)
+        known += [endpoint for endpoint in dict.fromkeys(referred) if endpoint not in known]
+    return tuple(known)
 
 
 def wanted_paths(cluster: Cluster, records: Iterable[Record]) -> frozenset[ControllerPath]:

@@ -2,8 +2,9 @@
 """Follows one cluster: keeps a session with one of its discovery services, and its latest log.
 
 Services are tried in turn; only when all failed is there a pause, longer each time, with
-jitter so that a thousand hosts do not come back in step. The last log read stays in force
-while no service answers.
+jitter so that a thousand hosts do not come back in step. One that offers nothing of the
+subsystem is left for one that was not asked yet, such as one that it refers to. The last log
+read stays in force while no service answers.
 """
 
 from __future__ import annotations
@@ -58,8 +59,13 @@ class ClusterFollower:
         self.cluster = cluster
         self.demand = demand
         self.records: tuple[Record, ...] = ()
+        """The log in force."""
         self.wanted: frozenset[ControllerPath] = frozenset()
-        """I/O controllers of the latest log."""
+        """I/O controllers of the log in force."""
+        self._logs: dict[Endpoint, tuple[Record, ...]] = {}
+        """What each service answered last, for its referrals."""
+        self._in_vain: set[Endpoint] = set()
+        """Services that had nothing to offer, or did not answer, since one had something."""
         self._settings = settings
         self._on_news = on_news
         self._longest_pause_seconds = longest_pause_seconds
@@ -68,7 +74,6 @@ class ClusterFollower:
         self._retry = asyncio.Event()
         """Somebody wants the services to be asked now."""
         self._active: Endpoint | None = None
-        self._last_failed: Endpoint | None = None
         self._errors: dict[Endpoint, str] = {}
 
     @property
@@ -89,6 +94,7 @@ class ClusterFollower:
 
     def refresh(self) -> None:
         """Read the log again soon, or try again now if no service answered."""
+        self._in_vain.clear()
         self._wake.set()
         self._retry.set()
 
@@ -106,9 +112,9 @@ class ClusterFollower:
             await self._woken(self._retry, within_seconds=next(waits))
 
     def _endpoints(self) -> tuple[Endpoint, ...]:
-        """Services in the order to try them; the one that failed last comes last."""
-        endpoints = discovery_endpoints(self.demand, self.records)
-        return tuple(sorted(endpoints, key=lambda endpoint: endpoint == self._last_failed))
+        """Services in the order to try them; those that were asked in vain come last."""
+        endpoints = discovery_endpoints(self.demand, self._logs)
+        return tuple(sorted(endpoints, key=lambda endpoint: endpoint in self._in_vain))
 
     async def _try(self, endpoint: Endpoint) -> bool:
         """Follow through one service until its session ends. True if it ever answered."""
@@ -126,6 +132,8 @@ class ClusterFollower:
     async def _follow(self, endpoint: Endpoint) -> None:
         settings = self._settings(self.cluster, self.demand)
         waits = pauses(self._longest_pause_seconds)
+        loop = asyncio.get_running_loop()
+        ask_others_at = loop.time() + _REFRESH_SECONDS
         async with open_session(endpoint, settings, self._wake) as session:
             while endpoint in self._endpoints():
                 self._wake.clear()
@@ -133,6 +141,10 @@ class ClusterFollower:
                 self._note_success(endpoint, records)
                 await asyncio.sleep(_LEAST_SECONDS_BETWEEN_READS)
                 if not self.wanted:
+                    if loop.time() > ask_others_at:
+                        self._in_vain = {endpoint}
+                    if not self._in_vain.issuperset(self._endpoints()):
+                        return
                     # Access that is granted later need not change the log of a controller.
                     await self._woken(self._wake, within_seconds=next(waits))
                 elif session.sends_events:
@@ -150,11 +162,17 @@ class ClusterFollower:
     def _note_success(self, endpoint: Endpoint, records: tuple[Record, ...]) -> None:
         changed = records != self.records or self._active is None
         self._active = endpoint
-        self._last_failed = None
         self._errors.clear()
         if records != self.records:
             self.records = records
             self.wanted = wanted_paths(self.cluster, records)
+        self._logs[endpoint] = records
+        known = discovery_endpoints(self.demand, self._logs)
+        self._logs = {service: log for service, log in self._logs.items() if service in known}
+        if self.wanted:
+            self._in_vain.clear()
+        else:
+            self._in_vain.add(endpoint)
         if changed:
             LOG.info(
                 "%s: %s offers %d of %d log entries",
@@ -178,4 +196,4 @@ class ClusterFollower:
             extra=about("discovery service lost", self.cluster, endpoint),
         )
         self._errors[endpoint] = error
-        self._last_failed = endpoint
+        self._in_vain.add(endpoint)

@@ -67,11 +67,13 @@ def test_files_unite_into_one_demand_per_cluster() -> None:
 
 
 def test_referrals_follow_the_services_of_the_files() -> None:
-    demand = Demand((Endpoint("10.0.0.2", 8009),))
+    one, two, three, four = (Endpoint(f"10.0.0.{n}", 8009) for n in (1, 2, 3, 4))
+    demand = Demand((two,))
     records = [referral("10.0.0.3"), io("10.0.0.7"), referral("10.0.0.1"), referral("10.0.0.2")]
-    assert discovery_endpoints(demand, records) == tuple(
-        Endpoint(f"10.0.0.{n}", 8009) for n in (2, 1, 3)
-    )
+    assert discovery_endpoints(demand, {}) == (two,)
+    assert discovery_endpoints(demand, {two: records}) == (two, one, three)
+    further = {two: [referral("10.0.0.3")], three: [referral("10.0.0.4")], one: records}
+    assert discovery_endpoints(demand, further) == (two, three, four)
 
 
 def test_only_io_controllers_of_the_named_subsystem_are_wanted() -> None:
