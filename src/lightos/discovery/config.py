@@ -18,16 +18,15 @@ from typing import Any
 import yaml
 
 from lightos.discovery.desired import Endpoint
+from lightos.discovery.entries import validated_port
 from lightos.discovery.kernel import ConnectOptions
+from lightos.discovery.publish import validated_name
 
 DEFAULT_PATH = Path("/etc/discovery-client/discovery-client.yaml")
 ENVIRONMENT_PREFIX = "DC_"
 
 _UNUSED_KEYS = frozenset(
     {
-        "autoDetectEntries.discoveryServicePort",
-        "autoDetectEntries.enabled",
-        "autoDetectEntries.filename",
         "auxSuffix",
         "cores",
         "debug.enablepprof",
@@ -84,6 +83,14 @@ def _natural(value: object) -> int:
     if (number := _whole(value)) < 0:
         raise ValueError("is negative")
     return number
+
+
+def _port(value: object) -> int:
+    return validated_port(_whole(value))
+
+
+def _file_name(value: object) -> str:
+    return validated_name(_text(value))
 
 
 def _loss_timeout(value: object) -> int:
@@ -157,6 +164,10 @@ class Config:
     """Serial number of the keyring to look in, instead of the kernel's `.nvme`."""
     tls_key: int | None = None
     """Serial number of the key, instead of the one that bears both NQNs."""
+    auto_detect: bool = False
+    """At start, where there is no discovery file, one is made of what is connected."""
+    auto_detect_file_name: str = "detected-io-controllers"
+    auto_detect_port: int = 8009
     status_enabled: bool = True
     status_endpoint: Endpoint = Endpoint("127.0.0.1", 6060)  # noqa: RUF009 - it is frozen
     log_level: str = "INFO"
@@ -211,6 +222,9 @@ KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "tls": ("tls", _truth),
     "tlsKeyring": ("tls_keyring", _natural),
     "tlsKey": ("tls_key", _natural),
+    "autoDetectEntries.enabled": ("auto_detect", _truth),
+    "autoDetectEntries.filename": ("auto_detect_file_name", _file_name),
+    "autoDetectEntries.discoveryServicePort": ("auto_detect_port", _port),
     "debug.metrics": ("status_enabled", _truth),
     "debug.endpoint": ("status_endpoint", _listen_endpoint),
     "logging.level": ("log_level", _log_level),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from lightos.discovery import kernel
+from lightos.discovery import autodetect, kernel
 from lightos.discovery.config import Config
 from lightos.discovery.controller import SessionSettings
 from lightos.discovery.desired import Cluster, ControllerPath, Demand, demands
@@ -424,6 +424,8 @@ def serve(config: Config) -> None:
         kernel.check_available()
         for folder in (config.discovery_dir, config.internal_dir):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if config.auto_detect:
+            autodetect.detect(config)
     except kernel.FabricsUnavailable as error:
         raise StartError(str(error)) from None
     except OSError as error:

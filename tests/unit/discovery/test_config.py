@@ -56,6 +56,7 @@ def test_every_key_is_read(path: Path) -> None:
         "clientConfigDir: /a\ninternalDir: /b\nnvmeHostIDPath: /c\nreconnectInterval: 1m30s\n"
         "disconnectDelay: 250ms\nmaxIOQueues: 4\nkato: 30\nctrlLossTMO: -1\nreconnectDelay: 2\n"
         "dhChapSecret: 'DHHC-1:00:aa:'\ndhChapCtrlSecret: 'DHHC-1:00:bb:'\n"
+        "autoDetectEntries: {enabled: true, filename: found, discoveryServicePort: 8010}\n"
         "tls: true\ntlsKeyring: 12\ntlsKey: 34\n"
         "debug: {metrics: false, endpoint: 'localhost:0'}\n"
         "logging: {level: warn, filename: /d, format: json}\n"
@@ -73,6 +74,9 @@ def test_every_key_is_read(path: Path) -> None:
         reconnect_delay_seconds=2,
         dhchap_secret="DHHC-1:00:aa:",
         dhchap_controller_secret="DHHC-1:00:bb:",
+        auto_detect=True,
+        auto_detect_file_name="found",
+        auto_detect_port=8010,
         tls=True,
         tls_keyring=12,
         tls_key=34,
@@ -109,6 +113,8 @@ def test_environment_overrides_the_file_and_case_does_not_matter(path: Path) -> 
         ("debug: {endpoint: 'host.example:6060'}", "with an IP address"),
         ("logging: {level: loud}", "is none of debug, info"),
         ("logging: {format: xml}", "logging.format: 'xml' is none of text, json"),
+        ("autoDetectEntries: {filename: tmp.dc.x}", "filename: 'tmp.dc.x' files named like"),
+        ("autoDetectEntries: {discoveryServicePort: 0}", "port 0 is not a number from 1"),
         ("tlsKey: 1", "need tls: true"),
         ("dhChapSecret: 'a,tls'", "dhChapSecret: its value is no secret of the form DHHC-1"),
         ("internalDir: /etc/discovery-client/discovery.d", "are both"),
