@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test test-ha lint unit contract integration kernel defects model fuzz bench bench-lab docs clean
+.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test test-ha lint unit contract integration kernel defects model fuzz soak bench bench-lab docs clean
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -52,6 +52,9 @@ model: install  ## Nightly: 10,000 random operations, faults and crashes (STEPS=
 
 fuzz: install  ## A million malformed PDUs, 100,000 lines and log pages: codec, target, discovery client (PDUS=, LINES=, SEED=)
 	@$(VENV)/python -m tests.fuzz.run --pdus $(or $(PDUS),1000000) --lines $(or $(LINES),100000) $(if $(SEED),--seed $(SEED))
+
+soak: install-cloud  ## 500 volumes, files and nodes that come and go for 10 minutes, on a real kernel (SECONDS=600, SEED=what a run printed)
+	@$(VENV)/python -W ignore -m tests.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 bench: $(if $(filter images,$(PARTS)),install-cloud,install)  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some, PARTS=images, only when named, starts a cloud)
 	@$(VENV)/python -W ignore -m bench.cinder $(PARTS)

@@ -26,11 +26,13 @@ class LabError(Exception):
 
 @dataclass
 class Lab:
-    """A cluster with one node per address of `network`, its data under `state_dir`."""
+    """A cluster with one node per address, of `network` if none are given, its data under
+    `state_dir`."""
 
     network: Network
     state_dir: Path
     transition_ms: int = 50
+    addresses: tuple[str, ...] = ()
     info: dict[str, Any] = field(default_factory=dict, init=False)
     """The content of lab.json."""
 
@@ -44,8 +46,9 @@ class Lab:
 
     def start(self) -> None:
         resumes = (self.state_dir / "cluster.sqlite").exists()  # with whatever nodes it has now
-        addresses = [] if resumes else [f"--addresses={','.join(self.network.node_addresses)}"]
-        self._lightos("up", "--detach", *addresses, f"--transition-ms={self.transition_ms}")
+        addresses = ",".join(self.addresses or self.network.node_addresses)
+        founding = [] if resumes else [f"--addresses={addresses}"]
+        self._lightos("up", "--detach", *founding, f"--transition-ms={self.transition_ms}")
         self.attach()
 
     def attach(self) -> None:

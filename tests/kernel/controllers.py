@@ -28,6 +28,13 @@ def wait_for_controllers(host: Guest, lab: Lab, addresses: tuple[str, ...]) -> d
     return controllers(host, lab.subsystem_nqn)
 
 
+def controllers_settings(host: Guest, subsystem_nqn: str) -> set[tuple[str, ...]]:
+    """Keep-alive, loss and reconnect times in seconds, and queues with the admin queue."""
+    found = host.call("tests.kernel.guest_sysfs.controllers", subsystem_nqn)
+    names = ("kato", "ctrl_loss_tmo", "reconnect_delay", "queue_count")
+    return {tuple(each[name] for name in names) for each in found.values()}
+
+
 def identities(host: Guest, subsystem_nqn: str) -> set[tuple[str, str]]:
     """Host NQN and host id of every controller of a subsystem."""
     found = host.call("tests.kernel.guest_sysfs.controllers", subsystem_nqn)

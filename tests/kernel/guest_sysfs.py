@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+ATTRIBUTES = (
+    *("subsysnqn", "state", "address", "hostnqn", "hostid"),
+    *("kato", "ctrl_loss_tmo", "reconnect_delay", "queue_count"),
+)
+
 
 def controllers(subsystem_nqn: str) -> dict[str, dict[str, str]]:
     """Controllers of a subsystem by name; one that vanishes while it is read is left out."""
     found = {}
     for folder in Path("/sys/class/nvme").glob("nvme*"):
         try:
-            attributes = {
-                name: (folder / name).read_text().strip()
-                for name in ("subsysnqn", "state", "address", "hostnqn", "hostid")
-            }
+            attributes = {name: (folder / name).read_text().strip() for name in ATTRIBUTES}
         except OSError:
             continue
         if attributes["subsysnqn"] == subsystem_nqn:

@@ -16,6 +16,7 @@ from testbed.polling import wait_until
 from tests.kernel.controllers import identities, wait_for_controllers
 from tests.kernel.volumes import Volumes
 
+ANOTHER_HOST_ID = "5d3c2b1a-0000-4000-8000-000000000001"
 IPV6_NODE, IPV6_HOST = "fd00:75::14", "fd00:75::101"
 
 
@@ -79,12 +80,13 @@ def test_what_nvme_cli_connected_is_adopted_and_left_alone(
     volumes.create(daemon.host.host_nqn)
     nodes = lab.network.node_addresses
     host = daemon.host
-    host.run(
-        ["nvme", "connect", "-t", "tcp", "-a", nodes[0], "-s", "4420", "-n", lab.subsystem_nqn]
-    )
+    where = ["-t", "tcp", "-a", nodes[0], "-s", "4420", "-n", lab.subsystem_nqn]
+    host.run(["nvme", "connect", *where, "-I", ANOTHER_HOST_ID])
     (theirs,) = wait_for_controllers(host, lab, nodes[:1]).values()
     daemon.publish("volume.conf", lab.subsystem_nqn, *nodes)
     assert wait_for_controllers(host, lab, nodes)[nodes[0]] == theirs
+    # A host NQN pairs with one host id: theirs goes before the one in /etc/nvme/hostid.
+    assert identities(host, lab.subsystem_nqn) == {(host.host_nqn, ANOTHER_HOST_ID)}
     daemon.remove("volume.conf")
     assert wait_for_controllers(host, lab, nodes[:1]) == {nodes[0]: theirs}
 

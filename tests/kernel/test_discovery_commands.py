@@ -12,7 +12,7 @@ from testbed.guest import Guest
 from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
 from testbed.polling import wait_until
-from tests.kernel.controllers import controllers, wait_for_controllers
+from tests.kernel.controllers import controllers, controllers_settings, wait_for_controllers
 from tests.kernel.volumes import MIB, Volumes
 
 SECRET = "DHHC-1:00:c2VjcmV0LXRoYXQtbXVzdC1ub3QtYmUtc2Vlbi5h:"
@@ -45,11 +45,13 @@ def test_connect_all_connects_once_and_what_it_made_is_not_the_daemons(
     host = daemon.host
     volume = volumes.create(host.host_nqn, size_mib=96)
     nodes = lab.network.node_addresses
-    connect = ("connect-all", "-a", nodes[0], "-n", lab.subsystem_nqn, "-k", "20")
+    connect = ("connect-all", "-a", nodes[0], "-n", lab.subsystem_nqn, "-k20", "-m1", "-l33")
     made = rows(host, *connect)
     assert {row["outcome"] for row in made} == {"connected"}
     theirs = wait_for_controllers(host, lab, nodes)
     assert {row["traddr"]: row["controller"] for row in made} == theirs
+    settings = controllers_settings(host, lab.subsystem_nqn)
+    assert settings == {("20", "33", "5", "2")}, "keep alive, loss, reconnect, queues"
     for row in rows(host, *connect):
         assert (row["outcome"], row["controller"]) == ("already connected", theirs[row["traddr"]])
 

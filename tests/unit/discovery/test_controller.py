@@ -268,7 +268,7 @@ def test_answers_that_a_peer_does_not_take_are_not_piled_up() -> None:
             reader, writer = await asyncio.open_connection(endpoint.address, endpoint.port)
             async with AdminQueue(reader, writer, 1.0, asyncio.Event()) as queue:
                 with pytest.raises(SessionError, match="in time"):
-                    await DiscoverySession(queue, SETTINGS).start()
+                    await DiscoverySession(queue, endpoint, SETTINGS).start()
                 assert writer.transport.get_write_buffer_size() < 8 << 20
             await asyncio.sleep(0)
             assert writer.transport.get_write_buffer_size() == 0
