@@ -138,14 +138,14 @@ class DiscoveryClient:
 
     def _watch_devices(self, stack: contextlib.ExitStack) -> None:
         try:
-            uevents = stack.enter_context(Uevents())
+            uevents = stack.enter_context(Uevents(kernel.is_controller))
         except OSError as error:
             LOG.info("no device announcements (%s); looking every few seconds", error.strerror)
             return
 
         def announced() -> None:
-            uevents.drain()
-            self._poke.set()
+            if uevents.drain():
+                self._poke.set()
 
         loop = asyncio.get_running_loop()
         loop.add_reader(uevents.fileno(), announced)

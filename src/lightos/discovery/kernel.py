@@ -197,7 +197,7 @@ def disconnect(controller: KernelController, sysfs_root: Path = SYSFS_ROOT) -> N
     Raises:
         KernelError: the kernel refused.
     """
-    if not _CONTROLLER_NAME.fullmatch(controller.name):
+    if not is_controller(controller.name):
         raise ValueError(f"{controller.name!r} is no controller name")
     folder = sysfs_root / "class" / "nvme" / controller.name
     # The kernel reuses names: never delete what took this one over since it was read.
@@ -211,6 +211,11 @@ def disconnect(controller: KernelController, sysfs_root: Path = SYSFS_ROOT) -> N
         raise KernelError(
             f"disconnect of {controller.name} ({controller.path.endpoint}): {error.strerror}"
         ) from None
+
+
+def is_controller(name: str) -> bool:
+    """Whether the kernel names a controller so."""
+    return _CONTROLLER_NAME.fullmatch(name) is not None
 
 
 def read_controllers(sysfs_root: Path = SYSFS_ROOT) -> list[KernelController]:
@@ -257,7 +262,7 @@ def _controller_folders(sysfs_root: Path) -> Iterator[Path]:
         folders = sorted((sysfs_root / "class" / "nvme").iterdir())
     except FileNotFoundError:
         return
-    yield from (folder for folder in folders if _CONTROLLER_NAME.fullmatch(folder.name))
+    yield from (folder for folder in folders if is_controller(folder.name))
 
 
 def _read_controller(folder: Path) -> KernelController | None:

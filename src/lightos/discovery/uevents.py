@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's device announcements (netlink kobject uevents): a socket that says "look again".
 
-sysfs stays the truth: what arrives is drained unread. Standard library only, for os-brick
+sysfs stays the truth: of what arrives only the device's name is read, to pass over what does not
+matter. Standard library only, for os-brick
 waits with this too; no right is needed. Announcements reach only network namespaces that the
 initial user namespace owns, so whoever waits here also looks from time to time.
 """
@@ -11,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from lightos.waiting import SystemClock
+from lightos.waiting import Deadline, SystemClock
 
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1
@@ -22,9 +24,13 @@ _DATAGRAM_BYTES = 8192
 
 
 class Uevents:
-    """Announcements since this was made. Raises OSError where the kernel has none."""
+    """Announcements since this was made. Raises OSError where the kernel has none.
 
-    def __init__(self) -> None:
+    `matters` tells by the kernel's name of a device, such as `nvme0n1`, whether it does.
+    """
+
+    def __init__(self, matters: Callable[[str], bool]) -> None:
+        self._matters = matters
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_KOBJECT_UEVENT
         )
@@ -50,32 +56,43 @@ class Uevents:
         """Readable when something was announced; then call `drain`."""
         return self._socket.fileno()
 
-    def drain(self) -> None:
-        """Forget what was announced. An overflow (ENOBUFS) is news like any other."""
+    def drain(self) -> bool:
+        """Take what was announced; whether any of it matters. An overflow (ENOBUFS) does."""
+        any_matters = False
         while True:
             try:
-                self._socket.recv(_DATAGRAM_BYTES)
+                name = _device_name(self._socket.recv(_DATAGRAM_BYTES))
             except BlockingIOError:
-                return
+                return any_matters
             except OSError:
-                continue
+                any_matters = True
+            else:
+                any_matters = any_matters or self._matters(name)
 
     def wait(self, seconds: float) -> None:
-        """Return after the next announcement, at the latest after `seconds`."""
-        select.select([self._socket], [], [], max(0.0, seconds))
-        self.drain()
+        """Return after the next announcement that matters, at the latest after `seconds`."""
+        deadline = Deadline(seconds)
+        while not deadline.expired:
+            select.select([self._socket], [], [], deadline.remaining())
+            if self.drain():
+                return
+
+
+def _device_name(datagram: bytes) -> str:
+    """`nvme0n1` of `add@/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1\\0ACTION=add...`."""
+    return datagram.partition(b"\0")[0].rpartition(b"/")[2].decode(errors="replace")
 
 
 class UeventClock(SystemClock):
-    """A clock whose sleep ends early when the kernel announces a device change.
+    """A clock whose sleep ends early when the kernel announces a change of a device that matters.
 
     Where announcements cannot be had it just sleeps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, matters: Callable[[str], bool]) -> None:
         self._uevents: Uevents | None = None
         with contextlib.suppress(OSError):
-            self._uevents = Uevents()
+            self._uevents = Uevents(matters)
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +107,7 @@ class UeventClock(SystemClock):
             self._uevents.__exit__(kind, error, trace)
 
     def sleep(self, seconds: float) -> None:
-        """Return after the next announcement, at the latest after `seconds`."""
+        """Return after the next announcement that matters, at the latest after `seconds`."""
         if self._uevents is None:
             super().sleep(seconds)
         else:

@@ -102,5 +102,5 @@ def test_systemd_takes_the_unit_and_it_runs_this_installation(folder: Path, tmp_
 
 
 def test_a_wait_for_uevents_ends_at_its_deadline_without_any() -> None:
-    with UeventClock() as clock, pytest.raises(DeadlineExpired):
+    with UeventClock(bool) as clock, pytest.raises(DeadlineExpired):
         poll_until(lambda: None, deadline=Deadline(0.05, clock), intervals=[0.01])

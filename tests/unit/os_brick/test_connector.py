@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import os_brick.privileged
 import pytest
 from os_brick import exception, initiator
 from os_brick.initiator import connector as brick_connector
-from oslo_concurrency import processutils
 from oslo_config import cfg, fixture
 
 from lightos.discovery.status import Endpoint, Status, StatusServer
@@ -234,17 +234,20 @@ def test_nothing_is_written_for_a_host_without_an_nqn(
 
 
 def test_disconnect_flushes_and_removes_the_file_of_this_volume_only(
-    connector: ours.LightOSConnector, kernel: Kernel, folder: Path, commands: Commands
+    connector: ours.LightOSConnector,
+    kernel: Kernel,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kernel.add_namespace("nvme0n3", VOLUME)
     kernel.add_namespace("nvme0n4", OTHER_VOLUME)
     kernel.add_controller("nvme0")
     connector.connect_volume(properties())
     connector.connect_volume(properties(uuid=OTHER_VOLUME))
-    flushed: list[str] = []
-    connector._linuxscsi.flush_device_io = flushed.append
+    flushed: list[tuple[str, str]] = []
+    monkeypatch.setattr(ours.privileged, "flush", lambda *device: flushed.append(device))
     connector.disconnect_volume(properties(), {"type": "block", "path": "/dev/nvme0n3"})
-    assert flushed == ["/dev/nvme0n3"]
+    assert flushed == [(VOLUME, "nvme0n3")]
     assert os.listdir(folder) == [f"{OTHER_VOLUME}.conf"]
 
 
@@ -260,16 +263,18 @@ def test_disconnect_of_what_is_gone_is_done_at_once(
 
 
 @pytest.fixture
-def unflushable(connector: ours.LightOSConnector, kernel: Kernel, folder: Path) -> None:
+def unflushable(
+    connector: ours.LightOSConnector, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An attached volume whose flush fails."""
     kernel.add_namespace("nvme0n3", VOLUME)
     kernel.add_controller("nvme0")
     connector.connect_volume(properties())
 
-    def fail(_: str) -> None:
-        raise processutils.ProcessExecutionError("blockdev: I/O error")
+    def fail(*_: str) -> None:
+        raise OSError(errno.EIO, "I/O error")
 
-    connector._linuxscsi.flush_device_io = fail
+    monkeypatch.setattr(ours.privileged, "flush", fail)
 
 
 @pytest.mark.usefixtures("unflushable")
@@ -277,7 +282,7 @@ def unflushable(connector: ours.LightOSConnector, kernel: Kernel, folder: Path) 
 def test_without_force_a_flush_that_fails_keeps_the_volume_attached(
     connector: ours.LightOSConnector, folder: Path, ignore_errors: bool
 ) -> None:
-    with pytest.raises(processutils.ProcessExecutionError):
+    with pytest.raises(exception.BrickException, match="nvme0n3 was not flushed: I/O error"):
         connector.disconnect_volume(properties(), None, ignore_errors=ignore_errors)
     assert os.listdir(folder) == [f"{VOLUME}.conf"]
 
@@ -286,7 +291,7 @@ def test_without_force_a_flush_that_fails_keeps_the_volume_attached(
 def test_force_goes_on_after_a_flush_that_failed_and_raises_in_the_end(
     connector: ours.LightOSConnector, folder: Path
 ) -> None:
-    with pytest.raises(exception.ExceptionChainer, match="blockdev: I/O error"):
+    with pytest.raises(exception.ExceptionChainer, match="was not flushed: I/O error"):
         connector.disconnect_volume(properties(), None, force=True)
     assert os.listdir(folder) == []
 

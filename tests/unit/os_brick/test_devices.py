@@ -9,8 +9,8 @@ import pytest
 from lightos.openstack.os_brick.devices import (
     AmbiguousDevice,
     NamespaceDevice,
+    device_named,
     find_device,
-    present_volumes,
 )
 from tests.unit.os_brick.conftest import GIB, Kernel
 
@@ -23,9 +23,9 @@ def test_the_multipath_head_is_found_by_uuid_never_a_path(kernel: Kernel) -> Non
         kernel.add_controller(name)
     kernel.add_namespace("nvme0n1", str(OTHER))
     folder = kernel.add_namespace("nvme0n12", str(VOLUME), 2 * GIB)
-    controllers = tuple(folder / "device" / name for name in ("nvme0", "nvme1"))
     found = find_device(VOLUME, kernel.sysfs)
-    assert found == NamespaceDevice("nvme0n12", 2 * GIB, controllers)
+    assert found == NamespaceDevice("nvme0n12", 2 * GIB, folder)
+    assert found.controllers == [folder / "device" / name for name in ("nvme0", "nvme1")]
     assert found.path == "/dev/nvme0n12"
 
 
@@ -33,13 +33,20 @@ def test_no_device_no_kernel_module_and_vanishing_ones(kernel: Kernel, tmp_path:
     assert find_device(VOLUME, kernel.sysfs) is None
     assert find_device(VOLUME, tmp_path / "nothing") is None
     folder = kernel.add_namespace("nvme0n1", str(VOLUME))
-    assert present_volumes(kernel.sysfs) == {str(VOLUME)}
     (folder / "device").unlink()
-    assert find_device(VOLUME, kernel.sysfs) == NamespaceDevice(
-        "nvme0n1", GIB, (folder / "device",)
-    )
+    found = find_device(VOLUME, kernel.sysfs)
+    assert found is not None
+    assert found.controllers == [folder / "device"]
+    assert not found.has_live_path
     (folder / "size").unlink()
     assert find_device(VOLUME, kernel.sysfs) is None
+
+
+@pytest.mark.parametrize("name", ["nvme0n1", "nvme0n2", "nvme0n3", "nvme0c0n2", "../nvme0n2", ""])
+def test_a_device_is_the_volumes_only_under_its_own_name(kernel: Kernel, name: str) -> None:
+    kernel.add_namespace("nvme0n1", str(OTHER))
+    kernel.add_namespace("nvme0n2", str(VOLUME))
+    assert (device_named(name, VOLUME, kernel.sysfs) is not None) == (name == "nvme0n2")
 
 
 @pytest.mark.parametrize(

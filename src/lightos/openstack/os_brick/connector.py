@@ -16,7 +16,6 @@ import os
 import psutil  # type: ignore[import-untyped]
 from os_brick import exception, utils
 from os_brick.initiator.connectors import base
-from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_utils import netutils
@@ -25,6 +24,7 @@ from lightos.discovery.entries import InvalidEntry
 from lightos.discovery.publish import Outcome
 from lightos.discovery.uevents import UeventClock
 from lightos.openstack.os_brick import devices, discovery_client, options, privileged
+from lightos.openstack.os_brick.arrivals import arrivals
 from lightos.openstack.os_brick.connection import REQUESTED_SIZE, LightOSConnection, volume_uuid_of
 from lightos.openstack.os_brick.host_addresses import data_addresses
 from lightos.waiting import Deadline, DeadlineExpired, poll_until
@@ -35,6 +35,7 @@ DEVICE_SCAN_ATTEMPTS_DEFAULT = 5
 SECONDS_PER_SCAN_ATTEMPT = 12
 """Nothing is scanned; an attempt is worth this much waiting, so that the default is a minute."""
 
+_ARRIVAL_INTERVALS_SECONDS = (5.0,)
 _LOOK_INTERVALS_SECONDS = (0.05, 0.1, 0.2, 0.5)
 """Upper bounds: the kernel's announcement of a device ends each of them early."""
 _EXTEND_SECONDS = 30
@@ -125,7 +126,8 @@ class LightOSConnector(base.BaseLinuxConnector):
 
     def _connect(self, connection, connection_properties):
         volume_uuid = connection.volume_uuid
-        with UeventClock() as clock, contextlib.ExitStack() as undo:
+        watch = arrivals(self.sysfs_root).awaiting(volume_uuid)
+        with watch as clock, contextlib.ExitStack() as undo:
             # A file that was there before belongs to an attachment that still works.
             if self._publish(connection) is Outcome.CREATED:
                 undo.callback(self._remove_discovery_file, volume_uuid)
@@ -175,7 +177,7 @@ class LightOSConnector(base.BaseLinuxConnector):
         before = self._find_device(volume_uuid)
         if before is None:
             raise exception.VolumeDeviceNotFound(device=f"/dev (LightOS volume {volume_uuid})")
-        with UeventClock() as clock:
+        with UeventClock(devices.is_namespace) as clock:
             privileged.rescan(str(volume_uuid))
             if requested_bytes is None:
                 return self._settled_size(volume_uuid, before.size_bytes, clock)
@@ -238,7 +240,7 @@ class LightOSConnector(base.BaseLinuxConnector):
             return poll_until(
                 lambda: self._usable_device(volume_uuid),
                 deadline=deadline,
-                intervals=_LOOK_INTERVALS_SECONDS,
+                intervals=_ARRIVAL_INTERVALS_SECONDS,
             )
         except DeadlineExpired:
             conf = _conf()
@@ -269,10 +271,12 @@ class LightOSConnector(base.BaseLinuxConnector):
                 f"{device.path} was not flushed: no path to the storage is up"
             )
         try:
-            self._linuxscsi.flush_device_io(device.path)
-        except processutils.ProcessExecutionError:
+            privileged.flush(str(volume_uuid), device.name)
+        except OSError as error:
             if self._find_device(volume_uuid) is not None:
-                raise
+                raise exception.BrickException(
+                    f"{device.path} was not flushed: {error.strerror or error}"
+                ) from error
             LOG.debug("%s vanished while it was flushed", device.path)
 
     def _size_from(self, volume_uuid, least_bytes):

@@ -8,12 +8,15 @@ Every attach reads the UUID of every namespace, so this is done without pathlib,
 of the time where there are many.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
+
+from lightos.openstack.os_brick.shared_call import SharedCall
 
 SYSFS_ROOT = Path("/sys")
 DEV_ROOT = Path("/dev")
@@ -32,16 +35,23 @@ class AmbiguousDevice(Exception):
 
 @dataclass(frozen=True)
 class NamespaceDevice:
-    """The block device of one namespace, `name` as in /dev."""
+    """The block device of one namespace, `name` as in /dev, `folder` in sysfs."""
 
     name: str
     size_bytes: int
-    controllers: tuple[Path, ...]
-    """sysfs folders of the controllers that lead to its subsystem."""
+    folder: Path
 
     @property
     def path(self) -> str:
         return str(DEV_ROOT / self.name)
+
+    @property
+    def controllers(self) -> list[Path]:
+        """sysfs folders of the controllers that lead to it."""
+        # A subsystem with native multipath, else the one controller.
+        parent = self.folder / "device"
+        names = (name for name in _names(parent) if _CONTROLLER.fullmatch(name))
+        return [parent / name for name in names if (parent / name / "state").exists()] or [parent]
 
     @property
     def has_live_path(self) -> bool:
@@ -55,8 +65,8 @@ def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDe
     Raises:
         AmbiguousDevice: there are several.
     """
-    wanted = f"uuid.{volume_uuid}"
-    names = [name for name, wwid in _namespaces(sysfs_root) if wwid == wanted]
+    wanted = str(volume_uuid)
+    names = [name for name, uuid in namespaces(sysfs_root) if uuid == wanted]
     if len(names) > 1:
         raise AmbiguousDevice(
             f"namespace {volume_uuid} has {len(names)} devices ({', '.join(names)}): native NVMe "
@@ -65,9 +75,33 @@ def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDe
     return _device(sysfs_root / "block" / names[0]) if names else None
 
 
-def present_volumes(sysfs_root: Path = SYSFS_ROOT) -> set[str]:
-    """UUIDs of all namespaces that have a device."""
-    return {wwid.removeprefix("uuid.") for _, wwid in _namespaces(sysfs_root)}
+def device_named(
+    name: str, volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT
+) -> NamespaceDevice | None:
+    """The device of this name, None unless it is the volume's."""
+    folder = sysfs_root / "block" / name
+    if not is_namespace(name) or _uuid(folder) != str(volume_uuid):
+        return None
+    return _device(folder)
+
+
+def namespaces(sysfs_root: Path = SYSFS_ROOT) -> tuple[tuple[str, str], ...]:
+    """Name and UUID of each namespace that has a device, as they are during this call.
+
+    Threads that call at once share a look: with many, looks by each would hold each other up.
+    """
+    return _shared_look(sysfs_root).result()
+
+
+@functools.cache
+def _shared_look(sysfs_root: Path) -> SharedCall[tuple[tuple[str, str], ...]]:
+    return SharedCall(lambda: tuple(_look(f"{sysfs_root}/block")))
+
+
+def _look(folder: str) -> Iterator[tuple[str, str]]:
+    for name in _names(folder):
+        if is_namespace(name):
+            yield name, _uuid(f"{folder}/{name}")
 
 
 def is_namespace(name: str) -> bool:
@@ -75,30 +109,21 @@ def is_namespace(name: str) -> bool:
     return _HEAD.fullmatch(name) is not None
 
 
-def _namespaces(sysfs_root: Path) -> Iterator[tuple[str, str]]:
-    """Name and world-wide id of each namespace's device."""
-    folder = f"{sysfs_root}/block"
-    return ((name, _read(f"{folder}/{name}/wwid")) for name in _names(folder, _HEAD))
-
-
 def _device(folder: Path) -> NamespaceDevice | None:
     """None for one that vanished meanwhile."""
     size = _read(f"{folder}/size")
-    if not size.isdigit():
-        return None
-    # A subsystem with native multipath, else the one controller.
-    parent = folder / "device"
-    controllers = tuple(
-        parent / name
-        for name in _names(parent, _CONTROLLER)
-        if os.path.exists(f"{parent}/{name}/state")
+    return (
+        NamespaceDevice(folder.name, int(size) * SECTOR_BYTES, folder) if size.isdigit() else None
     )
-    return NamespaceDevice(folder.name, int(size) * SECTOR_BYTES, controllers or (parent,))
 
 
-def _names(folder: Path | str, pattern: re.Pattern[str]) -> list[str]:
+def _uuid(folder: Path | str) -> str:
+    return _read(f"{folder}/wwid").removeprefix("uuid.")
+
+
+def _names(folder: Path | str) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
+        return sorted(os.listdir(folder))
     except OSError:
         return []
 

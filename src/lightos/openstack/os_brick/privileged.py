@@ -8,6 +8,11 @@ functions of modules below `os_brick.privileged`, so these go by the name that t
 gives this module there.
 """
 
+import fcntl
+import os
+import platform
+import queue
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -20,6 +25,9 @@ from lightos.discovery.entries import DiscoveryEntry, format_file
 from lightos.openstack.os_brick import devices, options
 
 NAME_BELOW_OS_BRICK = "os_brick.privileged.lightos_discovery"
+_BLKFLSBUF = 0x20001261 if platform.machine().startswith("ppc") else 0x1261
+"""Linux `include/uapi/linux/fs.h`; numbers without data differ on PowerPC."""
+_FLUSH_SECONDS = 300
 
 
 def _entrypoint(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,6 +53,40 @@ def publish_discovery_file(
 def remove_discovery_file(volume_uuid: str) -> bool:
     """Remove the discovery file of a volume; False if there was none. Raises OSError."""
     return publish.remove(_directory(), UUID(volume_uuid))
+
+
+@_entrypoint
+def flush(volume_uuid: str, name: str) -> None:
+    """Write a volume's buffers to storage and drop them; nothing if `name` is not its device.
+
+    What `blockdev --flushbufs` does, without a process for it. Raises OSError; TimeoutError for a
+    device that takes no I/O, whose flush goes on.
+    """
+    device = devices.device_named(name, UUID(volume_uuid))
+    if device is None:
+        return
+    done: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
+    # Nothing ends an I/O that waits for a path; this daemon has few threads for its callers.
+    threading.Thread(target=_flush, args=(device.path, done), daemon=True).start()
+    try:
+        error = done.get(timeout=_FLUSH_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(f"no end within {_FLUSH_SECONDS} s") from None
+    if error is not None:
+        raise error
+
+
+def _flush(path: str, done: "queue.SimpleQueue[OSError | None]") -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        done.put(error)
+    else:
+        done.put(None)
 
 
 @_entrypoint

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
+
+from lightos.openstack.os_brick.arrivals import Arrivals
+from lightos.waiting import Deadline
+from testbed.polling import wait_until
+from tests.unit.os_brick.conftest import Kernel
+
+AT_ONCE = 50
+TIMEOUT_SECONDS = 60.0
+
+
+def watchers() -> int:
+    return sum(thread.name == "lightos-arrivals" for thread in threading.enumerate())
+
+
+def test_one_thread_looks_for_all_that_wait_and_ends_after_them(kernel: Kernel) -> None:
+    arrivals = Arrivals(kernel.sysfs)
+    volumes = [uuid4() for _ in range(AT_ONCE)]
+    ready = threading.Barrier(AT_ONCE + 1)
+
+    def wait(volume: UUID) -> float:
+        with arrivals.awaiting(volume) as clock:
+            ready.wait()
+            deadline = Deadline(TIMEOUT_SECONDS, clock)
+            deadline.sleep(TIMEOUT_SECONDS)
+            return deadline.remaining()
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = [pool.submit(wait, volume) for volume in volumes]
+        ready.wait()
+        assert watchers() == 1
+        for number, volume in enumerate(volumes, 1):
+            kernel.add_namespace(f"nvme0n{number}", str(volume))
+        assert all(each.result() > 0 for each in waiting)
+    wait_until(lambda: not watchers(), "the end of the thread")
+    with arrivals.awaiting(volumes[0]) as clock:  # begins anew
+        clock.sleep(TIMEOUT_SECONDS)
