@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ import pytest
 from nova import objects
 from nova.virt.libvirt.volume import lightos as in_tree
 from os_brick import exception as brick_exception
-from oslo_concurrency import processutils
 from oslo_config import cfg, fixture
 from oslo_utils import importutils
 
@@ -154,21 +154,22 @@ def test_detach_of_a_device_that_is_gone(
     assert os.listdir(folder) == []
 
 
-def test_a_detach_that_fails_is_reported(
+def test_a_detach_that_fails_is_reported(  # noqa: PLR0917 - fixtures
     driver: volume_driver.LibvirtLightOSVolumeDriver,
     kernel: Kernel,
     folder: Path,
     connection_info: dict[str, Any],
     instance: objects.Instance,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(_: str) -> None:
-        raise processutils.ProcessExecutionError("blockdev: I/O error")
+    def fail(*_: str) -> None:
+        raise OSError(errno.EIO, "I/O error")
 
     kernel.add_namespace("nvme0n3", VOLUME)
     kernel.add_controller("nvme0")
     driver.connect_volume(connection_info, instance)
-    driver.connector._linuxscsi.flush_device_io = fail
-    with pytest.raises(processutils.ProcessExecutionError):
+    monkeypatch.setattr(connector.privileged, "flush", fail)
+    with pytest.raises(brick_exception.BrickException, match="was not flushed: I/O error"):
         driver.disconnect_volume(connection_info, instance)
     assert os.listdir(folder) == [f"{VOLUME}.conf"]
     with pytest.raises(brick_exception.ExceptionChainer):
