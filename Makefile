@@ -44,7 +44,7 @@ lint: install  ## Style, types and layering
 unit contract integration kernel: install  ## One kind of tests
 	@$(VENV)/python -m tests.run $@
 
-defects: install  ## The known defects of cinder's own driver, looked for in it and in ours
+defects: install  ## The known defects of OpenStack's own driver and connector, looked for in them and in ours
 	@$(VENV)/python -W ignore -m bench.defects
 
 model: install  ## Nightly: 10,000 random operations, faults and crashes (STEPS=500, SEED=what a run printed)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from bench.defects.bed import HOST_A, HOST_B, Bed, error_of, outcome
+from bench.defects.bed import HOST_A, HOST_B, Bed, outcome
 from bench.defects.defect import Observation, defect
+from bench.defects.evidence import error_of
 from testbed.cluster import connector
 
 SHARED_ADDRESS = "172.17.0.1"

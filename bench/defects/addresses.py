@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.defects.bed import HOST_A, Bed, error_of, outcome
+from bench.defects.bed import HOST_A, Bed, outcome
 from bench.defects.defect import Observation, defect
+from bench.defects.evidence import error_of
 from testbed.cluster import sensitive_words
 
 THREADS = 4

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.defects.evidence import error_of, shortened
 from testbed.cinder.volume_manager import VolumeManager
 from testbed.cluster import Cluster, allowed, connector
 from testbed.faults import Fault, Faults
@@ -62,6 +62,10 @@ class Bed:
         error = error_of(self.start, **options)
         # Cinder only logs why a driver did not initialise: the last line of a traceback.
         return self.errors_logged().rpartition("\n")[2] if "not initialise" in error else error
+
+    def reset(self) -> None:
+        """End what a scenario left of its faults."""
+        self.faults.clear()
 
     def log_size(self) -> int:
         return self.cinder.log_file.stat().st_size if self.cinder.log_file.exists() else 0
@@ -157,33 +161,11 @@ class Bed:
         return set(volume["IPAcl"]["values"]) if volume else set()
 
 
-def error_of(operation: Callable[..., object], *args: Any, **kwargs: Any) -> str:
-    """The error that an operation ends with, in one line; empty when it succeeds."""
-    try:
-        operation(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - whatever was raised is what is observed
-        text = " ".join(str(error).split())
-        return f"{type(error).__name__}: {text}"
-    return ""
-
-
 def outcome(error: str) -> str:
-    return f"Cinder was told: {_shortened(error)}" if error else "Cinder was told that it is done"
+    if not error:
+        return "Cinder was told that it is done"
+    return f"Cinder was told: {shortened(_WRAPPERS.sub('', error))}"
 
 
 def state_of(found: dict[str, Any] | None) -> str:
     return str(found["state"]) if found else "gone"
-
-
-@contextmanager
-def in_background(operation: Callable[[], None]) -> Iterator[None]:
-    """Run something beside; its error is raised at the end."""
-    with ThreadPoolExecutor(1) as beside:
-        done = beside.submit(operation)
-        yield
-        done.result()
-
-
-def _shortened(text: str, length: int = 200) -> str:
-    text = _WRAPPERS.sub("", text)
-    return text if len(text) <= length else f"{text[: length - 3]}..."

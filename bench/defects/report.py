@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shares the scenarios out to workers and puts the two drivers' answers side by side."""
+"""Shares the scenarios out to workers and puts the two sides' answers beside each other."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.defects.catalogue import DEFECTS
-from bench.defects.defect import Defect
+from bench.defects.defect import Defect, Place
 from bench.driver_process import DriverDied, DriverProcess
 
 INCUMBENT_WORKERS = 3
 """The incumbent mostly sleeps."""
 OUR_WORKERS = 2
+ON_A_CINDER_HOST = (Place.CINDER, Place.CINDER_WITHOUT_HOST_NQN)
+LANES = (
+    *[(True, ON_A_CINDER_HOST)] * INCUMBENT_WORKERS,
+    *[(False, ON_A_CINDER_HOST)] * OUR_WORKERS,
+    (True, (Place.COMPUTE,)),
+    (False, (Place.COMPUTE,)),
+)
+"""What is done beside each other: whether it is the incumbent, and the places one by one."""
+
 HIDE_HOST_NQN = """
 mount -t tmpfs -o ro,size=4k none /etc/nvme
 nvme=$(command -v nvme) && mount --bind /bin/false "$nvme"
@@ -32,7 +41,7 @@ exec "$@"
 
 @dataclass(frozen=True)
 class Answer:
-    """What one driver showed in a scenario; `failed` says why it could not be run to its end."""
+    """What one side showed in a scenario; `failed` says why it could not be run to its end."""
 
     defect: bool = False
     seen: str = ""
@@ -59,14 +68,19 @@ class Row:
 
 
 class Worker(DriverProcess):
-    """A process with one of the drivers and a lab."""
+    """A process with one of the two sides, in a place."""
 
-    def __init__(self, *, incumbent: bool, without_host_nqn: bool = False) -> None:
-        inside: list[str] = []
-        if without_host_nqn:
-            user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-            inside = ["unshare", *user, "--mount", "sh", "-c", HIDE_HOST_NQN, "sh"]
-        super().__init__("bench.defects.worker", incumbent=incumbent, inside=inside)
+    def __init__(self, *, incumbent: bool, place: Place) -> None:
+        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        module, inside = {
+            Place.CINDER: ("worker", []),
+            Place.CINDER_WITHOUT_HOST_NQN: (
+                "worker",
+                ["unshare", *user, "--mount", "sh", "-c", HIDE_HOST_NQN, "sh"],
+            ),
+            Place.COMPUTE: ("compute_worker", ["unshare", *user, "--mount", "--net"]),
+        }[place]
+        super().__init__(f"bench.defects.{module}", incumbent=incumbent, inside=inside)
 
     def run(self, defect: Defect) -> Answer:
         try:
@@ -80,14 +94,14 @@ class Worker(DriverProcess):
 def run(
     defects: Iterable[Defect], note: Callable[[Defect, bool, Answer], None] = lambda *_: None
 ) -> list[Row]:
-    """Run every scenario on both drivers; `note` hears of each answer as it comes."""
+    """Run every scenario on both sides; `note` hears of each answer as it comes."""
     defects = list(defects)
     answers: dict[tuple[str, bool], Answer] = {}
 
-    def drain(jobs: queue.SimpleQueue[Defect], incumbent: bool, without_host_nqn: bool) -> None:
+    def drain(jobs: queue.SimpleQueue[Defect], incumbent: bool, place: Place) -> None:
         if jobs.empty():
             return
-        worker = Worker(incumbent=incumbent, without_host_nqn=without_host_nqn)
+        worker = Worker(incumbent=incumbent, place=place)
         try:
             while True:
                 defect = jobs.get_nowait()
@@ -95,38 +109,39 @@ def run(
                 answers[defect.number, incumbent] = answer
                 note(defect, incumbent, answer)
                 if worker.has_ended:
-                    worker = Worker(incumbent=incumbent, without_host_nqn=without_host_nqn)
+                    worker = Worker(incumbent=incumbent, place=place)
         except queue.Empty:
             return
         finally:
             worker.end()
 
-    def lane(incumbent: bool) -> None:
-        """Usual scenarios as long as there are any, then those that need a machine of their own."""
-        for special in (False, True):
-            drain(jobs[incumbent, special], incumbent, special)
+    def run_lane(incumbent: bool, places: Iterable[Place]) -> None:
+        for place in places:
+            drain(jobs[incumbent, place], incumbent, place)
 
-    jobs: dict[tuple[bool, bool], queue.SimpleQueue[Defect]] = {
-        (incumbent, special): queue.SimpleQueue()
-        for incumbent in (True, False)
-        for special in (True, False)
+    jobs: dict[tuple[bool, Place], queue.SimpleQueue[Defect]] = {
+        (incumbent, place): queue.SimpleQueue() for incumbent in (True, False) for place in Place
     }
     for defect in defects:
         for incumbent in (True, False):
-            jobs[incumbent, defect.without_host_nqn].put(defect)
-    lanes = [True] * INCUMBENT_WORKERS + [False] * OUR_WORKERS
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        list(pool.map(lane, lanes))
+            jobs[incumbent, defect.place].put(defect)
+    with ThreadPoolExecutor(len(LANES)) as pool:
+        list(pool.map(lambda lane: run_lane(*lane), LANES))
     return [Row(each, answers[each.number, True], answers[each.number, False]) for each in defects]
+
+
+def incumbent() -> str:
+    """The packages that the incumbent is part of."""
+    return ", ".join(f"{name} {version(name)}" for name in ("cinder", "os-brick"))
 
 
 def table(rows: Iterable[Row]) -> Table:
     found = Table(
         "No.",
         "Defect",
-        f"cinder {version('cinder')}",
+        incumbent(),
         "ours",
-        title="Known defects of cinder's own driver",
+        title="Known defects of the LightOS support that OpenStack ships",
         show_lines=True,
     )
     colours = {"defect": "red", "ok": "green", "failed": "yellow"}
@@ -141,7 +156,7 @@ def table(rows: Iterable[Row]) -> Table:
 
 def write(rows: Iterable[Row], path: Path) -> None:
     document = {
-        "incumbent": f"cinder {version('cinder')}",
+        "incumbent": incumbent(),
         "ours": f"lightos-openstack {version('lightos-openstack')}",
         "defects": [row.to_json() for row in rows],
     }

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from bench.defects.bed import Bed, outcome
-from bench.defects.defect import Observation, defect
+from bench.defects.defect import Observation, Place, defect
 
 
-@defect("12c", "a Cinder host without an NVMe host NQN: KeyError", without_host_nqn=True)
+@defect(
+    "12c",
+    "a Cinder host without an NVMe host NQN: KeyError",
+    place=Place.CINDER_WITHOUT_HOST_NQN,
+)
 def no_host_nqn(bed: Bed) -> Observation:
     error = bed.start_error()
     return Observation(bool(error), outcome(error))

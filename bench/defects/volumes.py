@@ -12,16 +12,9 @@ from typing import Any
 
 from cinder import objects
 
-from bench.defects.bed import (
-    OPERATION_SECONDS,
-    OTHER_PROJECT,
-    Bed,
-    error_of,
-    in_background,
-    outcome,
-    state_of,
-)
+from bench.defects.bed import OPERATION_SECONDS, OTHER_PROJECT, Bed, outcome, state_of
 from bench.defects.defect import Observation, defect
+from bench.defects.evidence import error_of, in_background
 from testbed.cluster import GIB
 from testbed.polling import wait_until
 

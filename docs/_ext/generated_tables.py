@@ -232,7 +232,7 @@ def _operations(effect, rules) -> str:
 
 
 class DefectTable(Directive):
-    """Each known defect of Cinder's own driver, and what either driver showed."""
+    """Each known defect of what OpenStack ships, and what either side showed."""
 
     def run(self) -> list[nodes.Node]:
         document = json.loads(DEFECTS.read_text())

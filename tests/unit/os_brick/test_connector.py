@@ -20,7 +20,7 @@ from oslo_config import cfg, fixture
 from lightos.discovery.status import Endpoint, Status, StatusServer
 from lightos.openstack.os_brick import connector as ours
 from lightos.openstack.os_brick.connection import REQUESTED_SIZE
-from tests.unit.os_brick.conftest import GIB, Kernel
+from testbed.sysfs_tree import GIB, SysfsTree
 from tests.unit.os_brick.test_connection import HOST, SUBSYSTEM, VOLUME, node, properties
 
 OTHER_VOLUME = "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a02"
@@ -77,7 +77,7 @@ def commands() -> Commands:
 
 
 @pytest.fixture
-def connector(conf: Any, kernel: Kernel, commands: Commands) -> ours.LightOSConnector:
+def connector(conf: Any, kernel: SysfsTree, commands: Commands) -> ours.LightOSConnector:
     made = ours.LightOSConnector("sudo", execute=commands, device_scan_attempts=1)
     made.sysfs_root = kernel.sysfs
     made.dev_root = kernel.dev
@@ -124,7 +124,7 @@ def test_options_are_those_of_the_incumbent_and_more() -> None:
 
 
 def test_connect_publishes_the_file_and_returns_the_device(
-    connector: ours.LightOSConnector, kernel: Kernel, folder: Path
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path
 ) -> None:
     kernel.add_namespace("nvme0n3", VOLUME)
     nodes = {"a": node("192.168.75.11"), "b": node("192.168.75.12")}
@@ -138,7 +138,7 @@ def test_connect_publishes_the_file_and_returns_the_device(
 
 
 def test_connect_waits_until_the_device_appears(
-    connector: ours.LightOSConnector, kernel: Kernel, folder: Path
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path
 ) -> None:
     def discovery_client() -> None:
         while not (folder / f"{VOLUME}.conf").exists():
@@ -152,7 +152,7 @@ def test_connect_waits_until_the_device_appears(
 
 
 def test_endpoints_that_changed_are_refreshed(
-    connector: ours.LightOSConnector, kernel: Kernel, folder: Path
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path
 ) -> None:
     kernel.add_namespace("nvme0n3", VOLUME)
     connector.connect_volume(properties())
@@ -173,7 +173,7 @@ def test_a_connect_that_fails_removes_its_own_file_and_says_why(
 
 def test_an_encrypted_volume_has_a_link_that_its_encryptor_may_replace(
     connector: ours.LightOSConnector,
-    kernel: Kernel,
+    kernel: SysfsTree,
     folder: Path,
     links: Path,
 ) -> None:
@@ -189,7 +189,7 @@ def test_an_encrypted_volume_has_a_link_that_its_encryptor_may_replace(
 @pytest.mark.parametrize("attached_before", [False, True])
 def test_a_connect_without_its_link_says_why_and_leaves_other_attachments(
     connector: ours.LightOSConnector,
-    kernel: Kernel,
+    kernel: SysfsTree,
     folder: Path,
     links: Path,
     attached_before: bool,
@@ -235,7 +235,7 @@ def test_nothing_is_written_for_a_host_without_an_nqn(
 
 def test_disconnect_flushes_and_removes_the_file_of_this_volume_only(
     connector: ours.LightOSConnector,
-    kernel: Kernel,
+    kernel: SysfsTree,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -264,7 +264,7 @@ def test_disconnect_of_what_is_gone_is_done_at_once(
 
 @pytest.fixture
 def unflushable(
-    connector: ours.LightOSConnector, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    connector: ours.LightOSConnector, kernel: SysfsTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attached volume whose flush fails."""
     kernel.add_namespace("nvme0n3", VOLUME)
@@ -303,7 +303,7 @@ def test_ignored_errors_are_not_raised(connector: ours.LightOSConnector, folder:
 
 
 def test_force_does_not_wait_for_a_flush_that_no_path_can_take(
-    connector: ours.LightOSConnector, kernel: Kernel, folder: Path, commands: Commands
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path, commands: Commands
 ) -> None:
     kernel.add_namespace("nvme0n3", VOLUME)
     kernel.add_controller("nvme0", "connecting")
@@ -315,7 +315,7 @@ def test_force_does_not_wait_for_a_flush_that_no_path_can_take(
 
 
 def test_operations_on_other_volumes_do_not_wait_for_each_other(
-    connector: ours.LightOSConnector, folder: Path, kernel: Kernel
+    connector: ours.LightOSConnector, folder: Path, kernel: SysfsTree
 ) -> None:
     """A connect that waits for its device holds the lock of its own volume only."""
     connected = threading.Thread(target=connector.connect_volume, args=[properties()])
@@ -329,7 +329,7 @@ def test_operations_on_other_volumes_do_not_wait_for_each_other(
 
 
 def test_extend_waits_for_the_size_that_was_asked_for(
-    connector: ours.LightOSConnector, kernel: Kernel
+    connector: ours.LightOSConnector, kernel: SysfsTree
 ) -> None:
     folder = kernel.add_namespace("nvme0n3", VOLUME)
     grow = threading.Timer(0.1, (folder / "size").write_text, [f"{2 * GIB // 512}\n"])
@@ -339,7 +339,7 @@ def test_extend_waits_for_the_size_that_was_asked_for(
 
 
 def test_extend_without_a_size_returns_the_one_the_device_settles_at(
-    connector: ours.LightOSConnector, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    connector: ours.LightOSConnector, kernel: SysfsTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ours, "_SETTLE_SECONDS", 0.05)
     kernel.add_namespace("nvme0n3", VOLUME, 3 * GIB)
@@ -347,7 +347,7 @@ def test_extend_without_a_size_returns_the_one_the_device_settles_at(
 
 
 def test_extend_says_that_a_device_is_gone_or_did_not_grow(
-    connector: ours.LightOSConnector, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    connector: ours.LightOSConnector, kernel: SysfsTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(exception.VolumeDeviceNotFound, match=VOLUME):
         connector.extend_volume(properties())

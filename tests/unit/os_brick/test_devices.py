@@ -12,13 +12,13 @@ from lightos.openstack.os_brick.devices import (
     device_named,
     find_device,
 )
-from tests.unit.os_brick.conftest import GIB, Kernel
+from testbed.sysfs_tree import GIB, SysfsTree
 
 VOLUME = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01")
 OTHER = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a02")
 
 
-def test_the_multipath_head_is_found_by_uuid_never_a_path(kernel: Kernel) -> None:
+def test_the_multipath_head_is_found_by_uuid_never_a_path(kernel: SysfsTree) -> None:
     for name in ("nvme0", "nvme1"):
         kernel.add_controller(name)
     kernel.add_namespace("nvme0n1", str(OTHER))
@@ -29,7 +29,7 @@ def test_the_multipath_head_is_found_by_uuid_never_a_path(kernel: Kernel) -> Non
     assert found.path == "/dev/nvme0n12"
 
 
-def test_no_device_no_kernel_module_and_vanishing_ones(kernel: Kernel, tmp_path: Path) -> None:
+def test_no_device_no_kernel_module_and_vanishing_ones(kernel: SysfsTree, tmp_path: Path) -> None:
     assert find_device(VOLUME, kernel.sysfs) is None
     assert find_device(VOLUME, tmp_path / "nothing") is None
     folder = kernel.add_namespace("nvme0n1", str(VOLUME))
@@ -53,7 +53,7 @@ def test_a_device_is_the_volumes_only_under_its_own_name(kernel: Kernel, name: s
     ("states", "live"),
     [([], False), (["connecting", "live"], True), (["connecting", "deleting"], False)],
 )
-def test_whether_any_path_is_up(kernel: Kernel, states: list[str], live: bool) -> None:
+def test_whether_any_path_is_up(kernel: SysfsTree, states: list[str], live: bool) -> None:
     kernel.add_namespace("nvme0n1", str(VOLUME))
     for number, state in enumerate(states):
         kernel.add_controller(f"nvme{number}", state)
@@ -62,7 +62,7 @@ def test_whether_any_path_is_up(kernel: Kernel, states: list[str], live: bool) -
     assert found.has_live_path is live
 
 
-def test_a_host_without_native_multipath_is_told_so(kernel: Kernel) -> None:
+def test_a_host_without_native_multipath_is_told_so(kernel: SysfsTree) -> None:
     kernel.add_namespace("nvme0n1", str(VOLUME))
     kernel.add_namespace("nvme1n2", str(VOLUME))
     with pytest.raises(AmbiguousDevice, match=r"nvme_core\.multipath=Y"):
