@@ -2,7 +2,7 @@
 """The one long-lived Python process inside a test guest; `guest.Guest` talks to it.
 
 Requests and events are JSON objects, one per line, over a virtio-serial port or, with
-`--listen ADDRESS`, over TCP; bytes travel as base64. A request has `id`, `op` and the op's
+`--listen ADDRESS[:PORT]`, over TCP; bytes travel as base64. A request has `id`, `op` and the op's
 arguments; its events carry the same `id`: `output` any number of times (op `run`), then one
 `result` or `error`.
 
@@ -210,13 +210,14 @@ def _find_port() -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbed.guest_agent")
-    parser.add_argument("--listen", metavar="ADDRESS", help="serve TCP connections here")
-    address = parser.parse_args().listen
+    parser.add_argument("--listen", metavar="ADDRESS[:PORT]", help="serve TCP connections here")
+    listen = parser.parse_args().listen
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if address is None:
+    if listen is None:
         serve(VirtioPort(_find_port()))
         return
-    with socket.create_server((address, TCP_PORT)) as listening:
+    address, _, port = listen.partition(":")
+    with socket.create_server((address, int(port or TCP_PORT))) as listening:
         while True:
             connection = Connection(listening.accept()[0])
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
