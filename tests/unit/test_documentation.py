@@ -17,6 +17,7 @@ from cinder.volume import driver as volume_driver
 
 from lightos.cli.main import lightos
 from lightos.openstack.cinder.options import lightos_opts
+from tests.kernel.test_compatibility import COMBINATIONS, SWITCHES
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.rst"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -61,6 +62,15 @@ def test_the_guide_configures_options_that_exist() -> None:
     section.read_string(textwrap.dedent(block.group(1)))
     known = {option.name for option in (*lightos_opts, *volume_driver.volume_opts)}
     assert set(section["lightos"]) <= known | {"volume_driver"}
+
+
+def test_the_combinations_shown_are_those_that_are_tested() -> None:
+    page = (ROOT / "docs" / "compatibility.rst").read_text()
+    combinations, switches = (
+        tuple(re.findall(r"^   \* - (.+)\n     - (.+)$", table, re.MULTILINE)[1:])
+        for table in page.split(".. list-table::")[1:]
+    )
+    assert (combinations, switches) == (COMBINATIONS, SWITCHES)
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from lightos.openstack.os_brick.arrivals import Arrivals
 from lightos.waiting import Deadline
 from testbed.polling import wait_until
-from tests.unit.os_brick.conftest import Kernel
+from testbed.sysfs_tree import SysfsTree
 
 AT_ONCE = 50
 TIMEOUT_SECONDS = 60.0
@@ -18,7 +18,7 @@ def watchers() -> int:
     return sum(thread.name == "lightos-arrivals" for thread in threading.enumerate())
 
 
-def test_one_thread_looks_for_all_that_wait_and_ends_after_them(kernel: Kernel) -> None:
+def test_one_thread_looks_for_all_that_wait_and_ends_after_them(kernel: SysfsTree) -> None:
     arrivals = Arrivals(kernel.sysfs)
     volumes = [uuid4() for _ in range(AT_ONCE)]
     ready = threading.Barrier(AT_ONCE + 1)

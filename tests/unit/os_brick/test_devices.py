@@ -43,7 +43,7 @@ def test_no_device_no_kernel_module_and_vanishing_ones(kernel: SysfsTree, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["nvme0n1", "nvme0n2", "nvme0n3", "nvme0c0n2", "../nvme0n2", ""])
-def test_a_device_is_the_volumes_only_under_its_own_name(kernel: Kernel, name: str) -> None:
+def test_a_device_is_the_volumes_only_under_its_own_name(kernel: SysfsTree, name: str) -> None:
     kernel.add_namespace("nvme0n1", str(OTHER))
     kernel.add_namespace("nvme0n2", str(VOLUME))
     assert (device_named(name, VOLUME, kernel.sysfs) is not None) == (name == "nvme0n2")
