@@ -26,6 +26,8 @@ from testbed.polling import wait_until
 
 COMPUTE = "nova-compute"
 LIBVIRTD = "libvirtd"
+HOSTS = dict(zip(("compute1", "compute2"), COMPUTE_ADDRESSES, strict=True))
+"""Address by name."""
 MEMORY_MIB = 1536
 LIBVIRTD_SECONDS = 180.0
 TRANSLATION_CACHE_MIB = 8
@@ -73,6 +75,8 @@ class ComputeHost(ServiceHost):
             f"echo {_LIBVIRT_USER}:x:64055: >>/etc/group;"
             "mkdir -p /etc/libvirt /var/lib/libvirt; mount -t tmpfs tmpfs /var/lib/libvirt"
         )
+        names = "".join(f"{address} {name}\n" for name, address in HOSTS.items())
+        self.guest.write_file("/etc/hosts", f"127.0.0.1 localhost\n{names}".encode())
         libvirtd = _LIBVIRTD_CONF.format(host_uuid=self.guest.host_id)
         self.guest.write_file("/etc/libvirt/libvirtd.conf", libvirtd.encode())
         self.guest.write_file("/etc/libvirt/qemu.conf", _QEMU_CONF.encode())
@@ -82,6 +86,8 @@ class ComputeHost(ServiceHost):
     def launch_compute(self, sections: Mapping[str, Section]) -> None:
         """Start nova-compute with these sections of nova.conf, and what is this host's own."""
         conf = {**sections, **self._sections()}
+        for name in ("api_database", "database"):  # which a compute host must not use
+            del conf[name]
         conf["DEFAULT"] = {**sections["DEFAULT"], **conf["DEFAULT"]}
         write_configuration(self._configuration, conf)
         # Whoever names a new compute node after a lost file would find its instances elsewhere.
@@ -167,13 +173,16 @@ class ComputeHosts:
     hosts: list[ComputeHost] = field(default_factory=list, init=False)
 
     def start(self, deployment: Deployment) -> None:
-        cpus = itertools.cycle(sorted(os.sched_getaffinity(0)))
-        self.hosts = [
-            ComputeHost(deployment, f"compute{number}", address, cpu)
-            for number, (address, cpu) in enumerate(
-                zip(COMPUTE_ADDRESSES, cpus, strict=False), start=1
-            )
-        ]
+        self.hosts = compute_hosts(deployment)
         packages.unpacked(packages.HYPERVISOR)
         with ThreadPoolExecutor(len(self.hosts)) as pool:
             list(pool.map(ComputeHost.boot, self.hosts))
+
+
+def compute_hosts(deployment: Deployment) -> list[ComputeHost]:
+    """The compute hosts of a cloud, not started; each has one of the machine's CPUs."""
+    cpus = itertools.cycle(sorted(os.sched_getaffinity(0)))
+    return [
+        ComputeHost(deployment, name, address, cpu)
+        for (name, address), cpu in zip(HOSTS.items(), cpus, strict=False)
+    ]

@@ -89,6 +89,7 @@ class Instances:
 
     def __init__(self, admin: Connection, cinder: CinderClient, disks: Disks) -> None:
         self._compute = admin.compute
+        self._storage = admin.block_storage
         self._cinder = cinder
         self._disks = disks
 
@@ -106,6 +107,7 @@ class Instances:
         area = area or Area()
         volume = self._cinder.create_volume(1, name=name, volume_type=volume_type)
         self._disks.write(volume.id, Content({0: boot_sector(area).ljust(4096, b"\0")}))
+        self._storage.set_volume_bootable_status(volume, True)
         server = self._compute.create_server(
             name=name,
             flavor_id=self._flavor().id,
@@ -127,8 +129,17 @@ class Instances:
 
     def delete(self, instance: Instance) -> None:
         """Delete an instance; its volumes stay."""
-        self._compute.delete_server(instance.id, force=False)
-        self._compute.wait_for_delete(self._compute.get_server(instance.id), wait=WAIT_SECONDS)
+        server = self.server(instance)
+        self._compute.delete_server(server, force=False)
+        self._compute.wait_for_delete(server, wait=WAIT_SECONDS)
+
+    def delete_everything(self) -> None:
+        """Delete every instance, then every volume."""
+        for server in list(self._compute.servers(all_projects=True)):
+            self._compute.delete_server(server, force=False)
+            self._compute.wait_for_delete(server, wait=WAIT_SECONDS)
+        for volume in self._cinder.volumes():
+            self._cinder.delete_volume(volume.id)
 
     # ------------------------------------------------------------------ operations
 
@@ -166,7 +177,7 @@ class Instances:
 
     def host(self, instance: Instance) -> str:
         """Where it is."""
-        return str(self.server(instance).hypervisor_hostname)
+        return str(self.server(instance).compute_host)
 
     def wait_status(self, instance: Instance, status: str) -> None:
         """Wait until no task is under way and Nova says this of it. Raises `InstanceFailed`."""
@@ -241,7 +252,7 @@ class Instances:
             raise InstanceFailed(f"{instance.name}: {(server.fault or {}).get('message')}")
         if server.task_state is not None:
             return False
-        here = server.hypervisor_hostname
+        here = server.compute_host
         if here != host and (failed := self._failed_migration(instance)):
             raise InstanceFailed(f"{instance.name} is still on {here}: migration {failed}")
         return here == host

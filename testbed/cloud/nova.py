@@ -14,7 +14,7 @@ from pathlib import Path
 
 from testbed.cinder.configuration import Section
 from testbed.cinder.paths import PYTHON, VENV_BIN
-from testbed.cloud.cloud import KEYSTONE, RABBITMQ
+from testbed.cloud.cloud import KEYSTONE, RABBITMQ, Part
 from testbed.cloud.compute_host import ComputeHosts
 from testbed.cloud.database import Schema
 from testbed.cloud.deployment import Deployment, Endpoint, write_configuration
@@ -93,6 +93,12 @@ class Nova:
             UP_SECONDS,
             pause=0.5,
         )
+
+
+def parts_with_compute_hosts() -> tuple[Part, ...]:
+    """What a cloud has beside its own services to run instances on hosts with libvirt."""
+    computes = ComputeHosts()
+    return Placement(), NetworkStub(), computes, Nova(computes)
 
 
 def _map_cells(deployment: Deployment, arguments: list[str | Path]) -> None:

@@ -97,6 +97,12 @@ class ServiceHost:
             return "\n".join(text.splitlines()[-lines:])
         return "(nothing logged)"
 
+    def leftovers(self) -> list[str]:
+        """NVMe block devices and discovery files that the host has."""
+        return self.guest.shell(
+            "ls -d /sys/class/block/nvme* /etc/discovery-client/discovery.d/* 2>/dev/null || true"
+        ).split()
+
     def _pid(self, name: str) -> int:
         """The service's first process, which leads the process group of all its others."""
         return int(self.guest.read_file(_pid_file(name)))
