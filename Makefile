@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test test-ha lint unit contract integration kernel defects model fuzz soak bench bench-lab docs clean
+.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test test-ha test-nova lint unit contract integration kernel defects model fuzz soak bench bench-lab docs clean
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,8 +20,8 @@ demo-down: install  ## End what `make demo KEEP=1` left running
 install-cloud:  ## What `make cloud` needs beside
 	@tools/install cloud
 
-cloud: install-cloud  ## Keystone, Glance and Cinder with the lab behind them, left running, and an openrc
-	@$(VENV)/python -m testbed.cloud
+cloud: install-cloud  ## Keystone, Glance and Cinder with the lab behind them, left running, and an openrc (NOVA=1 adds two compute hosts)
+	@$(VENV)/python -m testbed.cloud $(if $(NOVA),--nova)
 
 cloud-down: install-cloud  ## End what `make cloud` left running
 	@$(VENV)/python -m testbed.cloud --down
@@ -34,6 +34,9 @@ test: lint  ## Every check and test
 
 test-ha: install-cloud  ## Several cinder-volumes as one back end, with etcd and with Redis: crashes, restarts
 	@$(VENV)/python -W ignore -m tests.run ha
+
+test-nova: install-cloud  ## Instances on LightOS volumes: real Nova, libvirt and QEMU on two real kernels
+	@$(VENV)/python -W ignore -m tests.run nova
 
 lint: install  ## Style, types and layering
 	@$(VENV)/ruff check .

@@ -23,7 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 TESTS = Path(__file__).parent
-KINDS = ("unit", "contract", "integration", "defects", "model", "fuzz", "kernel", "cloud", "ha")
+AS_ROOT = ("fuzz", "kernel", "cloud", "ha", "nova")
+"""Kinds that make a network namespace, and guests in it."""
+KINDS = ("unit", "contract", "integration", "defects", "model", *AS_ROOT)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def main(kinds: list[str]) -> int:
         usage = f"usage: python -m tests.run KIND..., KIND one of {', '.join(KINDS)}"
         print(usage, file=sys.stderr)
         return 2
-    if {"fuzz", "kernel", "cloud", "ha"}.intersection(kinds) and os.geteuid() != 0:
+    if set(AS_ROOT).intersection(kinds) and os.geteuid() != 0:
         print("these tests need root: they make a network namespace and guests", file=sys.stderr)
         return 2
     lanes = [[kind for kind in kinds if kind != "kernel"], [k for k in kinds if k == "kernel"]]

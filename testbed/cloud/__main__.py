@@ -21,6 +21,8 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from testbed.cinder.paths import VENV_BIN, cache_dir
 from testbed.cloud.cloud import Cloud, remove
 from testbed.cloud.deployment import NotWanted
+from testbed.cloud.instances import FLAVOR, IMAGE, InstanceImage
+from testbed.cloud.nova import parts_with_compute_hosts
 from testbed.cloud.packages import PackagesError
 from testbed.cloud.service import ServiceFailed
 from testbed.guest import GuestError
@@ -36,7 +38,7 @@ TRANSITION_MILLISECONDS = 300
 PLAIN_WIDTH = 120
 """Columns where the output is no terminal."""
 ANSWER_SECONDS = 5.0
-EXAMPLES = (
+VOLUME_EXAMPLES = (
     "volume type list",
     "volume create --size 1 --type lightos-compressed data",
     "volume snapshot create --volume data before",
@@ -44,6 +46,14 @@ EXAMPLES = (
     "volume list",
 )
 """Words for the `openstack` command, each to be typed when the one before has taken effect."""
+INSTANCE_EXAMPLES = (
+    f"server create --flavor {FLAVOR} --image {IMAGE} --boot-from-volume 1 --nic none one",
+    "server list --long",
+    "volume create --size 1 data",
+    "server add volume one data",
+    "server migrate --live-migration one --os-compute-api-version 2.56",
+    "server remove volume one data",
+)
 FAILURES = (
     *(GuestError, KernelImageError, LabError, NetworkError),
     *(NotWanted, PackagesError, ServiceFailed),
@@ -112,16 +122,23 @@ def take_away() -> None:
     remove(FOLDER)
 
 
-def up(console: Console) -> int:
+def up(console: Console, *, with_nova: bool) -> int:
     """Start the cloud unless it runs; the exit status."""
     if answers():
         console.print("The cloud runs already.")
-        print(usage())
+        print(usage(with_nova=with_nova))
         return 0
     take_away()
+    parts = (*parts_with_compute_hosts(), InstanceImage()) if with_nova else ()
     try:
         with Lines(console) as lines:
-            Cloud(FOLDER, NETWORK, progress=lines, transition_ms=TRANSITION_MILLISECONDS).start()
+            Cloud(
+                FOLDER,
+                NETWORK,
+                parts=parts,
+                progress=lines,
+                transition_ms=TRANSITION_MILLISECONDS,
+            ).start()
     except FAILURES as error:
         NETWORK.destroy()
         console.print(f"make cloud: {error}", style="red", markup=False)
@@ -132,22 +149,23 @@ def up(console: Console) -> int:
         if isinstance(error, KeyboardInterrupt):
             return 130
         raise
-    print(usage())
+    print(usage(with_nova=with_nova))
     return 0
 
 
-def usage() -> str:
+def usage(*, with_nova: bool) -> str:
     """What to type, from the checkout, to use the cloud."""
     openrc, openstack, lightos = (
         shlex.quote(os.path.relpath(path))
         for path in (OPENRC, VENV_BIN / "openstack", VENV_BIN / "lightos")
     )
+    examples = INSTANCE_EXAMPLES if with_nova else VOLUME_EXAMPLES
     return "\n".join(
         [
             "",
             "The cloud runs. In any shell, from this folder:",
             f"  . {openrc}",
-            *(f"  {openstack} {example}" for example in EXAMPLES),
+            *(f"  {openstack} {example}" for example in examples),
             "The lab:",
             f"  {shlex.join(NETWORK.command([]))} {lightos} lab status "
             f"--state-dir {os.path.relpath(FOLDER / 'lab')}",
@@ -160,6 +178,7 @@ def usage() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m testbed.cloud", description=__doc__)
     parser.add_argument("--down", action="store_true", help="end the cloud that runs")
+    parser.add_argument("--nova", action="store_true", help="with Nova and two compute hosts")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("make cloud needs root: it makes a network namespace for itself", file=sys.stderr)
@@ -175,7 +194,7 @@ def main() -> int:
                 take_away()
                 return 0
             width = None if sys.stdout.isatty() else PLAIN_WIDTH
-            return up(Console(highlight=False, width=width))
+            return up(Console(highlight=False, width=width), with_nova=arguments.nova)
         except NetworkError as error:
             print(f"make cloud: {error}", file=sys.stderr)
             return 1

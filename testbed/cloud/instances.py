@@ -30,16 +30,47 @@ from testbed.cloud.boot_sector import (
     boot_sector,
     wrong_sectors,
 )
+from testbed.cloud.cloud import GLANCE
+from testbed.cloud.database import Schema
+from testbed.cloud.deployment import Deployment, Endpoint
 from testbed.cloud.disk import Content, Disk, Disks
+from testbed.cloud.keystone import connect
+from testbed.cloud.nova import Nova
 from testbed.polling import wait_until
 
 FLAVOR = "lightos"
+IMAGE = "lightos-instance"
+IMAGE_BYTES = 1 << 20
 MEMORY_MIB = 32
 WAIT_SECONDS = 300
 WRITES = 30
 """So many writes more show that an instance uses a disk."""
 _POLL_SECONDS = 0.2
 _WATCH_SECONDS = 0.01
+
+
+class InstanceImage:
+    """An image of the program and a flavor for it, as a part of a cloud."""
+
+    title = "An image and a flavor for instances"
+    after = (GLANCE, Nova.title)
+    schemas: tuple[Schema, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    users: tuple[str, ...] = ()
+
+    def start(self, deployment: Deployment) -> None:
+        admin = connect(deployment)
+        flavor(admin.compute)
+        content = boot_sector(Area()).ljust(IMAGE_BYTES, b"\0")
+        image = admin.image.create_image(
+            IMAGE,
+            data=content,
+            disk_format="raw",
+            container_format="bare",
+            visibility="public",
+            validate_checksum=False,
+        )
+        admin.image.wait_for_status(image, status="active", wait=WAIT_SECONDS)
 
 
 class InstanceFailed(Exception):
@@ -110,7 +141,7 @@ class Instances:
         self._storage.set_volume_bootable_status(volume, True)
         server = self._compute.create_server(
             name=name,
-            flavor_id=self._flavor().id,
+            flavor_id=flavor(self._compute).id,
             networks="none",
             availability_zone=f"nova:{host}",
             block_device_mapping=[
@@ -239,10 +270,6 @@ class Instances:
 
     # ------------------------------------------------------------------ inside
 
-    def _flavor(self) -> Any:
-        found = self._compute.find_flavor(FLAVOR)
-        return found or self._compute.create_flavor(name=FLAVOR, ram=MEMORY_MIB, vcpus=1, disk=0)
-
     def _attached(self, instance: Instance) -> set[str]:
         return {found.volume_id for found in self._compute.volume_attachments(instance.id)}
 
@@ -270,6 +297,12 @@ class Instances:
             return bool(seen == status)
 
         wait_until(reached, f"volume {volume_id} to be {status}", WAIT_SECONDS)
+
+
+def flavor(compute: Any) -> Any:
+    """What an instance is given, made at first use; `compute` is openstacksdk's."""
+    found = compute.find_flavor(FLAVOR)
+    return found or compute.create_flavor(name=FLAVOR, ram=MEMORY_MIB, vcpus=1, disk=0)
 
 
 def progress(disk: Disk, area: Area) -> Progress:

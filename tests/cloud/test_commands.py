@@ -8,7 +8,7 @@ import subprocess
 from testbed.cinder.client import CinderClient
 from testbed.cinder.paths import VENV_BIN
 from testbed.cloud import Cloud
-from testbed.cloud.__main__ import EXAMPLES
+from testbed.cloud.__main__ import VOLUME_EXAMPLES
 from testbed.polling import wait_until
 
 COMMAND_SECONDS = 120
@@ -28,7 +28,7 @@ def in_a_plain_shell(cloud: Cloud, words: str) -> str:
 
 def test_the_examples_can_be_pasted(cloud: Cloud, cinder: CinderClient) -> None:
     storage = cloud.admin.block_storage
-    for example in EXAMPLES:
+    for example in VOLUME_EXAMPLES:
         printed = in_a_plain_shell(cloud, example)
         wait_until(
             lambda: {v.status for v in storage.volumes()} <= SETTLED, f"`{example}` to take effect"
