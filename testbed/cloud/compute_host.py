@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A compute host: nova-compute, libvirt and QEMU on a Linux with nvme-tcp.
 
-QEMU emulates the instances' CPUs, so no host needs hardware for virtualization. libvirt comes from
-the distribution's packages, unpacked in the cache and laid over the host's own /usr: nothing of it
-is installed on the machine.
+QEMU emulates the instances' CPUs, so no host needs hardware for virtualization. libvirt, and the
+secure shell by which Nova prepares folders on another host, come from the distribution's packages,
+unpacked in the cache and laid over the host's own /usr: nothing of them is installed on the
+machine.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from testbed.polling import wait_until
 
 COMPUTE = "nova-compute"
 LIBVIRTD = "libvirtd"
+SSHD = "sshd"
 HOSTS = dict(zip(("compute1", "compute2"), COMPUTE_ADDRESSES, strict=True))
 """Address by name."""
 MEMORY_MIB = 1536
@@ -45,6 +48,12 @@ host_uuid = "{host_uuid}"
 """
 # No control groups, namespaces or security driver: the kernel has none of them. Without a log
 # daemon, QEMU writes consoles to their files itself.
+_SSHD_CONF = """
+ListenAddress {address}
+HostKey /root/.ssh/id_ed25519
+PermitRootLogin prohibit-password
+StrictModes no
+"""
 _QEMU_CONF = """
 user = "root"
 group = "root"
@@ -67,16 +76,37 @@ class ComputeHost(ServiceHost):
         return self.deployment.state(f"nova-{self.name}")
 
     def boot(self) -> None:
-        """Boot, start the discovery client and libvirt. Raises `GuestError`."""
+        """Boot, start discovery client, sshd and libvirt. Raises `GuestError`."""
         super().boot()
         self._lay_over(self._packages.root / "usr")
+        names = "".join(f"{address} {name}\n" for name, address in HOSTS.items())
+        self.guest.write_file("/etc/hosts", f"127.0.0.1 localhost\n{names}".encode())
+        self._start_sshd()
+        self._start_libvirtd()
+
+    def _start_sshd(self) -> None:
+        """Let whoever has the cloud's key in; it is the hosts' own key, too."""
+        self.guest.shell(
+            f"echo {SSHD}:x:64056:64056::/run/sshd:/bin/false >>/etc/passwd; mkdir -p /run/sshd"
+        )
+        private, public = (path.read_bytes() for path in _key_files(self.deployment))
+        known = b",".join(address.encode() for address in HOSTS.values()) + b" " + public
+        for name, content in {
+            "id_ed25519": private,
+            "authorized_keys": public,
+            "known_hosts": known,
+        }.items():
+            self.guest.write_file(f"/root/.ssh/{name}", content, 0o600)
+        configuration = _SSHD_CONF.format(address=self.address)
+        self.guest.write_file("/etc/ssh/sshd_config", configuration.encode())
+        self.launch_program(SSHD, ["/usr/sbin/sshd", "-D", "-e"])
+
+    def _start_libvirtd(self) -> None:
         self.guest.shell(
             f"echo {_LIBVIRT_USER}:x:64055:64055::/var/lib/libvirt:/bin/false >>/etc/passwd;"
             f"echo {_LIBVIRT_USER}:x:64055: >>/etc/group;"
             "mkdir -p /etc/libvirt /var/lib/libvirt; mount -t tmpfs tmpfs /var/lib/libvirt"
         )
-        names = "".join(f"{address} {name}\n" for name, address in HOSTS.items())
-        self.guest.write_file("/etc/hosts", f"127.0.0.1 localhost\n{names}".encode())
         libvirtd = _LIBVIRTD_CONF.format(host_uuid=self.guest.host_id)
         self.guest.write_file("/etc/libvirt/libvirtd.conf", libvirtd.encode())
         self.guest.write_file("/etc/libvirt/qemu.conf", _QEMU_CONF.encode())
@@ -103,6 +133,19 @@ class ComputeHost(ServiceHost):
             [VENV_BIN / COMPUTE, "--config-file", self._configuration],
             {"PYTHONPATH": str(bindings), **(environment or {})},
         )
+
+    def reboot(self) -> None:
+        """Cut the power and boot again, nova-compute too: what instances did is lost."""
+        self.guest.stop()
+        self.boot()
+        self.start_compute()
+
+    def cut_off(self) -> None:
+        """Pull the host's cable: its instances go on, and reach nothing."""
+        self.deployment.network.set_tap(self.guest.tap, up=False)
+
+    def reconnect(self) -> None:
+        self.deployment.network.set_tap(self.guest.tap, up=True)
 
     def virsh(self, *words: str) -> str:
         """What virsh prints."""
@@ -174,9 +217,21 @@ class ComputeHosts:
 
     def start(self, deployment: Deployment) -> None:
         self.hosts = compute_hosts(deployment)
-        packages.unpacked(packages.HYPERVISOR)
+        _make_key(deployment, packages.unpacked(packages.HYPERVISOR))
         with ThreadPoolExecutor(len(self.hosts)) as pool:
             list(pool.map(ComputeHost.boot, self.hosts))
+
+
+def _key_files(deployment: Deployment) -> tuple[Path, Path]:
+    """The private and the public half of the compute hosts' key."""
+    private = deployment.state("compute-key") / "id_ed25519"
+    return private, private.with_suffix(".pub")
+
+
+def _make_key(deployment: Deployment, unpacked: packages.Packages) -> None:
+    private, _ = _key_files(deployment)
+    command = [unpacked.root / "usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", private]
+    subprocess.run(command, check=True)
 
 
 def compute_hosts(deployment: Deployment) -> list[ComputeHost]:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from openstack.connection import Connection
@@ -121,6 +122,7 @@ class Instances:
     def __init__(self, admin: Connection, cinder: CinderClient, disks: Disks) -> None:
         self._compute = admin.compute
         self._storage = admin.block_storage
+        self._image = admin.image
         self._cinder = cinder
         self._disks = disks
 
@@ -154,8 +156,7 @@ class Instances:
             ],
         )
         instance = Instance(server.id, name, volume.id, area)
-        self.wait_status(instance, "ACTIVE")
-        self.wait_writes(instance)
+        self._wait_running(instance)
         return instance
 
     def delete(self, instance: Instance) -> None:
@@ -176,9 +177,13 @@ class Instances:
 
     def attach(self, instance: Instance, volume_id: str) -> None:
         """Attach a volume; returns when the instance writes to it."""
-        self._compute.create_volume_attachment(instance.id, volume_id=volume_id)
+        self.ask_attach(instance, volume_id)
         self._wait_volume(volume_id, "in-use")
         self.wait_writes(instance, volume_id)
+
+    def ask_attach(self, instance: Instance, volume_id: str) -> None:
+        """Have a volume attached, without waiting for it."""
+        self._compute.create_volume_attachment(instance.id, volume_id=volume_id)
 
     def detach(self, instance: Instance, volume_id: str) -> None:
         """Detach a volume; returns when Cinder has let go of this attachment."""
@@ -200,6 +205,62 @@ class Instances:
             pause=0.1,
         )
         return time.monotonic() - started
+
+    def cold_migrate(self, instance: Instance, host: str) -> None:
+        """Move an instance to a host, stopped on the way; returns when it writes again."""
+        self._compute.migrate_server(instance.id, host=host)
+        self._confirm(instance)
+
+    def resize(self, instance: Instance, memory_mib: int) -> None:
+        """Give an instance so much memory, on whatever host; returns when it writes again."""
+        self._compute.resize_server(instance.id, flavor(self._compute, memory_mib))
+        self._confirm(instance)
+
+    def rebuild(self, instance: Instance) -> None:
+        """Put the image on the instance's boot volume; returns when it writes again."""
+        image = self._image.find_image(IMAGE, ignore_missing=False)
+        self._compute.rebuild_server(instance.id, image)
+        self._wait_running(instance)
+
+    def shelve(self, instance: Instance) -> None:
+        """Take an instance away from its host."""
+        self._compute.shelve_server(instance.id)
+        self.wait_status(instance, "SHELVED_OFFLOADED")
+
+    def unshelve(self, instance: Instance, host: str) -> None:
+        """Run a shelved instance on a host; returns when it writes again."""
+        self._compute.unshelve_server(instance.id, host=host)
+        self._wait_running(instance)
+
+    def evacuate(self, instance: Instance, dead_host: str, host: str) -> None:
+        """Run an instance of a host that is known to be dead on another; returns when it writes."""
+        self.force_down(dead_host, forced=True)
+        self._compute.evacuate_server(instance.id, host=host)
+        wait_until(
+            lambda: self._settled_on(instance, host),
+            f"{instance.name} to be on {host}",
+            WAIT_SECONDS,
+        )
+        if self.server(instance).status == "SHUTOFF":  # since microversion 2.95
+            self._compute.start_server(instance.id)
+        self._wait_running(instance)
+
+    def wait_host(self, host: str) -> None:
+        """Wait until a compute host's nova-compute, started just now, has reported."""
+        begun = datetime.now(UTC)
+
+        def reported() -> bool:
+            service = self._compute.find_service("nova-compute", host=host)
+            updated = datetime.fromisoformat(service.updated_at).replace(tzinfo=UTC)
+            return bool(service.state == "up" and updated > begun)
+
+        wait_until(reported, f"nova-compute of {host} to report", WAIT_SECONDS, pause=0.5)
+
+    def force_down(self, host: str, *, forced: bool) -> None:
+        """Tell Nova that a compute host is dead, or no longer so."""
+        self._compute.update_service_forced_down(
+            self._compute.find_service("nova-compute", host=host), host, "nova-compute", forced
+        )
 
     # ------------------------------------------------------------------ what is seen
 
@@ -270,6 +331,15 @@ class Instances:
 
     # ------------------------------------------------------------------ inside
 
+    def _confirm(self, instance: Instance) -> None:
+        self.wait_status(instance, "VERIFY_RESIZE")
+        self._compute.confirm_server_resize(instance.id)
+        self._wait_running(instance)
+
+    def _wait_running(self, instance: Instance) -> None:
+        self.wait_status(instance, "ACTIVE")
+        self.wait_writes(instance)
+
     def _attached(self, instance: Instance) -> set[str]:
         return {found.volume_id for found in self._compute.volume_attachments(instance.id)}
 
@@ -299,10 +369,11 @@ class Instances:
         wait_until(reached, f"volume {volume_id} to be {status}", WAIT_SECONDS)
 
 
-def flavor(compute: Any) -> Any:
+def flavor(compute: Any, memory_mib: int = MEMORY_MIB) -> Any:
     """What an instance is given, made at first use; `compute` is openstacksdk's."""
-    found = compute.find_flavor(FLAVOR)
-    return found or compute.create_flavor(name=FLAVOR, ram=MEMORY_MIB, vcpus=1, disk=0)
+    name = FLAVOR if memory_mib == MEMORY_MIB else f"{FLAVOR}-{memory_mib}"
+    found = compute.find_flavor(name)
+    return found or compute.create_flavor(name=name, ram=memory_mib, vcpus=1, disk=0)
 
 
 def progress(disk: Disk, area: Area) -> Progress:

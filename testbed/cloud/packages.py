@@ -19,7 +19,10 @@ from pathlib import Path
 
 from testbed.cinder.paths import cache_dir
 
-_FAMILIES = ("erlang-", "etcd-", "libvirt", "mariadb-", "python3-libvirt", "rabbitmq-", "redis-")
+_FAMILIES = (
+    *("erlang-", "etcd-", "libvirt", "mariadb-", "openssh-", "python3-libvirt"),
+    *("rabbitmq-", "redis-"),
+)
 """Unpacked even where the machine has them installed, so that what runs is of one piece."""
 _VERSIONS = "versions"
 
@@ -40,7 +43,10 @@ CLOUD = PackageSet("packages", ("mariadb-client-core", "mariadb-server-core", "r
 LOCK_MANAGERS = PackageSet("lock-managers", ("etcd-server", "redis-server"))
 HYPERVISOR = PackageSet(
     "hypervisor",
-    ("libvirt-clients", "libvirt-daemon", "libvirt-daemon-driver-qemu", "python3-libvirt"),
+    (
+        *("libvirt-clients", "libvirt-daemon", "libvirt-daemon-driver-qemu", "python3-libvirt"),
+        *("openssh-client", "openssh-server"),
+    ),
 )
 
 

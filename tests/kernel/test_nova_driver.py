@@ -34,6 +34,7 @@ def test_attach_extend_and_detach(daemon: DiscoveryDaemon, lab: Lab, volumes: Vo
     assert driver is not None
     assert (disk.get("type"), source.get("dev")) == ("block", device)
     assert (driver.get("io"), driver.get("cache")) == ("native", "none")
+    assert driver.get("discard") == "unmap"
     host.run(["dd", "if=/dev/urandom", f"of={device}", "bs=64k", "count=16", "oflag=direct"])
 
     volumes.resize(volume.uuid, 128 * MIB)

@@ -15,7 +15,7 @@ from testbed.cinder.client import CinderClient
 from testbed.cloud.cloud import Cloud
 from testbed.cloud.compute_host import ComputeHost, compute_hosts
 from testbed.cloud.disk import Disks, InnerCluster
-from testbed.cloud.instances import Instances
+from testbed.cloud.instances import InstanceImage, Instances
 from testbed.cloud.nova import parts_with_compute_hosts
 from testbed.polling import wait_until
 
@@ -26,7 +26,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         yield Cloud.attach(Path(running))
     else:
         folder = tmp_path_factory.mktemp("cloud")
-        with Cloud(folder, parts=parts_with_compute_hosts()) as started:
+        parts = (*parts_with_compute_hosts(), InstanceImage())
+        with Cloud(folder, parts=parts) as started:
             yield started
 
 

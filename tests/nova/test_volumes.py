@@ -41,6 +41,7 @@ def test_boot_attach_extend_detach(
         driver = disk.find("driver")
         assert driver is not None
         assert (driver.get("io"), driver.get("cache")) == ("native", "none")
+        assert driver.get("discard") == "unmap"
 
     for volume_id in (data.id, instance.volume_id):
         assert instances.progress(instance, volume_id).size_bytes == GIB

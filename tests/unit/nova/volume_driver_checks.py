@@ -122,6 +122,7 @@ def test_an_attached_volume_is_a_block_device_with_native_io(
         "name": "qemu",
         "type": "raw",
         "cache": "none",
+        "discard": "unmap",
         "io": "native",
     }
     assert xml.find("serial").text == VOLUME

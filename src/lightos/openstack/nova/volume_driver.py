@@ -30,9 +30,13 @@ class LibvirtLightOSVolumeDriver(libvirt_volume.LibvirtVolumeDriver):
         )
 
     def get_config(self, connection_info, disk_info):
-        """The disk element. Native AIO suits a block device opened without the page cache."""
+        """The disk element. Native AIO suits a block device opened without the page cache.
+
+        What an instance discards becomes free space in the cluster, whose volumes are thin.
+        """
         conf = super().get_config(connection_info, disk_info)
         conf.driver_io = "native"
+        conf.driver_discard = "unmap"
         return conf
 
     def connect_volume(self, connection_info, instance):
