@@ -20,7 +20,7 @@ from oslo_utils import importutils
 
 from lightos.openstack.nova import volume_driver
 from lightos.openstack.os_brick import connection, connector
-from tests.unit.os_brick.conftest import GIB, Kernel
+from testbed.sysfs_tree import GIB, SysfsTree
 
 VOLUME = "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01"
 HOST = "nqn.2014-08.org.nvmexpress:uuid:11111111-1111-4111-8111-111111111111"
@@ -38,8 +38,8 @@ class LibvirtHost:
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Kernel:
-    return Kernel(tmp_path)
+def kernel(tmp_path: Path) -> SysfsTree:
+    return SysfsTree(tmp_path)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def driver(
-    kernel: Kernel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kernel: SysfsTree, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[volume_driver.LibvirtLightOSVolumeDriver]:
     conf = fixture.Config(cfg.CONF)
     conf.setUp()
@@ -107,7 +107,7 @@ def test_nova_finds_ours_under_its_own_name(
 
 def test_an_attached_volume_is_a_block_device_with_native_io(
     driver: volume_driver.LibvirtLightOSVolumeDriver,
-    kernel: Kernel,
+    kernel: SysfsTree,
     connection_info: dict[str, Any],
     instance: objects.Instance,
 ) -> None:
@@ -157,7 +157,7 @@ def test_detach_of_a_device_that_is_gone(
 
 def test_a_detach_that_fails_is_reported(  # noqa: PLR0917 - fixtures
     driver: volume_driver.LibvirtLightOSVolumeDriver,
-    kernel: Kernel,
+    kernel: SysfsTree,
     folder: Path,
     connection_info: dict[str, Any],
     instance: objects.Instance,
@@ -180,7 +180,7 @@ def test_a_detach_that_fails_is_reported(  # noqa: PLR0917 - fixtures
 
 def test_extend_asks_for_the_size_that_nova_was_told(
     driver: volume_driver.LibvirtLightOSVolumeDriver,
-    kernel: Kernel,
+    kernel: SysfsTree,
     connection_info: dict[str, Any],
     instance: objects.Instance,
     monkeypatch: pytest.MonkeyPatch,
@@ -196,7 +196,7 @@ def test_extend_asks_for_the_size_that_nova_was_told(
 
 def test_logs_name_the_instance(
     driver: volume_driver.LibvirtLightOSVolumeDriver,
-    kernel: Kernel,
+    kernel: SysfsTree,
     connection_info: dict[str, Any],
     instance: objects.Instance,
     caplog: pytest.LogCaptureFixture,
