@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lightos.lab.reservations import rules
 from lightos.lab.reservations.rules import Access, Host, Reservation, ReservationCommand
@@ -17,6 +17,8 @@ from lightos.nvme_tcp.constants import ReservationType
 HOSTS = st.sampled_from("abcd")
 KEYS = st.integers(0, 3)
 GIVEN_KEYS = st.one_of(st.none(), KEYS)
+SLIPS = st.sampled_from([0] * 9 + [1])
+"""By how much a host's idea of its own key, or of the type held, is off."""
 TYPES = st.integers(1, 6)
 PERSISTENCE = st.sampled_from([None, None, False, True])
 OK, CONFLICT, INVALID = 0x000, 0x083, 0x002
@@ -69,6 +71,17 @@ class ReservationMachine(RuleBasedStateMachine):
 
     # ---- commands
 
+    @initialize(keys=st.tuples(*[st.integers(1, 3)] * 4), name=HOSTS, held=TYPES)
+    def form_cluster(self, keys: tuple[int, ...], name: str, held: int) -> None:
+        for each, key in zip("abcd", keys, strict=True):
+            self.register(each, key, None)
+        self.acquire(name, 0, held)
+
+    @rule(keys=st.tuples(*[st.integers(1, 3)] * 4), name=HOSTS, held=TYPES)
+    @precondition(lambda self: len(self.keys) < 2)
+    def form_cluster_again(self, keys: tuple[int, ...], name: str, held: int) -> None:
+        self.form_cluster(keys, name, held)
+
     @rule(name=HOSTS, key=KEYS, persists=PERSISTENCE)
     def register(self, name: str, key: int, persists: bool | None) -> None:
         status = INVALID if key == 0 else OK if self.keys.get(name, key) == key else CONFLICT
@@ -107,8 +120,9 @@ class ReservationMachine(RuleBasedStateMachine):
         told = {(other, RELEASED) for other in self.keys} if ended else set()
         self.compare(name, rules.Unregister(key, persists), OK, told)
 
-    @rule(name=HOSTS, key=KEYS, held=TYPES)
-    def acquire(self, name: str, key: int, held: int) -> None:
+    @rule(name=HOSTS, slip=SLIPS, held=TYPES)
+    def acquire(self, name: str, slip: int, held: int) -> None:
+        key = self.keys.get(name, 1) + slip
         status = CONFLICT
         if self.keys.get(name) == key:
             if self.type == 0:
@@ -118,9 +132,9 @@ class ReservationMachine(RuleBasedStateMachine):
                 status = OK
         self.compare(name, rules.Acquire(key, ReservationType(held)), status)
 
-    @rule(name=HOSTS, victim=KEYS, held=TYPES, aborts=st.booleans(), wrong=st.booleans())
-    def preempt(self, name: str, victim: int, held: int, aborts: bool, wrong: bool) -> None:
-        key = self.keys.get(name, 1) + wrong
+    @rule(name=HOSTS, victim=KEYS, held=TYPES, aborts=st.booleans(), slip=SLIPS)
+    def preempt(self, name: str, victim: int, held: int, aborts: bool, slip: int) -> None:
+        key = self.keys.get(name, 1) + slip
         command = rules.Preempt(key, victim, ReservationType(held), aborts)
         if self.keys.get(name) != key:
             self.compare(name, command, CONFLICT)
@@ -150,8 +164,10 @@ class ReservationMachine(RuleBasedStateMachine):
             told |= {(other, RELEASED) for other in set(self.keys) - {name}}
         self.compare(name, command, OK, told, gone - {name} if aborts else set())
 
-    @rule(name=HOSTS, key=KEYS, held=TYPES)
-    def release(self, name: str, key: int, held: int) -> None:
+    @rule(name=HOSTS, slip=SLIPS, type_slip=SLIPS)
+    def release(self, name: str, slip: int, type_slip: int) -> None:
+        key = self.keys.get(name, 1) + slip
+        held = (self.type + type_slip) % 6 or 6
         command = rules.Release(key, ReservationType(held))
         if self.keys.get(name) != key:
             self.compare(name, command, CONFLICT)
@@ -164,8 +180,9 @@ class ReservationMachine(RuleBasedStateMachine):
             told = {(o, RELEASED) for o in self.keys if o != name} if held > 2 else set()
             self.compare(name, command, OK, told)
 
-    @rule(name=HOSTS, key=KEYS)
-    def clear(self, name: str, key: int) -> None:
+    @rule(name=HOSTS, slip=SLIPS)
+    def clear(self, name: str, slip: int) -> None:
+        key = self.keys.get(name, 1) + slip
         if self.keys.get(name) != key:
             self.compare(name, rules.Clear(key), CONFLICT)
             return
@@ -179,14 +196,14 @@ class ReservationMachine(RuleBasedStateMachine):
         self.persists = persists
         self.compare(name, rules.SetPersistence(persists), OK)
 
-    @rule(admitted=st.frozensets(HOSTS))
-    def change_acl(self, admitted: frozenset[str]) -> None:
-        gone = set(self.keys) - admitted
+    @rule(barred=st.frozensets(HOSTS, max_size=2))
+    def change_acl(self, barred: frozenset[str]) -> None:
+        gone = set(self.keys) & barred
         before = self.type
         self.forget(gone)
         if gone:
             self.counted()
-        decision = rules.leave_out(self.real, lambda nqn: nqn.removeprefix("nqn.") in admitted)
+        decision = rules.leave_out(self.real, lambda nqn: nqn.removeprefix("nqn.") not in barred)
         told = {(other, PREEMPTED) for other in gone}
         if before in (3, 4) and self.type == 0:
             told |= {(other, RELEASED) for other in self.keys}
