@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from lightos.discovery.controller import usable_records
+from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
 from lightos.discovery.entries import DiscoveryEntry, format_line, parse, parse_line
+from lightos.discovery.host_identity import host_id_for
+from lightos.discovery.kernel import ConnectOptions, option_string
 from lightos.nvme_tcp import MalformedStructure
 from lightos.nvme_tcp.constants import DISCOVERY_NQN, SubsystemType
 from lightos.nvme_tcp.structures import (
@@ -64,12 +67,25 @@ def check_line(_variant: int, given: Sequence[bytes]) -> str:
     for entry in read.entries:
         if parse_line(format_line(entry)) != entry:
             raise Harm(f"{entry} is not read back as it was written")
+        _check_connect(entry)
     for error in read.errors:
         if len(str(error)) > LONGEST_MESSAGE:
             raise Harm(f"a line is answered with {len(str(error))} characters")
     if read.errors:
         return "skipped with a reason"
     return "still an entry" if read.entries else "a comment, or blank"
+
+
+def _check_connect(entry: DiscoveryEntry) -> None:
+    """What the kernel would be asked for is what the entry says, and nothing else."""
+    host_id = host_id_for(entry.host_nqn, connected=(), requested=entry.host_id, configured=None)
+    path = ControllerPath(
+        Cluster(entry.host_nqn, entry.subsystem_nqn), Endpoint(entry.address, entry.port)
+    )
+    options = option_string(path, host_id, ConnectOptions())
+    names = [option.partition("=")[0] for option in options.split(",")]
+    if names != ["transport", "traddr", "trsvcid", "nqn", "hostnqn", "hostid"]:
+        raise Harm(f"the kernel would be told {options!r}")
 
 
 # ---- pages and other structures

@@ -3,8 +3,8 @@
 
 `N` PDUs go through the codec, and beside that a share of them through a running target and
 a share through the discovery client; as many lines of discovery files, and as many log pages, go
-through what reads them, and a share of the lines through the discovery client's folder. Every
-input counts once, however much of it is malformed.
+through what reads them, and a share of the lines through the discovery client's folder; and there
+are malformed calls of the management API. Every input counts once, however much of it is malformed.
 
 Root only: all of it happens in a network namespace, for malformed addresses may be anybody's.
 """
@@ -12,6 +12,7 @@ Root only: all of it happens in a network namespace, for malformed addresses may
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import sys
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed.network import Network
-from tests.fuzz import discovery, target, workers
+from tests.fuzz import discovery, rest, target, workers
 from tests.fuzz.finding import Finding, Harm, Input
 from tests.fuzz.processes import descriptor_count, peak_bytes, resident_bytes
 
@@ -35,6 +36,7 @@ TARGET_SHARE = 8
 SESSIONS_SHARE = 80
 FOLDER_SHARE = 4
 """One of that many lines."""
+CALLS_SHARE = 20
 WARM_UP_SHARE = 10
 MIB = 1 << 20
 GROWTH_BYTES = 24 * MIB
@@ -81,30 +83,56 @@ def in_process(maker: str, what: str, seed: int, count: int, note: Note) -> Row:
     return Row(what, count, outcomes, time.monotonic() - started, worst[0], worst[-1])
 
 
-def running_target(seed: int, count: int, folder: Path, note: Note) -> Row:
-    what = "PDUs, running lab"
-    outcomes: Counter[str] = Counter()
+def running_lab(seed: int, pdus: int, calls: int, folder: Path, note: Note) -> list[Row]:
+    """The target, and then the management API of the same lab."""
     with target.bed(folder) as on:
         host = target.GoodHost(on.place, on.good_nsid, seed)
         host.start()
-        started = time.monotonic()
-        warm_up = max(count // WARM_UP_SHARE, target.BATCH)
-        warm = descriptors = 0
-        for at in range(0, count, target.BATCH):
-            if at and not warm and at >= warm_up:
-                warm, descriptors = resident_bytes(on.pid), descriptor_count(on.pid)
-            fed = target.feed(on, seed, range(at, min(at + target.BATCH, count)), host)
-            _raise(fed.findings)
-            outcomes += fed.outcomes
-            note(f"{what}: {at:,} of {count:,}, {host.steps:,} verified writes beside")
+        rows = [_target(on, host, seed, pdus, note), _api(on, host, seed, calls, note)]
         host.stop()
-        seconds = time.monotonic() - started
-        after = resident_bytes(on.pid)
-        _check_growth(what, warm or after, after)
-        if (now := descriptor_count(on.pid)) > descriptors + DESCRIPTORS and descriptors:
-            raise Failure(f"{what}: {now} descriptors are open, {descriptors} when it was warm")
-        outcomes["verified writes beside"] = host.steps
-        return Row(what, count, outcomes, seconds, warm or after, after)
+        return rows
+
+
+def _target(on: target.Bed, host: target.GoodHost, seed: int, count: int, note: Note) -> Row:
+    what = "PDUs, running lab"
+    started = time.monotonic()
+    outcomes: Counter[str] = Counter()
+    warm_up = max(count // WARM_UP_SHARE, target.BATCH)
+    warm = descriptors = 0
+    for at in range(0, count, target.BATCH):
+        if not warm and at >= warm_up:
+            warm, descriptors = resident_bytes(on.pid), descriptor_count(on.pid)
+        fed = target.feed(on, seed, range(at, min(at + target.BATCH, count)), host)
+        _raise(fed.findings)
+        outcomes += fed.outcomes
+        note(f"{what}: {at:,} of {count:,}, {host.steps:,} verified writes beside")
+    outcomes["verified writes beside"] = host.steps
+    after = resident_bytes(on.pid)
+    _check_growth(what, warm or after, after)
+    if descriptors and (now := descriptor_count(on.pid)) > descriptors + DESCRIPTORS:
+        raise Failure(f"{what}: {now} descriptors are open, {descriptors} when it was warm")
+    return Row(what, count, outcomes, time.monotonic() - started, warm or after, after)
+
+
+def _api(on: target.Bed, host: target.GoodHost, seed: int, count: int, note: Note) -> Row:
+    what = "calls, running lab"
+    started = time.monotonic()
+    outcomes: Counter[str] = Counter()
+    before = resident_bytes(on.pid)
+    with contextlib.closing(rest.Caller(on.api)) as caller:
+        for number in range(count):
+            given = rest.make(seed, number)
+            try:
+                outcomes[caller.send(given)] += 1
+            except Harm as harm:
+                _raise([Finding(given, f"{harm}\n{on.log.trouble()}")])
+            note(f"{what}: {number:,} of {count:,}")
+    if trouble := on.log.trouble():
+        raise Failure(f"{what}: in the log of the lab: {trouble}")
+    host.check()
+    after = resident_bytes(on.pid)
+    _check_growth(what, before, after)
+    return Row(what, count, outcomes, time.monotonic() - started, before, after)
 
 
 def running_client(seed: int, sessions: int, lines: int, folder: Path, note: Note) -> list[Row]:
@@ -144,7 +172,7 @@ def run(seed: int, pdus: int, lines: int, folder: Path, note: Note) -> list[Row]
             in_process("lines", "lines, parser", seed, lines, note),
             in_process("pages", "log pages and structures", seed, lines, note),
             in_process("codec", "PDUs, codec, both ends", seed, pdus, note),
-            running_target(seed, pdus // TARGET_SHARE, folder / "target", note),
+            *running_lab(seed, pdus // TARGET_SHARE, lines // CALLS_SHARE, folder / "target", note),
             *running_client(
                 seed, pdus // SESSIONS_SHARE, lines // FOLDER_SHARE, folder / "discovery", note
             ),
@@ -222,7 +250,7 @@ def replayed(given: Input) -> str:
     if given.kind in workers.CHECKS:
         return workers.outcome(given)
     with tempfile.TemporaryDirectory() as folder, target.bed(Path(folder)) as on:
-        ended = on.fed(given)
+        ended = rest.Caller(on.api).send(given) if given.kind == "rest" else on.fed(given)
         if trouble := on.log.trouble():
             raise Harm(trouble)
         return ended

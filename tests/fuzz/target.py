@@ -272,6 +272,7 @@ class Bed:
     log: Log
     good_nsid: int
     controller_id: int
+    api: Cluster
 
     def fed(self, given: Input, *, reset: bool = False) -> str:
         return send(given, self.place, self.controller_id, reset=reset)
@@ -298,7 +299,7 @@ def bed(folder: Path) -> Iterator[Bed]:
             io_queues=0,
         ) as admin:
             log = Log(state / "lab.log", TROUBLE)
-            yield Bed(place, lab["pid"], log, good_nsid, admin.controller_id)
+            yield Bed(place, lab["pid"], log, good_nsid, admin.controller_id, api)
 
 
 def _volume(api: Cluster, host_nqn: str) -> int:

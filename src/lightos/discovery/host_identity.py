@@ -15,7 +15,10 @@ from uuid import UUID, uuid5
 _NAMESPACE = UUID("6f6b5b6e-9c5c-5b0f-9d6b-2f3c7a1e4d10")
 """For host ids derived from NQNs. Changing it changes the identity of running hosts."""
 
-_UUID_NQN = re.compile(r"nqn\.2014-08\.org\.nvmexpress:uuid:(?P<uuid>[0-9A-Fa-f-]{36})")
+_UUID_NQN = re.compile(
+    r"nqn\.2014-08\.org\.nvmexpress:uuid:"
+    r"(?P<uuid>[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"
+)
 
 
 @dataclass(frozen=True)

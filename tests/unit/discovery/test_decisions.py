@@ -189,6 +189,8 @@ def test_host_id_goes_with_the_host_nqn(
     [
         (HOST, [HostIdentity(OTHER_HOST, HOST_UUID)]),
         (OTHER_HOST, []),
+        (f"nqn.2014-08.org.nvmexpress:uuid:{'-' * 4}{'0' * 32}", []),
+        (f"nqn.2014-08.org.nvmexpress:uuid:{'0' * 36}", []),
     ],
 )
 def test_a_derived_host_id_is_stable_and_nobody_elses(
