@@ -55,8 +55,6 @@ class Answerer:
 
     def __init__(self, settings: Settings) -> None:
         self.connection = Connection(Role.CONTROLLER, settings)
-        self.terminated = False
-        self.events: list[object] = []
         self._receiving: set[int] = set()
         self._outstanding: set[int] = set()
 
@@ -65,7 +63,6 @@ class Answerer:
         self.connection.receive_data(data)
         answers = []
         while (event := self.connection.next_event()) is not NEED_DATA:
-            self.events.append(event)
             match event:
                 case ICReq():
                     answers.append(self.connection.accept())

@@ -33,7 +33,6 @@ from tests.fuzz.exchanges import HOST_ID, HOST_NQN, SUBSYSTEM_NQN
 from tests.fuzz.finding import Harm, Input
 from tests.fuzz.mutator import INSIDE, broken_line, generator
 
-LINES_PER_FILE = 20
 LONGEST_MESSAGE = 1000
 """Characters that one bad line or log entry may add to the log of the daemon."""
 

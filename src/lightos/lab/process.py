@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -67,6 +68,16 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def _allow_descriptors() -> None:
+    """As many as the machine lets us have: each connection of a host takes one.
+
+    The soft limit is for programs that use select(2); with it, a host that only opens connections
+    would keep the lab from its own files.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` gets the content of lab.json once all serves.
 
@@ -74,6 +85,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
     """
     folder = options.folder
     folder.make()
+    _allow_descriptors()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
