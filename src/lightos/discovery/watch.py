@@ -19,6 +19,8 @@ from lightos.discovery.entries import DiscoveryEntry, DiscoveryFile, LineError, 
 from lightos.discovery.publish import is_discovery_file
 
 _FILE_SIZE_LIMIT_BYTES = 1 << 20
+_KEPT_ENTRIES = 1 << 14
+"""Of a file that is rewritten and stays bad, the latest: more than one file can hold."""
 _CHANGES = (
     flags.CREATE
     | flags.CLOSE_WRITE
@@ -126,7 +128,7 @@ class DiscoveryFolder:
         if not read.errors:
             self._once_good.add(name)
         earlier = self._files.get(name, DiscoveryFile()).entries if read.errors else ()
-        entries = tuple(dict.fromkeys((*read.entries, *earlier)))
+        entries = tuple(dict.fromkeys((*read.entries, *earlier)))[:_KEPT_ENTRIES]
         self._files[name] = DiscoveryFile(entries, read.errors)
 
 

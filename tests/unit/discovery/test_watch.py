@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import os
 import select
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lightos.discovery import watch
 from lightos.discovery.entries import DiscoveryEntry, format_file
 from lightos.discovery.watch import DiscoveryFolder, FolderLost
 
@@ -99,6 +101,17 @@ def test_a_file_that_turns_bad_gives_nothing_up_until_it_is_mended(
     folder.refresh()
     assert folder.entries["first.conf"] == (TWO,)
     assert folder.errors == ()
+
+
+def test_a_file_that_stays_bad_does_not_fill_our_memory(
+    folder: DiscoveryFolder, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_KEPT_ENTRIES", 3)
+    for port in range(1, 10):
+        entry = dataclasses.replace(TWO, port=port)
+        (path / "first.conf").write_text(format_file([entry]) + "-a typo\n")
+        folder.refresh()
+    assert [entry.port for entry in folder.entries["first.conf"]] == [9, 8, 7]
 
 
 def test_what_is_no_regular_file_is_named_and_does_not_block(
