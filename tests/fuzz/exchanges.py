@@ -17,15 +17,19 @@ from lightos.nvme_tcp.constants import (
     DISCOVERY_NQN,
     DYNAMIC_CONTROLLER_ID,
     SGL_IN_CAPSULE,
+    AcquireAction,
     AsyncEvent,
     Cns,
     Feature,
     LogPage,
     Property,
+    RegisterAction,
+    ReleaseAction,
+    ReservationType,
     Status,
 )
 from lightos.nvme_tcp.pdu import R2T, C2HData, CapsuleCmd, CapsuleResp, H2CData, ICReq
-from lightos.nvme_tcp.structures import DatasetRange
+from lightos.nvme_tcp.structures import AcquireData, DatasetRange, RegisterData, ReleaseData
 
 HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:f0220000-0000-4000-8000-000000000001"
 HOST_ID = bytes(range(16))
@@ -179,9 +183,10 @@ def admin_jobs(connect: Job) -> list[Job]:
         (commands.get_log_page(LogPage.ANA, length=512), b""),
         (commands.get_log_page(LogPage.CHANGED_NAMESPACES, length=4096), b""),
         (commands.get_log_page(LogPage.SMART, length=512), b""),
+        (commands.get_log_page(LogPage.RESERVATION_NOTIFICATION, length=64), b""),
         (commands.get_features(Feature.KEEP_ALIVE_TIMER), b""),
         (commands.async_event_request(), b""),
-        (commands.abort(queue_id=0, cid=14), b""),
+        (commands.abort(queue_id=0, cid=15), b""),
         (commands.keep_alive(), b""),
         (commands.property_set(Property.CC, 0), b""),
     ]
@@ -201,6 +206,22 @@ def discovery_jobs() -> list[Job]:
     ]
 
 
+def reservation_jobs() -> list[Job]:
+    """Register, hold, preempt, look, give up."""
+    held = ReservationType.WRITE_EXCLUSIVE
+    register = commands.reservation_register(NSID, RegisterAction.REGISTER)
+    acquire = commands.reservation_acquire(NSID, AcquireAction.ACQUIRE, held)
+    preempt = commands.reservation_acquire(NSID, AcquireAction.PREEMPT_AND_ABORT, held)
+    release = commands.reservation_release(NSID, ReleaseAction.RELEASE, held)
+    return [
+        (commands.in_capsule(register), RegisterData(new_key=7).encode()),
+        (commands.in_capsule(acquire), AcquireData(current_key=7).encode()),
+        (commands.in_capsule(preempt), AcquireData(current_key=7, preempt_key=7).encode()),
+        (commands.reservation_report(NSID, length=512), b""),
+        (commands.in_capsule(release), ReleaseData(current_key=7).encode()),
+    ]
+
+
 def io_jobs(connect: Job) -> list[Job]:
     """Connect of an I/O queue, then reads and writes of every form."""
     block = bytes([0x3C]) * BLOCK_BYTES
@@ -216,5 +237,6 @@ def io_jobs(connect: Job) -> list[Job]:
         (commands.write_zeroes(NSID, 32, 8), b""),
         (commands.write(NSID, 9, 1, block_size=size, force_unit_access=True), block),
         (commands.flush(NSID), b""),
+        *reservation_jobs(),
         (commands.disconnect(), b""),
     ]

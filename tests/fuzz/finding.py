@@ -13,6 +13,9 @@ from typing import Self
 FOUND = Path(__file__).with_name("found")
 """Inputs that once did harm; `tests/fuzz/test_found.py` replays them for ever."""
 
+SHOWN_CHARACTERS = 8000
+"""Of hex, on a terminal; what is longer is in its file."""
+
 
 class Harm(Exception):
     """Something held to be impossible happened: the message says what."""
@@ -52,11 +55,11 @@ class Finding:
 
     def told(self) -> str:
         """For a person: what happened, the input, and how to have it happen again."""
-        saved = FOUND / self.input.name
+        path = f"tests/fuzz/found/{self.input.name}"
+        text = self.input.text()
         return (
-            f"{self.input.kind}: {self.harm}\n{self.input.text()}"
-            f"Keep these lines as tests/fuzz/found/{saved.name}, and replay them with\n"
-            f"  .venv/bin/python -m tests.fuzz.run --replay tests/fuzz/found/{saved.name}"
+            f"{self.input.kind}: {self.harm}\n{text if len(text) <= SHOWN_CHARACTERS else ''}"
+            f"kept as {path}; once more:\n  .venv/bin/python -m tests.fuzz.run --replay {path}"
         )
 
     def save(self) -> Path:

@@ -22,6 +22,8 @@ from lightos.nvme_tcp.structures import (
     DiscoveryLog,
     IdentifyController,
     IdentifyNamespace,
+    RegistrantStatus,
+    ReservationReport,
     SmartLog,
     decode_namespace_descriptors,
     decode_namespace_list,
@@ -123,6 +125,11 @@ def structures() -> tuple[tuple[str, bytes, Callable[[bytes], object]], ...]:
     return (
         *(("discovery log", log, _discovery_records),) * 6,
         *(("ANA log", ana, AnaLog.decode),) * 2,
+        (
+            "reservation report",
+            ReservationReport(2, 4, True, (RegistrantStatus(key=7), RegistrantStatus())).encode(),
+            ReservationReport.decode,
+        ),
         ("SMART log", SmartLog(available_spare_percent=100).encode(), SmartLog.decode),
         ("identify controller", identity, IdentifyController.decode),
         ("identify namespace", bytes(4096), IdentifyNamespace.decode),

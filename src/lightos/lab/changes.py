@@ -104,6 +104,7 @@ class ChangeQueue:
         self._worker = ThreadPoolExecutor(1, "lab-changes")
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Change[Any]]] = set()
         self._set_timer()
 
     async def carry_out(
@@ -115,7 +116,15 @@ class ChangeQueue:
         disk fails. A cancelled caller does not cancel the change.
         """
         plan = functools.partial(operation, *args, **kwargs)
-        return await asyncio.shield(self._carry_out(plan))
+        task = self._loop.create_task(self._carry_out(plan))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Change[Any]]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller has it, unless it is gone; then nobody wants it
 
     async def _carry_out(self, plan: Callable[[], Change[R_co]]) -> Change[R_co]:
         async with self._turn:

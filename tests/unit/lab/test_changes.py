@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -79,6 +80,25 @@ def test_a_caller_that_goes_away_does_not_end_its_change(lab: Harness) -> None:
     assert {volume.name for volume in lab.cluster.volumes.values()} == {"vol", "next"}
     lab.restart()
     assert {volume.name for volume in lab.cluster.volumes.values()} == {"vol", "next"}
+
+
+def test_nobody_is_told_of_a_refusal_whose_caller_went_away(
+    lab: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(queue: ChangeQueue) -> None:
+        await queue.carry_out(create(lab, "vol"))
+        async with queue._turn:
+            caller = asyncio.create_task(queue.carry_out(create(lab, "vol")))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            caller.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await caller
+        await queue.carry_out(create(lab, "next"))
+        gc.collect()
+
+    run(lab, test)
+    assert caplog.records == []
 
 
 def test_what_falls_due_ends_by_itself(lab: Harness) -> None:
