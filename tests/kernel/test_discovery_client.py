@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
+from pathlib import Path
 
 from testbed import nvme
 from testbed.cluster import LIGHTOS
@@ -15,7 +17,11 @@ from testbed.nvmet import DISCOVERY_PORT, REFERRING_PORT, RamTarget
 from testbed.polling import wait_until
 from tests.kernel.controllers import identities, wait_for_controllers
 from tests.kernel.volumes import Volumes
+from tests.soak.soak import Soak, make_volumes
 
+OTHER_LAB = ("192.168.75.21", "192.168.75.22", "192.168.75.23")
+SOAK_VOLUMES_PER_LAB = 6
+SOAK_SECONDS = 15
 ANOTHER_HOST_ID = "5d3c2b1a-0000-4000-8000-000000000001"
 IPV6_NODE, IPV6_HOST = "fd00:75::14", "fd00:75::101"
 
@@ -200,6 +206,32 @@ def test_the_kernels_own_target_and_discovery_service_work_too(daemon: Discovery
         assert log.index(f"{service} announces a change") < log.index(f"connected {service} as")
         daemon.remove("ram.conf")
         nvme.wait_for_no_device(daemon.host, uuid)
+
+
+def test_connections_follow_files_and_nodes_that_come_and_go(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes, tmp_path: Path
+) -> None:
+    """The short form of `make soak`."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")  # shown when the test fails
+    host = daemon.host
+    for address in OTHER_LAB:
+        lab.network.add_address(address)
+    with Lab(lab.network, tmp_path, addresses=OTHER_LAB) as other:
+        client = other.client()
+        made = [
+            *make_volumes(lab, volumes, host.host_nqn, SOAK_VOLUMES_PER_LAB),
+            *make_volumes(other, Volumes(client), host.host_nqn, SOAK_VOLUMES_PER_LAB),
+        ]
+        client.close()
+        soak = Soak(host, (lab, other), made, random.Random(seed))
+        try:
+            assert soak.run(SOAK_SECONDS) == []
+        finally:
+            daemon.remove(*daemon.files())
+            nvme.disconnect(host, other.subsystem_nqn)
+    for address in OTHER_LAB:
+        lab.network.remove_address(address)
 
 
 def test_a_second_daemon_and_a_host_without_the_module_end_with_one_clear_line(

@@ -15,8 +15,6 @@ from testbed.polling import wait_until
 from tests.kernel.controllers import controllers, controllers_settings, wait_for_controllers
 from tests.kernel.volumes import MIB, Volumes
 
-SECRET = "DHHC-1:00:c2VjcmV0LXRoYXQtbXVzdC1ub3QtYmUtc2Vlbi5h:"
-
 
 def run(host: Guest, *arguments: str, **environment: str) -> dict[str, Any]:
     words = ("discovery-client", *arguments)
@@ -93,13 +91,22 @@ def test_add_hostnqn_is_all_that_the_daemon_needs(
     wait_for_controllers(host, lab, ())
 
 
-def test_tls_is_not_left_out_where_the_kernel_has_none_and_no_secret_is_shown(
+def test_protection_is_not_left_out_where_the_kernel_has_none_and_no_secret_is_shown(
     host: KernelHost, lab: Lab
 ) -> None:
-    """Debian's kernel knows DH-HMAC-CHAP's option, but not TLS."""
-    address = lab.network.node_addresses[0]
-    refused = run(host, "connect-all", "-a", address, DC_TLS="true", DC_DHCHAPSECRET=SECRET)
-    assert refused["status"] == 1
-    assert "this kernel has no TLS" in " ".join(refused["stdout"].split())
-    assert SECRET.split(":")[2] not in str(refused)
+    known = host.read_file("/dev/nvme-fabrics").decode().split(",")
+    secret = host.run(["nvme", "gen-dhchap-key", "-n", host.host_nqn]).stdout.strip()
+    connect = ("connect-all", "-a", lab.network.node_addresses[0])
+    refused = run(host, *connect, DC_TLS="true", DC_DHCHAPSECRET=secret)
+    assert refused["status"] == 1, "neither the lab nor this host has a key"
+    assert ("this kernel has no TLS for NVMe/TCP" in refused["stdout"]) == ("tls" not in known)
     assert controllers(host, lab.subsystem_nqn) == {}
+
+    # The lab does not ask for authentication, so a kernel that takes the secret connects.
+    done = run(host, *connect, DC_DHCHAPSECRET=secret)
+    nvme.disconnect(host, lab.subsystem_nqn)
+    takes_secrets = any(option.startswith("dhchap_secret=") for option in known)
+    assert (done["status"] == 0) == takes_secrets, done
+    said = f"{refused}{done}{host.run(['dmesg']).stdout}"
+    assert "connect" in said
+    assert secret.split(":")[2] not in said
