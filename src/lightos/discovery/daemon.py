@@ -449,10 +449,10 @@ async def _serve(config: Config) -> None:
                     "discovery client running? Else set debug.endpoint"
                 ) from None
             stack.enter_context(server)
-        await client.run(on_ready=_notify_systemd)
+        await client.run(on_ready=notify_systemd)
 
 
-def _notify_systemd() -> None:
+def notify_systemd() -> None:
     """Readiness for `Type=notify` (sd_notify(3)); nothing outside systemd."""
     LOG.info("ready")
     address = os.environ.get("NOTIFY_SOCKET")

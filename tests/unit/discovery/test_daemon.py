@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from lightos.discovery.config import Config
-from lightos.discovery.daemon import DiscoveryClient
+from lightos.discovery.daemon import DiscoveryClient, notify_systemd
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
 from lightos.discovery.entries import DiscoveryEntry, format_file
+from lightos.discovery.follower import pauses
 from lightos.discovery.ledger import Ledger
 from tests.unit.discovery.conftest import ServedCluster, serving
 from tests.unit.target.cluster import HOST_NQN, SUBSYSTEM_NQN
@@ -313,3 +317,50 @@ def test_hundreds_of_thousands_of_bad_lines_are_told_in_a_few(
     assert len(caplog.records) < 100
     assert "a.conf:300000: 299000 more lines" not in caplog.text
     assert "981 more bad lines" in caplog.text
+
+
+def test_services_that_offer_nothing_are_asked_once_each_and_the_last_is_kept(
+    host: Host, store_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lightos.discovery.follower")
+
+    async def scenario() -> None:
+        async with serving(store_folder) as cluster, host.running() as client:
+            service = cluster.service(2)
+            unknown = DiscoveryEntry(
+                service.address, service.port, HOST_NQN, f"{SUBSYSTEM_NQN}-unknown"
+            )
+            (host.files / "a.conf").write_text(format_file([unknown]))
+            await until(lambda: len(offers()) == 3)
+            await asyncio.sleep(1)
+            (status,) = client.status.clusters
+            assert status.active in {cluster.service(n) for n in (1, 3)}
+            assert len(offers()) == 3
+
+    def offers() -> list[str]:
+        return [r.message for r in caplog.records if "offers 0 of 6 log entries" in r.message]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told_when_the_daemon_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool
+) -> None:
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind("\0" + name if abstract else name)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + name if abstract else name)
+        notify_systemd()
+        assert listener.recv(100) == b"READY=1"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify_systemd()
+
+
+def test_pauses_double_up_to_the_longest_and_no_two_hosts_keep_step() -> None:
+    longest = 4.0
+    here, there = (list(islice(pauses(longest), 8)) for _ in range(2))
+    for number, seconds in enumerate(here):
+        full = min(longest, 0.25 * 2**number)
+        assert full / 2 <= seconds <= full
+    assert here != there
