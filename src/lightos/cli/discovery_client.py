@@ -147,11 +147,16 @@ def remove_host_nqn(loaded: LoadedConfig, *, name: str, json_wanted: bool) -> No
 def systemd_unit() -> None:
     """Print a systemd unit that runs this very command."""
     unit = resources.files("lightos.discovery").joinpath(UNIT).read_text(encoding="utf-8")
-    click.echo(unit.replace("ExecStart=lightos ", f"ExecStart={_own_path()} "), nl=False)
+    own_path = Path(sys.executable).with_name("lightos")
+    unit = unit.replace("ExecStart=lightos ", f"ExecStart={own_path} ")
+    if _is_below_home(Path(sys.prefix)) or _is_below_home(Path(sys.executable).resolve()):
+        unit = unit.replace("ProtectHome=yes", "ProtectHome=read-only")
+    click.echo(unit, nl=False)
 
 
-def _own_path() -> Path:
-    return Path(sys.executable).with_name("lightos")
+def _is_below_home(path: Path) -> bool:
+    """Whether `ProtectHome=yes` hides it."""
+    return any(path.is_relative_to(home) for home in ("/home", "/root", "/run/user"))
 
 
 @contextmanager

@@ -40,6 +40,8 @@ def use_of(
         except OSError as error:
             if error.errno == errno.EBUSY:
                 return f"{node} is mounted or part of another device"
+            if error.errno in (errno.EPERM, errno.EACCES):
+                return f"{node} must not be looked at, so it may be in use"
         numbers |= _partitions(name, sysfs_root)
     if not numbers:
         return ""
