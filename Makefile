@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 
-.PHONY: help install install-cloud demo demo-down cloud cloud-down tempest test test-ha test-nova lint unit contract integration kernel defects model fuzz soak bench bench-lab docs clean
+.PHONY: $(shell sed -n 's/^\([a-z][a-z -]*\):.*## .*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,6 +16,9 @@ demo: install  ## From nothing to a LightOS volume in use on a real kernel (KEEP
 
 demo-down: install  ## End what `make demo KEEP=1` left running
 	@$(VENV)/python -m demo --down
+
+demo-nova: install-cloud  ## Instances on LightOS volumes, on two compute hosts with libvirt, and a live migration
+	@$(VENV)/python -m demo.nova
 
 install-cloud:  ## What `make cloud` needs beside
 	@tools/install cloud

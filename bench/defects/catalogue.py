@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from bench.defects import access, addresses, connector, service, volumes
+from bench.defects import access, addresses, connector, nova, service, volumes
 from bench.defects.defect import Defect
 
 DEFECTS = sorted(
     (
         value
-        for module in (access, addresses, connector, service, volumes)
+        for module in (access, addresses, connector, nova, service, volumes)
         for value in vars(module).values()
         if isinstance(value, Defect)
     ),

@@ -51,7 +51,7 @@ INSTANCE_EXAMPLES = (
     "server list --long",
     "volume create --size 1 data",
     "server add volume one data",
-    "server migrate --live-migration one --os-compute-api-version 2.56",
+    "--os-compute-api-version 2.56 server migrate --live-migration one",
     "server remove volume one data",
 )
 FAILURES = (

@@ -141,22 +141,29 @@ class Instances:
         volume = self._cinder.create_volume(1, name=name, volume_type=volume_type)
         self._disks.write(volume.id, Content({0: boot_sector(area).ljust(4096, b"\0")}))
         self._storage.set_volume_bootable_status(volume, True)
-        server = self._compute.create_server(
-            name=name,
-            flavor_id=flavor(self._compute).id,
-            networks="none",
-            availability_zone=f"nova:{host}",
-            block_device_mapping=[
-                {
-                    "boot_index": 0,
-                    "uuid": volume.id,
-                    "source_type": "volume",
-                    "destination_type": "volume",
-                }
-            ],
-        )
+        server = self._create(name, host, source_type="volume", uuid=volume.id)
         instance = Instance(server.id, name, volume.id, area)
         self._wait_running(instance)
+        return instance
+
+    def boot_image(self, name: str, host: str) -> Instance:
+        """Boot from a volume that Nova has made of the image, as `--boot-from-volume` does.
+
+        The volume is deleted with the instance.
+        """
+        image = self._image.find_image(IMAGE, ignore_missing=False)
+        server = self._create(
+            name,
+            host,
+            source_type="image",
+            uuid=image.id,
+            volume_size=1,
+            delete_on_termination=True,
+        )
+        self.wait_status(Instance(server.id, name, "", Area()), "ACTIVE")
+        (attached,) = self._compute.volume_attachments(server.id)
+        instance = Instance(server.id, name, attached.volume_id, Area())
+        self.wait_writes(instance)
         return instance
 
     def delete(self, instance: Instance) -> None:
@@ -330,6 +337,17 @@ class Instances:
         return said
 
     # ------------------------------------------------------------------ inside
+
+    def _create(self, name: str, host: str, **boot_device: Any) -> Any:
+        return self._compute.create_server(
+            name=name,
+            flavor_id=flavor(self._compute).id,
+            networks="none",
+            availability_zone=f"nova:{host}",
+            block_device_mapping=[
+                {"boot_index": 0, "destination_type": "volume", **boot_device},
+            ],
+        )
 
     def _confirm(self, instance: Instance) -> None:
         self.wait_status(instance, "VERIFY_RESIZE")
