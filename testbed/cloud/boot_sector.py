@@ -2,15 +2,16 @@
 """An instance in 512 bytes: it reads and writes every disk it has, and knows what it wrote.
 
 Software emulation inside a test host boots an operating system in minutes, this boot sector in a
-second. 100 times a second at most it looks for virtio disks on its PCI bus, so one that is plugged
-is used at once and one that is to be unplugged is let go, and does on each of them:
+second. Again and again it looks for virtio disks on its PCI bus, so one that is plugged is used at
+once and one that is to be unplugged is let go, and does on each of them:
 
 - it writes a sector full of a counter to one of 256 places in turn, and reads it back;
 - it writes its progress: the counter, how often it read something else, and the disk's capacity.
 
-The counter goes on where the volume's progress says, also after a reboot or on another host.
-`Progress` reads it, `wrong_sectors` judges whether everything it stands for is on the volume.
-Instances that share a volume each have an area of it.
+Each of these takes a hundredth of a second, as it sleeps until the timer, so a disk is written to
+some 20 times a second. The counter goes on where the volume's progress says, also after a reboot or
+on another host. `Progress` reads it, `wrong_sectors` judges whether everything it stands for is on
+the volume. Instances that share a volume each have an area of it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _GREETING = b"lightos instance\r\n"
 # data at 0x1600, data read back at 0x1800, the request's header at 0x1a00 and its result at 0x1a10.
 # Registers of the devices: Virtual I/O Device, section 4.1.4.8, "Legacy Interfaces".
 _CODE = """
+    eb 14                      | jmp start
+    00 00 00 00 00 00 00       |
+    00 00 00 00 00 00 00       |
+    02 00 00 00 00 f8          |  ; image services: a FAT's boot sector, not a partition table
 start:
     fa                         | cli  ; interrupts stay off while the stack moves
     fc                         | cld
@@ -47,7 +52,7 @@ start:
     e6 40                      | out 0x40,al
     b0 2e                      | mov al,0x2e
     e6 40                      | out 0x40,al
-    be c7 7d                   | mov si,0x7dc7  ; greet
+    be dd 7d                   | mov si,0x7ddd  ; greet
     ba f8 03                   | mov dx,0x3f8  ; COM1
 print:
     ac                         | lodsb
@@ -191,7 +196,8 @@ transfer:
     ef                         | out dx,ax
     a1 02 10                   | mov ax,[0x1002]
 wait:
-    f3 90                      | pause
+    f4                         | hlt  ; until the timer: the host has other things to do
+    90                         | nop
     3b 06 02 20                | cmp ax,word [0x2002]  ; used ring, index
     75 f8                      | jne wait
     80 3e 10 1a 00             | cmp byte [0x1a10],0x0  ; 0: done, which the flags say to the caller
