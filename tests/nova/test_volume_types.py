@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a volume type asks for reaches the instance: encryption, limits; and discarded space."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from testbed.cinder.client import CinderClient
+from testbed.cloud.boot_sector import SECTOR_BYTES
+from testbed.cloud.cloud import ENCRYPTED_TYPE, Cloud
+from testbed.cloud.compute_host import HOSTS, ComputeHost
+from testbed.cloud.disk import Disks, InnerCluster
+from testbed.cloud.instances import Instance, Instances
+from testbed.polling import wait_until
+
+FIRST, _ = HOSTS
+MIB = 1 << 20
+LIMIT_IOPS = 500
+LUKS_PAYLOAD = slice(104, 108)
+"""Of a LUKS1 header: the sector where the data begins, big-endian."""
+SPACE_SECONDS = 60
+
+
+def data_disk(host: ComputeHost, instance: Instance, volume_id: str) -> ElementTree.Element:
+    """A volume's disk in the instance's domain."""
+    domain = ElementTree.fromstring(host.virsh("dumpxml", instance.id))
+    (disk,) = (d for d in domain.findall("devices/disk") if d.findtext("serial") == volume_id)
+    return disk
+
+
+def test_an_encrypted_volume_holds_nothing_readable(
+    cloud: Cloud, instances: Instances, cinder: CinderClient, cluster: InnerCluster
+) -> None:
+    volume_type = cloud.admin.block_storage.find_type(ENCRYPTED_TYPE)
+    instance = instances.boot("secretive", FIRST)
+    volume = cinder.create_volume(1, volume_type=volume_type)
+    instances.ask_attach(instance, volume.id)
+    wait_until(lambda: cinder.volume(volume.id).status == "in-use", "the attach", 300)
+    instances.wait_writes(instance)  # by then it has written to all its disks
+    instances.detach(instance, volume.id)
+    with Disks(cinder, cluster).attached(volume.id) as disk:
+        head = disk.read(0, 16 * MIB)
+    assert head.startswith(b"LUKS")
+    assert b"LTOS" not in head
+    payload = int.from_bytes(head[LUKS_PAYLOAD], "big") * SECTOR_BYTES
+    place = payload + instance.area.progress_sector * SECTOR_BYTES
+    assert any(head[place : place + SECTOR_BYTES])  # it has written there
+
+
+@pytest.fixture
+def limited_type(cloud: Cloud, cinder: CinderClient) -> Any:
+    return cinder.create_qos_type(
+        "lightos-limited",
+        {"total_iops_sec": str(LIMIT_IOPS)},
+        {"volume_backend_name": "lightos-1"},
+        consumer="both",
+    )
+
+
+def test_qos_of_the_type_reaches_the_cluster_and_the_instance(
+    instances: Instances,
+    cinder: CinderClient,
+    cluster: InnerCluster,
+    hosts: list[ComputeHost],
+    limited_type: Any,
+) -> None:
+    instance = instances.boot("limited", FIRST)
+    volume = cinder.create_volume(1, volume_type=limited_type)
+    instances.attach(instance, volume.id)
+    disk = data_disk(hosts[0], instance, volume.id)
+    assert disk.findtext("iotune/total_iops_sec") == str(LIMIT_IOPS)
+    policy = cluster.get(f"/policies/{cluster.volume_of(volume.id)['qosPolicyUUID']}")
+    assert str(LIMIT_IOPS) in str(policy)
+    instances.detach(instance, volume.id)
+    assert instances.check(instance, volume.id).counter > 0
+
+
+def test_discarded_space_comes_back(
+    instances: Instances,
+    cinder: CinderClient,
+    cluster: InnerCluster,
+    hosts: list[ComputeHost],
+) -> None:
+    instance = instances.boot("tidy", FIRST)
+    volume = cinder.create_volume(1)
+    instances.attach(instance, volume.id)
+    alias = data_disk(hosts[0], instance, volume.id).find("alias")
+    assert alias is not None
+
+    def ask_qemu(command: str) -> None:
+        """Have QEMU do what the disk's driver in an instance would ask it for."""
+        line = f'qemu-io -d /machine/peripheral/{alias.get("name")}/virtio-backend "{command}"'
+        hosts[0].virsh("qemu-monitor-command", instance.id, "--hmp", line)
+
+    def used_bytes() -> int:
+        return int(cluster.volume_of(volume.id)["statistics"]["logicalUsedStorage"])
+
+    ask_qemu("write -P 90 64M 16M")
+    wait_until(lambda: used_bytes() >= 16 * MIB, "the data to take space", SPACE_SECONDS)
+    ask_qemu("discard 64M 16M")
+    wait_until(lambda: used_bytes() < 16 * MIB, "the space to come back", SPACE_SECONDS)
+    instances.detach(instance, volume.id)
+    assert instances.check(instance, volume.id).counter > 0
