@@ -189,6 +189,8 @@ class ComputeHost(ServiceHost):
                 "reserved_host_memory_mb": 0,
                 "resume_guests_state_on_host_boot": True,
                 "pointer_model": "ps2mouse",
+                # It forks, and in user-mode Linux a fork of so large a process takes long.
+                "update_resources_interval": 600,
             },
             "libvirt": {
                 "virt_type": "qemu",

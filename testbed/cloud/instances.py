@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -310,13 +311,13 @@ class Instances:
         """Measure the instance's writes to a volume meanwhile."""
         with self._disks.watched(volume_id or instance.volume_id) as disk:
             watch = Watch(disk, instance.area)
-            thread = threading.Thread(target=watch.run, name="watch")
-            thread.start()
-            try:
-                yield watch
-            finally:
-                watch.end()
-                thread.join()
+            with ThreadPoolExecutor(1, "watch") as pool:
+                watching = pool.submit(watch.run)
+                try:
+                    yield watch
+                finally:
+                    watch.end()
+                watching.result()
 
     def check(self, instance: Instance, volume_id: str | None = None) -> Progress:
         """See that all the instance wrote is on a volume that nobody uses now.
