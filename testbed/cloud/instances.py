@@ -44,7 +44,7 @@ FLAVOR = "lightos"
 IMAGE = "lightos-instance"
 IMAGE_BYTES = 1 << 20
 MEMORY_MIB = 32
-WAIT_SECONDS = 300
+WAIT_SECONDS = 600
 WRITES = 10
 """So many writes more show that an instance uses a disk."""
 _POLL_SECONDS = 0.2
