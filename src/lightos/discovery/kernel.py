@@ -20,6 +20,7 @@ from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
 from lightos.discovery.entries import InvalidEntry, validated_ip_address
 from lightos.discovery.host_identity import HostIdentity, host_id_for
 from lightos.discovery.reconcile import KernelController
+from lightos.discovery.sysfs import attribute
 
 FABRICS_DEVICE = Path("/dev/nvme-fabrics")
 SYSFS_ROOT = Path("/sys")
@@ -290,10 +291,7 @@ def _read_controller(folder: Path) -> KernelController | None:
 
 
 def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
+    return attribute(path)
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -3,9 +3,6 @@
 
 With native multipath a namespace is one block device, `nvme<subsystem>n<namespace>`, whose
 paths (`nvme0c1n1`) are hidden behind it; callers only ever see the former.
-
-Every attach reads the UUID of every namespace, so this is done without pathlib, which takes most
-of the time where there are many.
 """
 
 import functools
@@ -16,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from lightos.discovery.sysfs import attribute
 from lightos.openstack.os_brick.shared_call import SharedCall
 
 SYSFS_ROOT = Path("/sys")
 DEV_ROOT = Path("/dev")
 SECTOR_BYTES = 512
 """Unit of /sys/block/*/size, whatever the device's own block size."""
-_ATTRIBUTE_BYTES = 4096
-"""sysfs shows no more than a page of anything."""
 
 _HEAD = re.compile(r"nvme[0-9]+n[0-9]+")
 _CONTROLLER = re.compile(r"nvme[0-9]+")
@@ -56,7 +52,7 @@ class NamespaceDevice:
     @property
     def has_live_path(self) -> bool:
         """Whether any controller could do I/O now."""
-        return any(_read(f"{folder}/state") == "live" for folder in self.controllers)
+        return any(attribute(f"{folder}/state") == "live" for folder in self.controllers)
 
 
 def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDevice | None:
@@ -111,14 +107,14 @@ def is_namespace(name: str) -> bool:
 
 def _device(folder: Path) -> NamespaceDevice | None:
     """None for one that vanished meanwhile."""
-    size = _read(f"{folder}/size")
+    size = attribute(f"{folder}/size") or ""
     return (
         NamespaceDevice(folder.name, int(size) * SECTOR_BYTES, folder) if size.isdigit() else None
     )
 
 
 def _uuid(folder: Path | str) -> str:
-    return _read(f"{folder}/wwid").removeprefix("uuid.")
+    return (attribute(f"{folder}/wwid") or "").removeprefix("uuid.")
 
 
 def _names(folder: Path | str) -> list[str]:
@@ -126,17 +122,3 @@ def _names(folder: Path | str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
-
-
-def _read(path: str) -> str:
-    """Content without white space at its ends; empty for a file that is not, or no more, there."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return os.read(descriptor, _ATTRIBUTE_BYTES).decode(errors="replace").strip()
-    except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
