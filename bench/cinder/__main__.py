@@ -4,13 +4,11 @@
 import sys
 
 import click
-from rich.console import Console
 
-from bench.cinder.part import Part
-from bench.cinder.parts import PARTS
-from bench.cinder.report import RESULTS, run
+from bench.cinder.parts import BENCHMARK, PARTS
+from bench.part import Part
+from bench.report import run
 
-LOG_WIDTH = 130
 BY_NAME = {part.name: part for part in PARTS}
 
 
@@ -23,9 +21,7 @@ def described(part: Part) -> str:
 def main(parts: tuple[str, ...]) -> None:
     """Measure the Cinder driver beside cinder's own, on lab clusters of this run."""
     chosen = [BY_NAME[name] for name in parts] or [part for part in PARTS if not part.on_request]
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    console.print(f"about {sum(part.minutes for part in chosen):.0f} minutes")
-    run(chosen, console, RESULTS)
+    run(BENCHMARK, chosen)
 
 
 if __name__ == "__main__":

@@ -3,23 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
-# The same figures give the same file.
-mpl.rcParams.update({"svg.hashsalt": "lightos-openstack", "axes.grid": True, "grid.alpha": 0.3})
-
-from matplotlib import pyplot  # noqa: E402 - as the back end is chosen
-
-from bench.cinder.operations import LIMITS  # noqa: E402
-from bench.cinder.side import INCUMBENT, OURS  # noqa: E402
-
-COLOURS = {OURS: "tab:blue", INCUMBENT: "tab:orange"}
-Axes = Any
+from bench.charts import COLOURS, Axes, Bars, Panel, save, side_by_side
+from bench.cinder.operations import LIMITS
+from bench.sides import OURS
 
 
 def draw(document: dict[str, Any], folder: Path) -> None:
@@ -27,7 +17,7 @@ def draw(document: dict[str, Any], folder: Path) -> None:
     if "rows" in document:
         transitions = sorted({row["transition_s"] for row in document["rows"]})
         panels = [_operations(document["rows"], transition) for transition in transitions]
-        _save(panels, folder / "cinder.svg")
+        save(panels, folder / "cinder.svg")
     panels = []
     if "many_volumes" in document:
         panels += [_volumes(document["many_volumes"]["rows"]), _list(document["many_volumes"])]
@@ -36,37 +26,24 @@ def draw(document: dict[str, Any], folder: Path) -> None:
         panels += [_hosts(scaling["hosts"])]
         panels += [_rate(scaling[what], what) for what in ("threads", "processes")]
     if panels:
-        _save(panels, folder / "cinder-scaling.svg")
+        save(panels, folder / "cinder-scaling.svg")
 
 
-def _operations(rows: Sequence[dict[str, Any]], transition: float) -> Callable[[Axes], None]:
-    def panel(axes: Axes) -> None:
-        shown = [row for row in rows if row["transition_s"] == transition]
-        places = range(len(shown))
-        for name, offset in ((OURS, -0.2), (INCUMBENT, 0.2)):
-            axes.barh(
-                [place + offset for place in places],
-                [row[f"{name}_s"]["median"] * 1000 for row in shown],
-                0.4,
-                color=COLOURS[name],
-                label=name,
-            )
-        limits = [LIMITS.get(row["operation"]) for row in shown]
-        for place, limit in enumerate(limits):
-            if limit:
-                goal = limit.at(transition) * 1000
-                axes.plot([goal, goal], [place - 0.4, place], color="black", linewidth=1.5)
-        axes.plot([], [], color="black", linewidth=1.5, label="goal for ours")
-        axes.set_yticks(list(places), [row["operation"] for row in shown])
-        axes.invert_yaxis()
-        axes.set_title(f"One operation, T = {transition:g} s")
-        axes.set_xlabel("ms")
-        axes.legend()
-
-    return panel
+def _operations(rows: Sequence[dict[str, Any]], transition: float) -> Panel:
+    bars = [
+        Bars(
+            row["operation"],
+            row["ours_s"]["median"],
+            row["incumbent_s"]["median"],
+            LIMITS[row["operation"]].at(transition) if row["operation"] in LIMITS else None,
+        )
+        for row in rows
+        if row["transition_s"] == transition
+    ]
+    return side_by_side(f"One operation, T = {transition:g} s", bars)
 
 
-def _volumes(rows: Sequence[dict[str, Any]]) -> Callable[[Axes], None]:
+def _volumes(rows: Sequence[dict[str, Any]]) -> Panel:
     def panel(axes: Axes) -> None:
         for operation, marker in (("create", "o"), ("attach", "s")):
             times = [row[OURS][f"{operation}_s"]["median"] * 1000 for row in rows]
@@ -79,7 +56,7 @@ def _volumes(rows: Sequence[dict[str, Any]]) -> Callable[[Axes], None]:
     return panel
 
 
-def _list(found: dict[str, Any]) -> Callable[[Axes], None]:
+def _list(found: dict[str, Any]) -> Panel:
     def panel(axes: Axes) -> None:
         rows = found["rows"]
         volumes = [row["volumes"] for row in rows]
@@ -90,7 +67,7 @@ def _list(found: dict[str, Any]) -> Callable[[Axes], None]:
     return panel
 
 
-def _hosts(rows: Sequence[dict[str, Any]]) -> Callable[[Axes], None]:
+def _hosts(rows: Sequence[dict[str, Any]]) -> Panel:
     def panel(axes: Axes) -> None:
         for name, label in (("first_attach_s", "first"), ("next_attach_s", "further")):
             times = [row[name] * 1000 for row in rows]
@@ -102,23 +79,10 @@ def _hosts(rows: Sequence[dict[str, Any]]) -> Callable[[Axes], None]:
     return panel
 
 
-def _rate(rows: Sequence[dict[str, Any]], what: str) -> Callable[[Axes], None]:
+def _rate(rows: Sequence[dict[str, Any]], what: str) -> Panel:
     def panel(axes: Axes) -> None:
         counts = [str(row[what]) for row in rows]
         axes.bar(counts, [row["per_second"] for row in rows], color=COLOURS[OURS])
         axes.set(title=f"Operations per second by {what}", xlabel=what, ylabel="operations/s")
 
     return panel
-
-
-def _save(panels: Sequence[Callable[[Axes], None]], path: Path) -> None:
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(5.2 * columns, 4 * rows), squeeze=False)
-    for panel, place in zip(panels, axes.flat, strict=False):
-        panel(place)
-    for place in axes.flat[len(panels) :]:
-        place.set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, format="svg", metadata={"Date": None})
-    pyplot.close(figure)

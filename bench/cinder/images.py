@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.cinder.part import Goal, Grid, Note, Part, Result, at_most, number
-from bench.cinder.side import INCUMBENT, OURS, BenchLab
+from bench.cinder.side import BenchLab
+from bench.part import Goal, Grid, Note, Part, Result, at_most, number
+from bench.sides import INCUMBENT, OURS
 from testbed.cinder.client import CinderClient
 from testbed.cloud.cinder import DEFAULT_VOLUME_TYPE
 from testbed.cloud.cloud import Cloud

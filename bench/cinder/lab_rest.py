@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.cinder.load import Load
-from bench.cinder.part import Goal, Grid, Note, Part, Result, at_least, number
 from bench.cinder.side import lab
+from bench.part import Goal, Grid, Note, Part, Result, at_least, number
 from testbed.cluster import PROJECT, Cluster
 
 SECONDS = 10

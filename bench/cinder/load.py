@@ -17,7 +17,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from bench.cinder.part import percentile
+from bench.part import percentile
 
 _STATUS = b"HTTP/1.1 200 "
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.cinder.outage import short_life
-from bench.cinder.part import Goal, Grid, Note, Part, Result, at_most, milliseconds, number, spread
-from bench.cinder.side import INCUMBENT, OURS, BenchLab, Side, both, lab
+from bench.cinder.side import BenchLab, Side, both, lab
+from bench.part import Goal, Grid, Note, Part, Result, at_most, milliseconds, number, spread
+from bench.sides import INCUMBENT, OURS
 from lightos.api.client import LightOSClient
 from lightos.api.models import ALLOW_NONE, CreateVolume
 from testbed.cluster import GIB, PROJECT

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from bench.cinder.part import Goal, Grid, Note, Part, Result
 from bench.cinder.processes import memory_bytes
-from bench.cinder.side import INCUMBENT, OURS, both, lab
+from bench.cinder.side import both, lab
+from bench.part import Goal, Grid, Note, Part, Result
+from bench.sides import INCUMBENT, OURS
 
 THREADS = 16
 OPERATIONS = 110

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.cinder.part import (
+from bench.cinder.side import BenchLab, Side, both, lab, made_and_used
+from bench.part import (
     Goal,
     Grid,
     Note,
@@ -19,7 +20,7 @@ from bench.cinder.part import (
     milliseconds,
     spread,
 )
-from bench.cinder.side import INCUMBENT, OURS, BenchLab, Side, both, lab, made_and_used
+from bench.sides import INCUMBENT, OURS
 
 TRANSITION_SECONDS = (0.05, 0.3)
 ROUNDS = 7

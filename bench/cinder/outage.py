@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from bench.cinder.part import Goal, Grid, Note, Part, Result, at_most, milliseconds, number, spread
-from bench.cinder.side import INCUMBENT, OURS, Side, both, lab, made_and_used
+from bench.cinder.side import Side, both, lab, made_and_used
+from bench.part import Goal, Grid, Note, Part, Result, at_most, milliseconds, number, spread
+from bench.sides import INCUMBENT, OURS
 from testbed.faults import Faults
 
 TRANSITION_SECONDS = 0.3

@@ -2,6 +2,7 @@
 """The parts of the benchmark, in the order they are measured."""
 
 from bench.cinder import (
+    charts,
     images,
     lab_rest,
     many_volumes,
@@ -11,6 +12,7 @@ from bench.cinder import (
     scaling,
     throughput,
 )
+from bench.report import Benchmark
 
 PARTS = [
     operations.PART,
@@ -22,3 +24,5 @@ PARTS = [
     lab_rest.PART,
     images.PART,
 ]
+
+BENCHMARK = Benchmark("cinder", "cinder", PARTS, charts.draw)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.cinder.operations import COMPARED_AT_SECONDS
-from bench.cinder.part import Grid, number
-from bench.cinder.side import INCUMBENT, OURS
+from bench.part import Grid, number
+from bench.sides import INCUMBENT, OURS
 
 VOLUMES, HOSTS, SERVICES = 100_000, 2_000, 10
 SECONDS_PER_DAY = 86_400

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from bench.cinder.part import Goal, Grid, Note, Part, Result, number, percentile
 from bench.cinder.processes import cpu_seconds
-from bench.cinder.side import OURS, BenchLab, Side, lab, side
+from bench.cinder.side import BenchLab, Side, lab, side
+from bench.part import Goal, Grid, Note, Part, Result, number, percentile
+from bench.sides import OURS
 
 TRANSITION_SECONDS = 0.05
 THREADS = (1, 4, 16, 64)

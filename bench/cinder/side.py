@@ -11,12 +11,10 @@ from typing import Any
 
 from bench.cinder.scratch import scratch_folder
 from bench.driver_process import DriverProcess
+from bench.sides import INCUMBENT, SIDES
 from lightos.lab.control import ControlClient
 from lightos.lab.state_folder import StateFolder
 from testbed.cluster import free_port, running_lab
-
-OURS, INCUMBENT = "ours", "incumbent"
-SIDES = (OURS, INCUMBENT)
 
 
 class OperationFailed(RuntimeError):

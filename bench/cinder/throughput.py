@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from bench.cinder.part import Goal, Grid, Note, Part, Result, at_least, number, percentile
 from bench.cinder.processes import cpu_seconds
-from bench.cinder.side import INCUMBENT, OURS, BenchLab, Side, both, lab
+from bench.cinder.side import BenchLab, Side, both, lab
+from bench.part import Goal, Grid, Note, Part, Result, at_least, number, percentile
+from bench.sides import INCUMBENT, OURS
 
 TRANSITION_SECONDS = 0.05
 THREADS = 64

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.cinder import operations, throughput
-from bench.cinder.report import keep, read
-from bench.cinder.side import INCUMBENT, OURS, BenchLab, Side, both, lab
+from bench.cinder.side import BenchLab, Side, both, lab
+from bench.report import keep, read
+from bench.sides import INCUMBENT, OURS
 
 TRANSITION_SECONDS = 0.05
 
@@ -43,7 +44,7 @@ def test_a_round_times_and_counts_every_operation(
         assert row["ours_tls"]["max"] == 0
         assert row["incumbent_tls"]["min"] == row["incumbent_calls"]["min"]  # it keeps none
     kept = tmp_path / "cinder.json"
-    keep(operations.PART, {"rows": rows}, 1, kept)
+    keep(operations.PART, {"rows": rows}, 1, kept, "cinder")
     document = read(kept)
     assert document["rows"] == rows
     assert [len(grid.rows) for grid in operations.PART.grids(document)] == [len(rows)]

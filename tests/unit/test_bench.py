@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bench.cinder import images, operations, projection
-from bench.cinder.part import at_least, at_most, number, percentile, spread
-from bench.cinder.side import INCUMBENT, OURS, Traffic
+from bench.cinder.side import Traffic
+from bench.part import at_least, at_most, number, percentile, spread
+from bench.sides import INCUMBENT, OURS
 from testbed.cluster import GIB
 
 

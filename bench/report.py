@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs parts of the benchmark, shows what they came to and keeps it."""
+"""Runs parts of a benchmark, shows what they came to and keeps it."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,33 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.cinder.charts import draw
-from bench.cinder.part import Goal, Grid, Part, Result
+from bench.part import Goal, Grid, Part, Result
 
-RESULTS = Path(__file__).parents[1] / "results" / "cinder.json"
+RESULTS = Path(__file__).parent / "results"
+LOG_WIDTH = 130
 
 
-def run(parts: Iterable[Part], console: Console, results: Path) -> None:
-    """Measure each, print it, and keep it in `results` beside what other parts left there."""
+@dataclass(frozen=True)
+class Benchmark:
+    """All the parts of one `make` target, and what becomes of their figures."""
+
+    name: str
+    """Of the file in bench/results."""
+    incumbent: str
+    """The Python package that what ours is measured against ships in."""
+    parts: Sequence[Part]
+    draw: Callable[[Result, Path], None]
+    """Makes charts of all figures, in a folder."""
+
+    @property
+    def results(self) -> Path:
+        return RESULTS / f"{self.name}.json"
+
+
+def run(benchmark: Benchmark, parts: Sequence[Part]) -> None:
+    """Measure each, print it, and keep it beside what other parts left in the results."""
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console.print(f"about {sum(part.minutes for part in parts):.0f} minutes")
     for part in parts:
         began = time.monotonic()
         with console.status("") as status:
@@ -33,16 +54,16 @@ def run(parts: Iterable[Part], console: Console, results: Path) -> None:
         if goals := part.goals(result):
             console.print(goals_table(goals))
         console.print(f"{part.name}: measured in {seconds:.0f} s\n")
-        keep(part, result, round(seconds), results)
-    draw(read(results), results.parent)
-    console.print(f"Kept in {results}, with charts beside it")
+        keep(part, result, round(seconds), benchmark.results, benchmark.incumbent)
+    benchmark.draw(read(benchmark.results), RESULTS)
+    console.print(f"Kept in {benchmark.results}, with charts beside it")
 
 
-def keep(part: Part, result: Result, seconds: int, path: Path) -> None:
+def keep(part: Part, result: Result, seconds: int, path: Path, incumbent: str) -> None:
     document = read(path) if path.exists() else {}
     document |= {
         "ours": f"lightos-openstack {version('lightos-openstack')}",
-        "incumbent": f"cinder {version('cinder')}",
+        "incumbent": f"{incumbent} {version(incumbent)}",
         "machine": f"{os.cpu_count()} CPUs, Python {platform.python_version()}",
         **result,
     }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a part of the benchmark is, and what it comes to: figures, goals, tables. No measuring here.
 
-A part's module has `PART`. What `measure` gives is JSON, kept in bench/results/cinder.json beside
+A part's module has `PART`. What `measure` gives is JSON, kept in a file of bench/results beside
 that of the other parts; goals and tables are made of that file alone, so that what is printed, and
 what the documentation shows, is what was kept.
 """
