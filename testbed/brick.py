@@ -42,6 +42,11 @@ def properties(address: str) -> dict[str, Any]:
     )
 
 
+def own_properties() -> dict[str, Any]:
+    """What the connector itself adds to `properties`."""
+    return _connector().get_connector_properties(NO_ROOT_HELPER)
+
+
 def connect(connection: dict[str, Any]) -> dict[str, Any]:
     """Attach; `connection` is the `data` of a connection_info. Gives `path` and more."""
     return _connector().connect_volume(connection)

@@ -35,10 +35,12 @@ class DiscoveryDaemon:
     """The daemon on `host`; files that are published here are removed at the end."""
 
     host: Guest
+    log_level: str = "debug"
     _process: GuestProcess | None = field(default=None, init=False)
 
     def start(self) -> None:
-        self._process = self.host.popen(command(), environment={"DC_LOGGING_LEVEL": "debug"})
+        environment = {"DC_LOGGING_LEVEL": self.log_level}
+        self._process = self.host.popen(command(), environment=environment)
         wait_until(self._has_started, "discovery client is ready", START_SECONDS)
 
     def _has_started(self) -> bool:

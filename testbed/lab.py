@@ -92,6 +92,18 @@ class Lab:
         """Write new tokens to the token files; the old ones stay good."""
         self._lightos("renew-tokens")
 
+    def connection(self, volume_uuid: str, **more: Any) -> dict[str, Any]:
+        """`data` of the connection_info that Cinder sends."""
+        return {
+            "uuid": volume_uuid,
+            "subsysnqn": self.subsystem_nqn,
+            "lightos_nodes": {
+                address: {"target_portal": address, "target_port": 8009, "transport_type": "tcp"}
+                for address in self.network.node_addresses
+            },
+            **more,
+        }
+
     def node_name(self, node_uuid: str) -> str:
         return str(next(n["name"] for n in self.info["nodes"] if n["uuid"] == node_uuid))
 
