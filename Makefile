@@ -65,6 +65,9 @@ soak: install-cloud  ## 500 volumes, files and nodes that come and go for 10 min
 bench: $(if $(filter images,$(PARTS)),install-cloud,install)  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some, PARTS=images, only when named, starts a cloud)
 	@$(VENV)/python -W ignore -m bench.cinder $(PARTS)
 
+bench-host: install-cloud  ## Our os-brick connector beside os-brick's own, on a kernel host with our discovery client
+	@$(VENV)/python -W ignore -m bench.host
+
 bench-lab: install  ## Data path of the lab beside a kernel target in RAM
 	@$(VENV)/python -m bench.lab
 

@@ -8,8 +8,8 @@ lists what a command accepts; `.. discovery-keys::` lists the discovery client's
 `.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
 the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
 `.. lock-table::` is the driver's table of locks;
-`.. bench-part:: NAME` shows what a part of `make bench` last came to, and `.. bench-grid:: NAME`
-what `bench.cinder.projection` makes of it.
+`.. bench-part:: NAME` shows what a part of `make bench` or `make bench-host` last came to, and
+`.. bench-grid:: NAME` what `bench.cinder.projection` makes of the former.
 """
 
 import importlib
@@ -267,15 +267,20 @@ class LockTable(Directive):
 
 
 class BenchPart(Directive):
-    """The tables and goals of one part of `make bench`, of the last time it was measured."""
+    """The tables and goals of one part of a benchmark, of the last time it was measured."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        parts = importlib.import_module("bench.cinder.parts").PARTS
-        (part,) = (each for each in parts if each.name == self.arguments[0])
-        self.state.document.settings.record_dependencies.add(str(BENCH))
-        document = json.loads(BENCH.read_text())
+        ((part, results),) = (
+            (part, benchmark.results)
+            for module in ("bench.cinder.parts", "bench.host.benchmark")
+            for benchmark in [importlib.import_module(module).BENCHMARK]
+            for part in benchmark.parts
+            if part.name == self.arguments[0]
+        )
+        self.state.document.settings.record_dependencies.add(str(results))
+        document = json.loads(results.read_text())
         goals = [
             [goal.what, goal.wanted, goal.measured, goal.word] for goal in part.goals(document)
         ]

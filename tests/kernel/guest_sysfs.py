@@ -5,10 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightos.openstack.os_brick.devices import namespaces
+
 ATTRIBUTES = (
     *("subsysnqn", "state", "address", "hostnqn", "hostid"),
     *("kato", "ctrl_loss_tmo", "reconnect_delay", "queue_count"),
 )
+
+
+def devices() -> dict[str, str]:
+    """Paths of the devices of all namespaces, by UUID."""
+    return {uuid: f"/dev/{name}" for name, uuid in namespaces()}
 
 
 def controllers(subsystem_nqn: str) -> dict[str, dict[str, str]]:

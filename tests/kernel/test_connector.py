@@ -16,22 +16,15 @@ from testbed import nvme
 from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.guest import GuestCallFailed
 from testbed.lab import Lab
+from testbed.polling import wait_until
 from tests.kernel.volumes import MIB, Volumes
 
-AT_ONCE = 8
+AT_ONCE = 50
 
 
 def connection(lab: Lab, volume_uuid: str, **more: Any) -> dict[str, Any]:
     """`data` of the connection_info that Cinder sends."""
-    return {
-        "uuid": volume_uuid,
-        "subsysnqn": lab.subsystem_nqn,
-        "lightos_nodes": {
-            address: {"target_portal": address, "target_port": 8009, "transport_type": "tcp"}
-            for address in lab.network.node_addresses
-        },
-        **more,
-    }
+    return lab.connection(volume_uuid, **more)
 
 
 def test_properties_name_the_host_and_its_data_address_only(daemon: DiscoveryDaemon) -> None:
@@ -128,19 +121,27 @@ def test_a_volume_that_is_gone_can_be_detached_again(
     assert daemon.files() == []
 
 
-def test_many_volumes_at_once(daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes) -> None:
+def test_many_volumes_at_once_leave_nothing(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
     host = daemon.host
-    created = [volumes.create(host.host_nqn, size_mib=16) for _ in range(AT_ONCE)]
-    connections = [connection(lab, volume.uuid) for volume in created]
+    created = [volumes.create(host.host_nqn, size_mib=16).uuid for _ in range(AT_ONCE)]
+    connections = [connection(lab, uuid) for uuid in created]
+
+    def devices() -> dict[str, str]:
+        return dict(host.call("tests.kernel.guest_sysfs.devices"))
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
         paths = list(
             pool.map(lambda each: host.call("testbed.brick.connect", each)["path"], connections)
         )
-        assert paths == [nvme.find_device(host, volume.uuid) for volume in created]
+        found = devices()
+        assert paths == [found[uuid] for uuid in created]
         list(pool.map(lambda each: host.call("testbed.brick.disconnect", each), connections))
     assert daemon.files() == []
-    for volume in created:
-        nvme.wait_for_no_device(host, volume.uuid)
+    for uuid in created:
+        volumes.set_acl(uuid)
+    wait_until(lambda: devices().keys().isdisjoint(created), "no device of these volumes")
 
 
 PRIVSEP = """

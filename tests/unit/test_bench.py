@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.cinder import images, operations, projection
 from bench.cinder.side import Traffic
+from bench.host import benchmark as host
+from bench.host import one_at_a_time
 from bench.part import at_least, at_most, number, percentile, spread
 from bench.sides import INCUMBENT, OURS
 from testbed.cluster import GIB
@@ -125,3 +128,46 @@ def test_the_data_of_an_image_lies_in_pieces_that_do_not_meet() -> None:
     assert {len(piece) for piece in content.pieces.values()} == {images.PIECE_BYTES}
     assert all(start % images.PIECE_BYTES == 0 for start in content.pieces)
     assert max(content.pieces) < GIB
+
+
+def compared(operation: str, ours_s: list[float], incumbent_s: float) -> dict[str, Any]:
+    return one_at_a_time.row(operation, {OURS: ours_s, INCUMBENT: [incumbent_s]})
+
+
+def host_result(**others: Any) -> dict[str, Any]:
+    absent = (one_at_a_time.ABSENT_DETACH, one_at_a_time.ABSENT_FORCED_DETACH)
+    return {
+        "rows": [
+            *(compared(each, [0.1, 0.2, 0.3], 1.0) for each in host.COMPARED),
+            *(compared(each, [0.1, 1.9], 60.0) for each in absent),
+        ],
+        "ghosts": {OURS: 0, INCUMBENT: 3},
+        "announced": {"seconds": spread([0.5, 0.9]), "rounds": 2},
+        **others,
+    }
+
+
+def test_the_connector_is_to_be_five_times_as_fast_and_to_leave_nothing() -> None:
+    result = host_result()
+    assert {goal.word for goal in host.goals(result)} == {"met"}
+    result["rows"][0] = compared(host.COMPARED[0], [0.21], 1.0)
+    slow = host_result(
+        rows=result["rows"],
+        ghosts={OURS: 1, INCUMBENT: 0},
+        announced={"seconds": spread([0.5, 1.1]), "rounds": 2},
+    )
+    missed = [goal.what for goal in host.goals(slow) if not goal.met]
+    assert missed == [
+        f"{host.COMPARED[0]}: against the incumbent",
+        "left on the host afterwards",
+        "node announced, to connected",
+    ]
+
+
+def test_every_row_of_the_host_is_shown_and_drawn(tmp_path: Path) -> None:
+    result = host_result()
+    compared_rows, alone = host.grids(result)
+    assert len(compared_rows.rows) == len(result["rows"])
+    assert alone.rows == [["a node announced, to connected", "700 (500-900)", "2"]]
+    host.draw(result, tmp_path)
+    assert "incumbent" in (tmp_path / "host.svg").read_text()
