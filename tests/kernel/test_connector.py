@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lightos.openstack.os_brick.connection import REQUESTED_SIZE
 from testbed import nvme
 from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.guest import GuestCallFailed
@@ -20,6 +21,8 @@ from testbed.polling import wait_until
 from tests.kernel.volumes import MIB, Volumes
 
 AT_ONCE = 50
+LUKS1_HEADER_BYTES = 2 * MIB
+"""Up to the data, as cryptsetup lays it out for a key of 256 bits."""
 
 
 def connection(lab: Lab, volume_uuid: str, **more: Any) -> dict[str, Any]:
@@ -78,27 +81,49 @@ def test_a_volume_that_grew_is_seen_at_its_new_size(
     volume = volumes.create(host.host_nqn, size_mib=64)
     host.call("testbed.brick.connect", connection(lab, volume.uuid))
     volumes.resize(volume.uuid, 128 * MIB)
-    asked = connection(lab, volume.uuid, lightos_requested_size_bytes=128 * MIB)
+    asked = connection(lab, volume.uuid, **{REQUESTED_SIZE: 128 * MIB})
     assert host.call("testbed.brick.extend", asked) == 128 * MIB
     volumes.resize(volume.uuid, 192 * MIB)
     assert host.call("testbed.brick.extend", connection(lab, volume.uuid)) == 192 * MIB
 
 
-def test_an_encrypted_volume_gets_a_link_of_its_own_that_goes_with_it(
+def test_an_encrypted_volume_is_attached_extended_and_detached(
     daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
 ) -> None:
+    """With LUKS, as for images that Cinder copies; Nova has QEMU decrypt."""
     host = daemon.host
-    volume = volumes.create(host.host_nqn)
+    volume = volumes.create(host.host_nqn, size_mib=64)
     host.run(["mkdir", "-p", "/dev/disk/by-id"])
+    host.run(["modprobe", "dm-crypt"])
     encrypted = connection(lab, volume.uuid, encrypted=True)
+
     link = host.call("testbed.brick.connect", encrypted)["path"]
     device = nvme.find_device(host, volume.uuid)
     assert link == f"/dev/disk/by-id/os-brick{str(device).replace('/', '+')}"
-    assert host.run(["readlink", link]).stdout.strip() == device
-    assert host.call("testbed.brick.extend", {**encrypted, "device_path": link}) == 64 * MIB
-    host.call("testbed.brick.disconnect", {**encrypted, "device_path": link})
+    attached = {**encrypted, "device_path": link}
+    info = {"driver_volume_type": "lightos", "data": attached}
+    host.call("tests.kernel.guest_encryptor.attach", info)
+    host.call("tests.kernel.guest_data.write", link, 0, 1)
+    assert not host.call("tests.kernel.guest_data.holds", device, LUKS1_HEADER_BYTES, 1)
+
+    volumes.resize(volume.uuid, 128 * MIB)
+    asked = {**attached, REQUESTED_SIZE: 128 * MIB}
+    assert host.call("testbed.brick.extend", asked) == 128 * MIB
+    decrypted_bytes = host.call("tests.kernel.guest_encryptor.extend", info)
+    assert decrypted_bytes == 128 * MIB - LUKS1_HEADER_BYTES
+
+    host.call("tests.kernel.guest_encryptor.detach", info)
+    host.call("testbed.brick.disconnect", attached)
     assert host.run(["test", "-L", link], check=False).returncode == 1
     assert daemon.files() == []
+
+    assert host.call("testbed.brick.connect", encrypted)["path"] == link
+    host.call("tests.kernel.guest_encryptor.attach", info)
+    assert host.call("tests.kernel.guest_data.holds", link, 0, 1)
+    host.call("tests.kernel.guest_encryptor.detach", info)
+    host.call("testbed.brick.disconnect", attached)
+    volumes.set_acl(volume.uuid)
+    nvme.wait_for_no_device(host, volume.uuid)
 
 
 def test_a_volume_that_this_host_may_not_use_is_refused_and_leaves_nothing(
@@ -118,6 +143,23 @@ def test_a_volume_that_is_gone_can_be_detached_again(
 ) -> None:
     gone = connection(lab, "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01")
     daemon.host.call("testbed.brick.disconnect", gone, force=force)
+    assert daemon.files() == []
+
+
+def test_two_services_of_the_host_have_one_volume(
+    daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes
+) -> None:
+    """Nova, and Cinder that copies it: the file stays for Nova, and goes with the last of them."""
+    host = daemon.host
+    volume = volumes.create(host.host_nqn)
+    shared = connection(lab, volume.uuid)
+    service = "tests.kernel.guest_brick.as_service"
+    path = host.call(service, "nova", "connect_volume", shared)["path"]
+    assert host.call(service, "cinder", "connect_volume", shared)["path"] == path
+    host.call(service, "cinder", "disconnect_volume", shared, {"path": path})
+    assert daemon.files() == [f"{volume.uuid}.conf"]
+    host.call("tests.kernel.guest_data.write", path, 0, 1)
+    host.call(service, "nova", "disconnect_volume", shared, {"path": path})
     assert daemon.files() == []
 
 
@@ -152,14 +194,18 @@ from lightos.openstack.os_brick import privileged as ours
 cfg.CONF(["--config-file", {config!r}], project="test")
 uuid = "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01"
 nqn = "nqn.2016-01.com.lightbitslabs:a"
-print(ours.publish_discovery_file(uuid, nqn, nqn, [["10.0.0.1", 8009]]))
+print(ours.publish_discovery_file(uuid, nqn, nqn, [["10.0.0.1", 8009]], "nova"))
 assert privileged.default.channel is not None
-for bad in [("../x", nqn, 8009), (uuid, "x\\ny", 8009), (uuid, nqn, 0)]:
+for bad in [
+    ("../x", nqn, 8009, "nova"), (uuid, "x\\ny", 8009, "nova"), (uuid, nqn, 0, "nova"),
+    (uuid, nqn, 8009, "nova\\n-t tcp"),
+]:
     try:
-        ours.publish_discovery_file(bad[0], bad[1], nqn, [["10.0.0.1", bad[2]]])
+        ours.publish_discovery_file(bad[0], bad[1], nqn, [["10.0.0.1", bad[2]]], bad[3])
     except ValueError as error:
         print(type(error).__name__)
-print(ours.remove_discovery_file(uuid), ours.remove_discovery_file(uuid))
+ours.publish_discovery_file(uuid, nqn, nqn, [["10.0.0.1", 8009]], "os-brick")
+print(*ours.release_discovery_file(uuid, "os-brick"), ours.release_discovery_file(uuid, "nova"))
 privileged.default.stop()
 """
 
@@ -181,6 +227,6 @@ def test_the_privileged_half_runs_in_os_bricks_own_privsep_daemon(tmp_path: Path
         text=True,
     )
     assert done.stdout.split() == [
-        "created", "ValueError", "InvalidEntry", "InvalidEntry", "True", "False",
+        "True", "ValueError", "InvalidEntry", "InvalidEntry", "ValueError", "nova", "()",
     ]  # fmt: skip
     assert os.listdir(folder) == []

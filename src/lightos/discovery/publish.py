@@ -14,7 +14,7 @@ import contextlib
 import enum
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 TEMPORARY_PREFIX = "tmp.dc."
@@ -25,11 +25,12 @@ _NAME_MAX_BYTES = 200
 
 
 class Outcome(enum.Enum):
-    """What `publish` had to do."""
+    """What `update` had to do."""
 
     CREATED = "created"
     REFRESHED = "refreshed"
     UNCHANGED = "unchanged"
+    REMOVED = "removed"
 
 
 def is_discovery_file(name: str) -> bool:
@@ -66,47 +67,48 @@ def _read(directory: str, name: str) -> str | None:
         return None
 
 
-def publish(directory: str, volume_uuid: UUID, content: str) -> Outcome:
-    """Make a volume's discovery file hold `content`; durable when this returns.
+def update(
+    directory: str, volume_uuid: UUID, change: Callable[[str | None], str | None]
+) -> Outcome:
+    """Make a volume's discovery file hold what `change` makes of it; durable when this returns.
 
-    A file that already holds exactly that is left alone.
+    `change` gets the content, None for no file, and gives the one that is wanted; no other
+    writer comes between. A file that already holds exactly that is left alone.
     Raises OSError (no folder, no right, no space); the previous file is then still whole.
     """
-    return publish_as(directory, file_name(volume_uuid), content)
+    return _update(directory, file_name(volume_uuid), change)
 
 
 def publish_as(directory: str, name: str, content: str) -> Outcome:
-    """As `publish`, under a name that somebody chose. Raises ValueError for one that is none."""
-    validated_name(name)
+    """As `update`, under a name that somebody chose. Raises ValueError for one that is none."""
+    return _update(directory, validated_name(name), lambda _: content)
+
+
+def remove_as(directory: str, name: str) -> bool:
+    """Remove what `publish_as` made. Returns False if there was none; ValueError as there."""
+    try:
+        return _update(directory, validated_name(name), lambda _: None) is Outcome.REMOVED
+    except FileNotFoundError:
+        return False
+
+
+def _update(directory: str, name: str, change: Callable[[str | None], str | None]) -> Outcome:
     with _opened_directory(directory) as directory_fd, _temporary(directory_fd, name) as fd:
         earlier = _read(directory, name)
-        if earlier == content:
+        wanted = change(earlier)
+        if wanted is None or wanted == earlier:
+            if wanted != earlier:
+                os.unlink(name, dir_fd=directory_fd)
+                os.fsync(directory_fd)
             os.unlink(TEMPORARY_PREFIX + name, dir_fd=directory_fd)
-            return Outcome.UNCHANGED
+            return Outcome.UNCHANGED if wanted == earlier else Outcome.REMOVED
         os.ftruncate(fd, 0)
         os.fchmod(fd, _FILE_MODE)
-        _write_all(fd, content.encode())
+        _write_all(fd, wanted.encode())
         os.fsync(fd)
         os.rename(TEMPORARY_PREFIX + name, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
         os.fsync(directory_fd)
         return Outcome.CREATED if earlier is None else Outcome.REFRESHED
-
-
-def remove(directory: str, volume_uuid: UUID) -> bool:
-    """Remove a volume's discovery file. Returns False if there was none."""
-    return remove_as(directory, file_name(volume_uuid))
-
-
-def remove_as(directory: str, name: str) -> bool:
-    """As `remove`, under a name that somebody chose. Raises ValueError for one that is none."""
-    validated_name(name)
-    try:
-        with _opened_directory(directory) as directory_fd:
-            os.unlink(name, dir_fd=directory_fd)
-            os.fsync(directory_fd)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

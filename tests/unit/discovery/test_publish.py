@@ -16,34 +16,42 @@ VOLUME = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01")
 NAME = f"{VOLUME}.conf"
 
 
+def put(folder: str, volume: UUID, content: str) -> Outcome:
+    return publish.update(folder, volume, lambda _: content)
+
+
+def drop(folder: str, volume: UUID) -> Outcome:
+    return publish.update(folder, volume, lambda _: None)
+
+
 def test_file_is_created_refreshed_and_left_alone(tmp_path: Path) -> None:
     folder = str(tmp_path)
-    assert publish.publish(folder, VOLUME, "one\n") is Outcome.CREATED
+    assert put(folder, VOLUME, "one\n") is Outcome.CREATED
     assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o644
     inode = (tmp_path / NAME).stat().st_ino
-    assert publish.publish(folder, VOLUME, "one\n") is Outcome.UNCHANGED
+    assert put(folder, VOLUME, "one\n") is Outcome.UNCHANGED
     assert (tmp_path / NAME).stat().st_ino == inode
-    assert publish.publish(folder, VOLUME, "two\n") is Outcome.REFRESHED
+    assert put(folder, VOLUME, "two\n") is Outcome.REFRESHED
     assert publish.read(folder, VOLUME) == "two\n"
     assert os.listdir(tmp_path) == [NAME]
 
 
 def test_removal_says_whether_there_was_a_file(tmp_path: Path) -> None:
-    publish.publish(str(tmp_path), VOLUME, "x")
-    assert publish.remove(str(tmp_path), VOLUME)
-    assert not publish.remove(str(tmp_path), VOLUME)
+    put(str(tmp_path), VOLUME, "x")
+    assert drop(str(tmp_path), VOLUME) is Outcome.REMOVED
+    assert drop(str(tmp_path), VOLUME) is Outcome.UNCHANGED
+    assert os.listdir(tmp_path) == []
     assert publish.read(str(tmp_path), VOLUME) is None
 
 
-def test_a_missing_folder_is_an_error_for_publish_and_nothing_to_remove(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        publish.publish(str(tmp_path / "no"), VOLUME, "x")
-    assert not publish.remove(str(tmp_path / "no"), VOLUME)
+        put(str(tmp_path / "no"), VOLUME, "x")
 
 
 def test_leftover_of_a_writer_that_died_is_reused(tmp_path: Path) -> None:
     (tmp_path / f"tmp.dc.{NAME}").write_text("half of a much longer line than what comes next")
-    publish.publish(str(tmp_path), VOLUME, "x\n")
+    put(str(tmp_path), VOLUME, "x\n")
     assert os.listdir(tmp_path) == [NAME]
     assert (tmp_path / NAME).read_text() == "x\n"
 
@@ -52,7 +60,7 @@ def test_leftover_of_a_writer_that_died_is_reused(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_earlier_file_whole_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    publish.publish(str(tmp_path), VOLUME, "before\n")
+    put(str(tmp_path), VOLUME, "before\n")
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -60,7 +68,7 @@ def test_a_failure_leaves_the_earlier_file_whole_and_no_other(
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, fail)
         with pytest.raises(OSError, match="No space left"):
-            publish.publish(str(tmp_path), VOLUME, "after\n")
+            put(str(tmp_path), VOLUME, "after\n")
     assert os.listdir(tmp_path) == [NAME]
     assert (tmp_path / NAME).read_text() == "before\n"
 
@@ -70,18 +78,18 @@ def test_a_symbolic_link_in_place_of_the_temporary_file_is_not_followed(tmp_path
     victim.write_text("precious")
     (tmp_path / f"tmp.dc.{NAME}").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):
-        publish.publish(str(tmp_path), VOLUME, "x")
+        put(str(tmp_path), VOLUME, "x")
     assert victim.read_text() == "precious"
 
 
 def test_names_are_made_from_uuids_only(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        publish.publish(str(tmp_path), "../../etc/passwd", "x")  # type: ignore[arg-type]
+        put(str(tmp_path), "../../etc/passwd", "x")  # type: ignore[arg-type]
 
 
 def _publish_often(folder: str, letter: str) -> None:
     for length in range(200, 2200, 20):
-        publish.publish(folder, VOLUME, letter * length + "\n")
+        put(folder, VOLUME, letter * length + "\n")
 
 
 def test_processes_that_write_one_volume_at_once_never_mix(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def conf(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     )
     monkeypatch.setattr("os_brick.utils.get_host_nqn", lambda: HOST)
     monkeypatch.setattr(os_brick.privileged.default, "client_mode", False)
+    project = getattr(cfg.CONF, "project", None)
     yield conf
+    cfg.CONF.project = project
     conf.cleanUp()
 
 
@@ -82,6 +84,11 @@ def connector(conf: Any, kernel: SysfsTree, commands: Commands) -> ours.LightOSC
     made.sysfs_root = kernel.sysfs
     made.dev_root = kernel.dev
     return made
+
+
+def as_service(conf: Any, project: str) -> None:
+    """Be a service of this project, as its configuration file says."""
+    conf.conf.project = project
 
 
 def conf_lines(folder: Path, volume: str = VOLUME) -> list[str]:
@@ -251,6 +258,39 @@ def test_disconnect_flushes_and_removes_the_file_of_this_volume_only(
     assert os.listdir(folder) == [f"{OTHER_VOLUME}.conf"]
 
 
+def test_the_file_stays_while_another_service_of_the_host_uses_the_volume(
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path, conf: Any
+) -> None:
+    kernel.add_namespace("nvme0n3", VOLUME)
+    kernel.add_controller("nvme0")
+    as_service(conf, "nova")
+    connector.connect_volume(properties())
+    as_service(conf, "cinder")
+    connector.connect_volume(properties())  # for a copy
+    connector.disconnect_volume(properties(), None)
+    assert len(conf_lines(folder)) == 1
+    connector.connect_volume(properties())
+    as_service(conf, "nova")
+    connector.connect_volume(properties())  # in a second instance; Nova detaches once
+    connector.disconnect_volume(properties(), None)
+    assert len(conf_lines(folder)) == 1
+    as_service(conf, "cinder")
+    connector.disconnect_volume(properties(), None)
+    assert os.listdir(folder) == []
+
+
+def test_a_connect_that_fails_leaves_its_service_a_user_if_it_was_one(
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path
+) -> None:
+    device = kernel.add_namespace("nvme0n3", VOLUME)
+    connector.connect_volume(properties())
+    (device / "size").write_text("0\n")
+    connector.device_scan_attempts = 0
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        connector.connect_volume(properties())
+    assert len(conf_lines(folder)) == 1
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_disconnect_of_what_is_gone_is_done_at_once(
     connector: ours.LightOSConnector, folder: Path, commands: Commands, force: bool
@@ -294,6 +334,16 @@ def test_force_goes_on_after_a_flush_that_failed_and_raises_in_the_end(
     with pytest.raises(exception.ExceptionChainer, match="was not flushed: I/O error"):
         connector.disconnect_volume(properties(), None, force=True)
     assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("ignore_errors", [False, True])
+def test_without_force_a_file_that_cannot_be_removed_is_an_error(
+    connector: ours.LightOSConnector, folder: Path, ignore_errors: bool
+) -> None:
+    folder.rmdir()
+    folder.write_text("no folder")
+    with pytest.raises(NotADirectoryError):
+        connector.disconnect_volume(properties(), None, ignore_errors=ignore_errors)
 
 
 @pytest.mark.usefixtures("unflushable")

@@ -20,8 +20,8 @@ from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_utils import netutils
 
+from lightos.discovery import users
 from lightos.discovery.entries import InvalidEntry
-from lightos.discovery.publish import Outcome
 from lightos.discovery.uevents import UeventClock
 from lightos.openstack.os_brick import devices, discovery_client, options, privileged
 from lightos.openstack.os_brick.arrivals import arrivals
@@ -128,9 +128,9 @@ class LightOSConnector(base.BaseLinuxConnector):
         volume_uuid = connection.volume_uuid
         watch = arrivals(self.sysfs_root).awaiting(volume_uuid)
         with watch as clock, contextlib.ExitStack() as undo:
-            # A file that was there before belongs to an attachment that still works.
-            if self._publish(connection) is Outcome.CREATED:
-                undo.callback(self._remove_discovery_file, volume_uuid)
+            # Of a service that had the volume before there is an attachment that still works.
+            if self._publish(connection):
+                undo.callback(self._release, volume_uuid)
             device = self._wait_for_device(volume_uuid, clock)
             result = _Attached(device).prepared(connection_properties)
             undo.pop_all()
@@ -144,6 +144,8 @@ class LightOSConnector(base.BaseLinuxConnector):
     ):
         """Flush a volume's device, if there is one, and remove its discovery file.
 
+        The file stays while another service of this host uses the volume.
+
         :param force: remove the file even if the device cannot be flushed
         :param ignore_errors: with `force`, do not raise in the end what went wrong
         """
@@ -154,8 +156,8 @@ class LightOSConnector(base.BaseLinuxConnector):
         errors = exception.ExceptionChainer()
         with errors.context(force, "Flush of LightOS volume %s failed", volume_uuid):
             self._flush(volume_uuid, force)
-        with errors.context(True, "Discovery file of %s was not removed", volume_uuid):
-            self._remove_discovery_file(volume_uuid)
+        with errors.context(force, "Discovery file of %s was not removed", volume_uuid):
+            self._release(volume_uuid)
         if errors and not ignore_errors:
             raise errors
         LOG.info("LightOS volume %s is released", volume_uuid)
@@ -205,14 +207,16 @@ class LightOSConnector(base.BaseLinuxConnector):
     # ---- steps
 
     def _publish(self, connection):
+        """Whether this service begins to use the volume."""
         host_nqn = utils.get_host_nqn()
         entries = connection.entries(host_nqn)
         try:
-            outcome = privileged.publish_discovery_file(
+            return privileged.publish_discovery_file(
                 str(connection.volume_uuid),
                 connection.subsystem_nqn,
                 host_nqn,
                 [(entry.address, entry.port) for entry in entries],
+                _this_service(),
             )
         except (OSError, InvalidEntry) as error:
             raise exception.BrickException(
@@ -220,13 +224,12 @@ class LightOSConnector(base.BaseLinuxConnector):
                 f"{_conf().lightos_discovery_client_dir_path}: {error}. "
                 "Is a LightOS discovery client installed on this host?"
             ) from error
-        LOG.debug("Discovery file of %s: %s", connection.volume_uuid, outcome)
-        return Outcome(outcome)
 
     @staticmethod
-    def _remove_discovery_file(volume_uuid):
-        if not privileged.remove_discovery_file(str(volume_uuid)):
-            LOG.debug("LightOS volume %s had no discovery file", volume_uuid)
+    def _release(volume_uuid):
+        others = privileged.release_discovery_file(str(volume_uuid), _this_service())
+        if others:
+            LOG.info("LightOS volume %s is still used by %s", volume_uuid, ", ".join(others))
 
     def _find_device(self, volume_uuid):
         try:
@@ -297,6 +300,10 @@ class LightOSConnector(base.BaseLinuxConnector):
 
 def _conf():
     return cfg.CONF[options.GROUP]
+
+
+def _this_service():
+    return users.this_service(getattr(cfg.CONF, "project", None))
 
 
 def _discovery_client_answers():

@@ -8,6 +8,7 @@ functions of modules below `os_brick.privileged`, so these go by the name that t
 gives this module there.
 """
 
+import contextlib
 import fcntl
 import os
 import platform
@@ -20,7 +21,7 @@ from uuid import UUID
 import os_brick.privileged
 from oslo_config import cfg
 
-from lightos.discovery import publish
+from lightos.discovery import publish, users
 from lightos.discovery.entries import DiscoveryEntry, format_file
 from lightos.openstack.os_brick import devices, options
 
@@ -37,22 +38,50 @@ def _entrypoint(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_entrypoint
 def publish_discovery_file(
-    volume_uuid: str, subsystem_nqn: str, host_nqn: str, services: Sequence[Sequence[Any]]
-) -> str:
-    """Write the discovery file of a volume; `services` are (address, port) pairs.
+    volume_uuid: str,
+    subsystem_nqn: str,
+    host_nqn: str,
+    services: Sequence[Sequence[Any]],
+    user: str,
+) -> bool:
+    """Write the discovery file of a volume, which `user` begins to use.
 
-    Returns the value of a `publish.Outcome`. Raises InvalidEntry, OSError.
+    `services` are (address, port) pairs. False if the user had the volume before.
+    Raises InvalidEntry, OSError, ValueError.
     """
     uuid = UUID(volume_uuid)
+    users.validated(user)
     entries = [DiscoveryEntry(address, port, host_nqn, subsystem_nqn) for address, port in services]
     content = format_file(entries, f"LightOS volume {uuid}, written by os-brick")
-    return publish.publish(_directory(), uuid, content).value
+    before: frozenset[str] = frozenset()
+
+    def join(earlier: str | None) -> str:
+        nonlocal before
+        before = frozenset(filter(users.is_there, users.users_of(earlier)))
+        return users.with_users(content, before | {user})
+
+    publish.update(_directory(), uuid, join)
+    return user not in before
 
 
 @_entrypoint
-def remove_discovery_file(volume_uuid: str) -> bool:
-    """Remove the discovery file of a volume; False if there was none. Raises OSError."""
-    return publish.remove(_directory(), UUID(volume_uuid))
+def release_discovery_file(volume_uuid: str, user: str) -> tuple[str, ...]:
+    """Remove the discovery file of a volume, unless others than `user` go on using it.
+
+    Returns those others. Raises OSError, ValueError.
+    """
+    uuid = UUID(volume_uuid)
+    users.validated(user)
+    others: frozenset[str] = frozenset()
+
+    def leave(earlier: str | None) -> str | None:
+        nonlocal others
+        others = users.left_without(users.users_of(earlier), user)
+        return users.with_users(earlier, others) if earlier is not None and others else None
+
+    with contextlib.suppress(FileNotFoundError):  # no folder
+        publish.update(_directory(), uuid, leave)
+    return tuple(sorted(others))
 
 
 @_entrypoint
