@@ -36,6 +36,7 @@ def properties(**changes: Any) -> dict[str, Any]:
          [("192.168.75.11", 8009), ("192.168.75.12", 8010)]),
         ([node("fd00::0:1"), node("[fd00::1]")], [("fd00::1", 8009)]),
         ([node("Storage-1.example.com")], [("storage-1.example.com", 8009)]),
+        ([node(None), node()], [("192.168.75.11", 8009)]),
     ],
 )  # fmt: skip
 def test_every_form_of_an_endpoint(
@@ -62,7 +63,8 @@ def test_every_form_of_an_endpoint(
         ({"lightos_nodes": None}, "names no node"),
         ({"lightos_nodes": {"a": "b"}}, "not a mapping"),
         ({"lightos_nodes": {"a": node("x y")}}, "x y"),
-        ({"lightos_nodes": {"a": node(None)}}, "None"),
+        ({"lightos_nodes": {"a": node(None)}}, "names no node with an address"),
+        ({"lightos_nodes": {"a": node(""), "b": node()}}, "address ''"),
         ({"lightos_nodes": {"a": node(port=0)}}, "port 0"),
         ({"lightos_nodes": {"a": node(port="http")}}, "port 'http'"),
         ({"lightos_nodes": {"a": node(transport_type="rdma")}}, "rdma"),

@@ -60,3 +60,18 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert not answers("127.0.0.1", port, Deadline(5))
+
+
+def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = listener.getsockname()
+    with StatusServer(Endpoint("127.0.0.1", 0), Status) as server:
+        peers = [refusing, ("127.0.0.1", server.port)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", peer) for peer in peers]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        assert answers("discovery-client", server.port, Deadline(5))
+
+
+def test_a_name_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    assert not answers("discovery-client", 6060, Deadline(5))

@@ -9,7 +9,9 @@ What Cinder sends as the `data` of a connection_info:
                                      "target_port": 8009,
                                      "transport_type": "tcp"}, ...}}
 
-An address may be IPv4, or IPv6 with or without brackets; a port may be a number or a string.
+An address may be IPv4, or IPv6 with or without brackets; a port may be a number or a string. A
+node without an address, as Cinder's own driver sends one that has no data address yet, is left
+out.
 """
 
 from collections.abc import Mapping
@@ -43,17 +45,16 @@ class LightOSConnection:
     def from_properties(cls, properties: Mapping[str, Any]) -> "LightOSConnection":
         """Parse what Cinder sent; raises BrickException that names the property at fault."""
         volume_uuid = volume_uuid_of(properties)
-        nodes = properties.get("lightos_nodes")
-        if not isinstance(nodes, Mapping) or not nodes:
-            raise _malformed(volume_uuid, "lightos_nodes names no node")
         try:
             return cls(
                 volume_uuid=volume_uuid,
                 subsystem_nqn=validated_nqn(properties.get("subsysnqn"), "subsysnqn"),
-                services=tuple(dict.fromkeys(_service(node) for node in nodes.values())),
+                services=_services(properties.get("lightos_nodes")),
             )
         except InvalidEntry as error:
-            raise _malformed(volume_uuid, str(error)) from None
+            raise exception.BrickException(
+                f"LightOS connection properties of volume {volume_uuid} are malformed: {error}"
+            ) from None
 
     def entries(self, host_nqn: str) -> tuple[DiscoveryEntry, ...]:
         """The lines of the volume's discovery file."""
@@ -79,7 +80,15 @@ def volume_uuid_of(properties: Mapping[str, Any]) -> UUID:
         ) from None
 
 
-def _service(node: Any) -> tuple[str, int]:
+def _services(nodes: Any) -> tuple[tuple[str, int], ...]:
+    found = (_service(node) for node in (nodes.values() if isinstance(nodes, Mapping) else ()))
+    services = tuple(dict.fromkeys(filter(None, found)))
+    if not services:
+        raise InvalidEntry("lightos_nodes names no node with an address")
+    return services
+
+
+def _service(node: Any) -> tuple[str, int] | None:
     if not isinstance(node, Mapping):
         raise InvalidEntry(f"node {node!r} is not a mapping")
     if (transport := node.get("transport_type", "tcp")) != "tcp":
@@ -87,10 +96,5 @@ def _service(node: Any) -> tuple[str, int]:
     port = node.get("target_port")
     if isinstance(port, str) and port.isascii() and port.isdigit():
         port = int(port)
-    return validated_address(node.get("target_portal")), validated_port(port)
-
-
-def _malformed(volume_uuid: UUID, reason: str) -> exception.BrickException:
-    return exception.BrickException(
-        f"LightOS connection properties of volume {volume_uuid} are malformed: {reason}"
-    )
+    address = node.get("target_portal")
+    return None if address is None else (validated_address(address), validated_port(port))
