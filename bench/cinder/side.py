@@ -80,10 +80,18 @@ def lab(transition_seconds: float) -> Iterator[BenchLab]:
 class Side:
     """A process with one of the drivers, started on a lab."""
 
-    def __init__(self, name: str, on: BenchLab, options: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        on: BenchLab,
+        options: Mapping[str, object],
+        database: Mapping[str, object] | None = None,
+    ) -> None:
+        """Without `database`, options as in cinder.conf, its Cinder has a SQLite file."""
         self.name = name
         self._lab = on
         self._options = dict(options)
+        self._database = dict(database or {})
         self._process = DriverProcess("bench.cinder.worker", incumbent=name == INCUMBENT)
         self.start()
 
@@ -93,7 +101,8 @@ class Side:
 
     def start(self) -> float:
         """Start the driver, anew if it runs; the seconds that took."""
-        return float(self.do("start", lab=self._lab.info, options=self._options))
+        start = {"options": self._options, "database": self._database}
+        return float(self.do("start", lab=self._lab.info, **start))
 
     def do(self, operation: str, **arguments: Any) -> Any:
         """What the worker's method of this name gives. OperationFailed, DriverDied."""
@@ -127,9 +136,11 @@ def made_and_used(on: Side) -> Generator[tuple[str, float], None, str]:
 
 
 @contextmanager
-def side(name: str, on: BenchLab, **options: object) -> Iterator[Side]:
-    """One driver; `options` as in cinder.conf."""
-    one = Side(name, on, options)
+def side(
+    name: str, on: BenchLab, *, database: Mapping[str, object] | None = None, **options: object
+) -> Iterator[Side]:
+    """One driver; `options`, and those of its `database`, as in cinder.conf."""
+    one = Side(name, on, options, database)
     try:
         yield one
     finally:
@@ -137,7 +148,13 @@ def side(name: str, on: BenchLab, **options: object) -> Iterator[Side]:
 
 
 @contextmanager
-def both(on: BenchLab, **options: object) -> Iterator[dict[str, Side]]:
-    """Both drivers, by name, ours first."""
+def both(
+    on: BenchLab, databases: Mapping[str, Mapping[str, object]] | None = None, **options: object
+) -> Iterator[dict[str, Side]]:
+    """Both drivers, by name, ours first; `databases` by name, too."""
+    of = databases or {}
     with ExitStack() as stack:
-        yield {name: stack.enter_context(side(name, on, **options)) for name in SIDES}
+        yield {
+            name: stack.enter_context(side(name, on, database=of.get(name), **options))
+            for name in SIDES
+        }

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from bench.cinder.database_server import database_server
 from bench.cinder.processes import cpu_seconds
 from bench.cinder.side import BenchLab, Side, both, lab
 from bench.part import Goal, Grid, Note, Part, Result, at_least, number, percentile
@@ -24,7 +25,11 @@ TIMES_MORE = 8
 def measure(note: Note) -> Result:
     shares = {OURS: OPERATIONS // TURNS, INCUMBENT: OPERATIONS // TURNS // INCUMBENT_SHARE}
     turns: dict[str, list[dict[str, Any]]] = {OURS: [], INCUMBENT: []}
-    with lab(TRANSITION_SECONDS) as on, both(on) as sides:
+    with (
+        database_server(connections=THREADS) as databases,
+        lab(TRANSITION_SECONDS) as on,
+        both(on, databases) as sides,
+    ):
         for side in sides.values():
             side.do("many", threads=THREADS, operations=THREADS)  # opens connections
         for turn in range(TURNS):

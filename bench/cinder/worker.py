@@ -61,10 +61,12 @@ class Driver:
         self._snapshots: dict[str, objects.Snapshot] = {}
         self._attachments: dict[str, objects.VolumeAttachment] = {}
 
-    def start(self, lab: dict[str, Any], options: dict[str, Any]) -> float:
+    def start(
+        self, lab: dict[str, Any], options: dict[str, Any], database: dict[str, Any]
+    ) -> float:
         """Seconds that Cinder's manager took to have the driver ready."""
         if not hasattr(self, "_manager"):
-            self._manager = VolumeManager(self._folder, lab, debug=False)
+            self._manager = VolumeManager(self._folder, lab, debug=False, database_options=database)
         seconds, _ = timed(self._manager.start, options)
         self._type_id = self._type_id or self._manager.make_type()
         return seconds

@@ -21,7 +21,8 @@ HOST = "cinder"
 class Deployment:
     """What one cinder.conf says.
 
-    ``backends`` maps each enabled backend's name to its section.
+    ``backends`` maps each enabled backend's name to its section. ``database_options``
+    is the section of the database's name; without it, the database is a file in the folder.
     """
 
     config_dir: Path
@@ -30,6 +31,7 @@ class Deployment:
     backends: Mapping[str, Section]
     debug: bool = True
     default: Section = field(default_factory=dict)
+    database_options: Section = field(default_factory=dict)
 
     @property
     def conf_file(self) -> Path:
@@ -99,10 +101,8 @@ def sections(deployment: Deployment) -> dict[str, Section]:
             "reinit_driver_count": 0,
             **deployment.default,
         },
-        "database": {
-            "connection": connection_url(deployment.database),
-            "sqlite_synchronous": False,
-        },
+        "database": deployment.database_options
+        or {"connection": connection_url(deployment.database), "sqlite_synchronous": False},
         "oslo_concurrency": {"lock_path": config_dir / "state" / "locks"},
         "coordination": {"backend_url": f"file://{config_dir / 'state' / 'coordination'}"},
         "oslo_messaging_notifications": {"driver": "noop"},

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """cinder-volume's manager and its driver in this process, called as the message bus would call it.
 
-The manager, the objects, the database (SQLite) and the configuration file are Cinder's own; what
+The manager, the objects, the database and the configuration file are Cinder's own; what
 is left out is the API in front and the bus between. So a caller sees both what the driver raised
 and what Cinder makes of it. `LIGHTOS_OVERLAY=0` in the environment gives Cinder's own driver.
 
@@ -55,10 +55,22 @@ class VolumeManager:
     the database's at that moment; operations read them anew.
     """
 
-    def __init__(self, folder: Path, lab: Mapping[str, Any], *, debug: bool = True) -> None:
-        """`debug` is whether the log has DEBUG messages too."""
+    def __init__(
+        self,
+        folder: Path,
+        lab: Mapping[str, Any],
+        *,
+        debug: bool = True,
+        database_options: configuration.Section | None = None,
+    ) -> None:
+        """`debug` is whether the log has DEBUG messages too.
+
+        `database_options` are cinder.conf's for a migrated database; without them it is SQLite,
+        in `folder`.
+        """
         self.folder = folder
         self._debug = debug
+        self._database_options = database_options or {}
         self._lab = lab
         self._manager: Any = None
         self._service: Any = None
@@ -99,9 +111,11 @@ class VolumeManager:
             api_port=1,
             backends={BACKEND: section},
             debug=self._debug,
+            database_options=self._database_options,
         )
         configuration.write(deployment)
-        database.provision(deployment.database)
+        if not self._database_options:
+            database.provision(deployment.database)
         cfg.CONF(["--config-file", str(deployment.conf_file)], project="cinder")
         if self._service is not None:
             return
