@@ -98,6 +98,7 @@ def test_one_of_equal_attachments_ends():
         AN_ATTACH_BESIDE,
         A_COPY,
         Grant("4", True, machine=("compute-1", "10.0.0.9"), addresses=("10.0.0.1", "fd00::1")),
+        Grant("6", True, frozenset({ID[:8]}), count=3),
     ],
 )
 def test_notes_are_read_as_they_were_written(grant):
@@ -152,6 +153,29 @@ def test_a_detach_does_not_cut_off_an_attach_that_is_not_recorded_yet(driver, vo
     assert driver.terminate_connection(volume, HOST) is False
     assert cluster.host_nqns(volume.id) == set()
     assert NQN not in grants.grants_of(volume.id)
+
+
+def test_an_attach_that_is_not_recorded_yet_outlives_all_of_a_later_one(driver, volume, cluster):
+    first = reserve_attachment(volume)
+    driver.initialize_connection(volume, HOST)
+    attach(driver, volume)
+    assert driver.terminate_connection(volume, HOST) is True
+    forget_attachment(volume, HOST)
+    record_attachment(volume, HOST, first)
+    look_again(driver)
+    assert cluster.host_nqns(volume.id) == {NQN}
+
+    assert driver.terminate_connection(volume, HOST) is False
+    assert cluster.host_nqns(volume.id) == set()
+
+
+def test_attaches_that_nobody_records_do_not_add_up(driver, volume, cluster):
+    for _ in range(3):
+        driver.initialize_connection(volume, HOST)
+    attach(driver, volume)
+    reserve_attachment(volume)
+    assert driver.terminate_connection(volume, HOST) is False
+    assert cluster.host_nqns(volume.id) == set()
 
 
 def test_two_detaches_at_once_do_not_both_leave_the_access(driver, volume, cluster):

@@ -33,6 +33,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cinder import coordination, exception
 
@@ -103,15 +104,19 @@ class Attachments:
 
     def check(self, connector: Connector) -> acl.Host:
         """The host that asks to attach. InvalidConnectorException says why it may not."""
-        host = attaching_host(
+        host = self._attaching(connector)
+        with grants.reading() as session:
+            self._refuse_second_machine(session, connector, host.nqn)
+        return host
+
+    def _attaching(self, connector: Connector) -> acl.Host:
+        return attaching_host(
             connector,
             needs_address=self._rules.filter_addresses,
             networks=self._rules.networks,
         )
-        self._refuse_second_machine(connector, host.nqn)
-        return host
 
-    def _refuse_second_machine(self, connector: Connector, nqn: str) -> None:
+    def _refuse_second_machine(self, session: Any, connector: Connector, nqn: str) -> None:
         """Refuse a host whose NQN another machine is attached with, to whatever volume.
 
         While an attachment of this very machine is there, no other one was let in; so one that
@@ -121,14 +126,14 @@ class Attachments:
         if (
             known
             and is_same_machine(connector, known.connector or {})
-            and grants.is_live(known.id, nqn)
+            and grants.is_live(session, known.id, nqn)
         ):
             return
         self._known_hosts.pop(nqn, None)
         # One without discovery client is no LightOS host: it cannot reach the cluster.
         attached = [
             attachment
-            for attachment in grants.one_per_host_with(nqn)
+            for attachment in grants.one_per_host_with(session, nqn)
             if (attachment.connector or {}).get("found_dsc")
         ]
         for attachment in attached:
@@ -144,9 +149,12 @@ class Attachments:
         """
         if nqn in self._known_hosts:
             return
-        for grant in grants.unrecorded_grants_of(nqn):
-            if any(grant.machine) and not is_same_machine(connector, grant.connector):
-                raise same_nqn_on_two_machines(connector, grant.connector)
+
+        def is_of_another(grant: Grant) -> bool:
+            return any(grant.machine) and not is_same_machine(connector, grant.connector)
+
+        for grant in grants.unrecorded_grants_of(nqn, is_of_another):
+            raise same_nqn_on_two_machines(connector, grant.connector)
 
     # --- attach --------------------------------------------------------------------------------
 
@@ -161,13 +169,16 @@ class Attachments:
 
         InvalidConnectorException as `check` raises it.
         """
-        host = self.check(connector)
+        host = self._attaching(connector)
+        with grants.reading() as session:
+            self._refuse_second_machine(session, connector, host.nqn)
+            attachments, noted = grants.access_of(session, volume.id)
         deadline = self._deadline()
         where = volume.locate(deadline)
-        attachments, noted = grants.access_of(volume.id)
         before = noted.get(host.nqn)
         neighbours = _hosts_of(attachments, noted)
-        grants.note(volume.id, host.nqn, Grant.now(attachments, host, connector))
+        now = Grant.now(attachments, host, connector, before)
+        grants.note(volume.id, host.nqn, now, in_place_of=before)
         had_access: list[bool] = []
 
         def admit(access: acl.Access) -> acl.Access:
@@ -185,11 +196,11 @@ class Attachments:
             self._refuse_unrecorded_machine(connector, host.nqn)
             self._change(where, admit, deadline)
         except (acl.NoRoom, exception.InvalidConnectorException):
-            _restore(volume.id, host.nqn, before)
+            _restore(volume.id, host.nqn, now, before)
             raise
         except LightOSError:
             if not had_access or had_access[0]:
-                _restore(volume.id, host.nqn, before)
+                _restore(volume.id, host.nqn, now, before)
             else:
                 self._take_back(volume.id, where, host, neighbours)
             raise
@@ -227,7 +238,8 @@ class Attachments:
         Cinder passes the connector as it recorded it for the attachment. One that no attachment
         has is Cinder's own, to copy data on a host that may run instances with the volume.
         """
-        attachments, noted = grants.access_of(volume.id)
+        with grants.reading() as session:
+            attachments, noted = grants.access_of(session, volume.id)
         grant = noted.get(host.nqn)
         others = without_one_of(attachments, connector)
         in_doubt = is_in_doubt(
@@ -241,7 +253,7 @@ class Attachments:
             if grant is None:  # given by an older driver
                 given = Grant.now(attachments, host, connector)
                 grant = replace(given, for_attachment=True)
-                grants.note(volume.id, host.nqn, grant)
+                grants.note(volume.id, host.nqn, grant, in_place_of=None)
             # Of two detaches at once, each may see the other's attachment still there.
             self.look_again(volume.id, host.nqn, grant)
             return True
@@ -254,7 +266,8 @@ class Attachments:
     def dismiss_all(self, volume: Target) -> None:
         """Take every host's access away."""
         closed = acl.closed(filter_addresses=self._rules.filter_addresses)
-        attachments, _noted = grants.access_of(volume.id)
+        with grants.reading() as session:
+            attachments, _noted = grants.access_of(session, volume.id)
         attached = {attachment.host_nqn for attachment in attachments} - {""}
         if len(attached) > 1:
             hosts = ", ".join(sorted(attached))
@@ -282,7 +295,8 @@ class Attachments:
         `seen` is the note at an earlier look: one that is still the same is of an attach that
         came to nothing.
         """
-        attachments, noted = grants.access_of(volume.id)
+        with grants.reading() as session:
+            attachments, noted = grants.access_of(session, volume.id)
         grant = noted.get(host_nqn)
         if grant is None or needs_access(attachments, host_nqn):
             return
@@ -435,8 +449,8 @@ def _hosts_of(
     return (*recorded, *only_noted)
 
 
-def _restore(volume_id: str, host_nqn: str, before: Grant | None) -> None:
+def _restore(volume_id: str, host_nqn: str, now: Grant, before: Grant | None) -> None:
     if before is None:
         grants.forget(volume_id, host_nqn)
     else:
-        grants.note(volume_id, host_nqn, before)
+        grants.note(volume_id, host_nqn, before, in_place_of=now)

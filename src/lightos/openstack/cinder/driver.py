@@ -649,7 +649,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     @in_cinder_terms
     def create_snapshot(self, snapshot):
         deadline = self._deadline()
-        source = self._places.of_volume(snapshot.volume, deadline)
+        source = self._places.of_volume_of(snapshot, deadline)
         created = self._take_snapshot(snapshot.volume_id, source, snapshot.name, deadline)
         return {"provider_id": str(ProviderId(source.project, created.uuid))}
 

@@ -59,12 +59,22 @@ class Places:
         target = f"volume {volume.name}"
         raise NotFound("ListVolumes", target, f"{where.uuid} has the name, and is another record's")
 
+    def of_volume_of(self, snapshot, deadline: Deadline) -> ProviderId:
+        """As `of_volume`, for the volume of a snapshot.
+
+        Cinder hands the snapshot over without its volume, which is long to read.
+        """
+        recorded = records.place_of(snapshot.volume_id)
+        if recorded and recorded.uuid:
+            return recorded
+        return self.of_volume(snapshot.volume, deadline)
+
     def of_snapshot(self, snapshot, deadline: Deadline) -> ProviderId:
         """Project and UUID of a snapshot, which lives where its volume does; NotFound."""
         recorded = ProviderId.parse(snapshot.provider_id)
         if recorded and recorded.uuid:
             return recorded
-        project = self.of_volume(snapshot.volume, deadline).project
+        project = self.of_volume_of(snapshot, deadline).project
         found = self._client.get_snapshot_by_name(project, snapshot.name, deadline)
         return ProviderId(project, found.uuid)
 

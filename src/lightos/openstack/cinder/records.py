@@ -9,10 +9,17 @@ from typing import Any
 from cinder import context, objects
 from cinder.db import models
 from cinder.volume import volume_utils
+from sqlalchemy import bindparam, select
 
 from lightos.openstack.cinder import grants, qos
 from lightos.openstack.cinder.manage import Identity, Managed
 from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId
+
+_VOLUME = models.Volume.__table__.c
+_PLACE = select(_VOLUME.provider_id).where(_VOLUME.id == bindparam("volume"))
+_OTHERS_AT = select(_VOLUME.id).where(
+    _VOLUME.provider_id == bindparam("place"), _VOLUME.id != bindparam("volume")
+)
 
 
 def type_of(volume):
@@ -72,10 +79,16 @@ def projects(*, host: str, cluster_name: str | None, with_deleted: bool = False)
 
 def is_place_of_another(where: ProviderId, volume) -> bool:
     """Whether another volume that Cinder has, or had, is recorded at this place."""
-    row = models.Volume
+    asked = {"place": str(where), "volume": volume.id}
     with grants.reading() as session:
-        others = session.query(row.id).filter(row.provider_id == str(where), row.id != volume.id)
-        return others.first() is not None
+        return session.execute(_OTHERS_AT, asked).first() is not None
+
+
+def place_of(volume_id: str) -> ProviderId | None:
+    """What is recorded of where a volume is; None when that is nothing, or it is not there."""
+    with grants.reading() as session:
+        row = session.execute(_PLACE, {"volume": volume_id}).first()
+    return ProviderId.parse(row.provider_id) if row else None
 
 
 def is_qos_shared(volume) -> bool:
