@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -464,7 +466,10 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         try:
             path = attached["device"]["path"]
             with image_utils.chown_if_needed(path), open(path, "rb", buffering=0) as device:
-                reader = sparse.SparseReader(device, written)
+                # What the kernel would read ahead is mostly what is left out. Without that, reads
+                # as small as Glance's client makes them take twice as long.
+                os.posix_fadvise(device.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+                reader = io.BufferedReader(sparse.SparseReader(device, written), sparse.READ_BYTES)
                 volume_utils.upload_volume(
                     context, image_service, image_meta, path, volume, volume_fd=reader
                 )

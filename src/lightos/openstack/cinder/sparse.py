@@ -18,6 +18,8 @@ from lightos.openstack.cinder.manage import hosts_with_access
 
 BLOCK_BYTES = 4096
 """What a block must be to be known: also the unit in which clusters round sizes."""
+READ_BYTES = 1 << 20
+"""What a reader is to be asked for at once, when nothing is read ahead for it."""
 
 
 class NotKnown(Exception):
