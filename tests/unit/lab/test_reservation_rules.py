@@ -215,6 +215,14 @@ def test_preempt_a_registration(held: ReservationType | None) -> None:
     assert done.aborted == {C.host_id}
 
 
+def test_preempt_a_key_that_is_the_hosts_own_too() -> None:
+    shared = Reservation(tuple(Registrant(h, 0xA) for h in (A, B)))
+    done = decide(shared, A, Preempt(0xA, 0xA, WE, aborts=True))
+    assert done.reservation == Reservation(generation=1)
+    assert notices(done) == {(B.host_id, REGISTRATION_PREEMPTED)}
+    assert done.aborted == {B.host_id}, "its own commands go on"
+
+
 @pytest.mark.parametrize("held", [WE, EA, WE_RO, EA_RO])
 def test_key_0_preempts_nobody_where_one_host_holds(held: ReservationType) -> None:
     assert decide(three(held), A, Preempt(0xA, 0, WE)).status is Status.INVALID_FIELD
