@@ -235,7 +235,7 @@ class HostileService:
         cid = command.cid
         if command.opcode == AdminOpcode.ASYNC_EVENT_REQUEST:
             if not session.storm:
-                return session.manner is not Manner.SHORT_LIFE
+                return True
             session.storm -= 1
         data, result = session.answers(command)
         if data is not None:

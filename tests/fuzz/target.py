@@ -9,7 +9,6 @@ time, and must notice nothing.
 from __future__ import annotations
 
 import functools
-import itertools
 import selectors
 import socket
 import struct
@@ -55,6 +54,8 @@ SHUFFLED_SHARE = 0.3
 HEAD = {"target_admin": 5, "target_io": 2, "target_discovery": 5}
 """PDUs until commands may come in any order."""
 SENDERS = 4
+MOST_PARTS = 8
+"""In which an input is written."""
 BATCH = 400
 MINIMISING_TRIES = 200
 VOLUME_BYTES = 64 << 20
@@ -130,8 +131,8 @@ def send(given: Input, place: Place, controller_id: int, *, reset: bool = False)
     Raises Harm if it does not end it, or answers with what is no PDU.
     """
     stream = aimed(b"".join(given.pieces), place, controller_id)
-    cuts = [0, *itertools.accumulate(map(len, given.pieces))][: 1 if len(given.pieces) == 1 else 8]
-    parts = [stream[start:end] for start, end in itertools.pairwise([*cuts, len(stream)])]
+    size = max(1, len(stream) // MOST_PARTS, *map(len, given.pieces))
+    parts = [stream[at : at + size] for at in range(0, len(stream), size)]
     address = (place.address, port(given.kind, place))
     with socket.create_connection(address, ANSWER_SECONDS) as connection:
         try:
@@ -150,7 +151,7 @@ def conversed(connection: socket.socket, parts: list[bytes]) -> bytes:
     received = bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
-        left = [part for part in parts if part]
+        left = list(parts)
         while True:
             ready = selector.select(ANSWER_SECONDS)
             if not ready:
