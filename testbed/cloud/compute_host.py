@@ -113,17 +113,16 @@ class ComputeHost(ServiceHost):
         self.launch_program(LIBVIRTD, ["libvirtd", "--listen"])
         wait_until(self._libvirt_answers, f"libvirtd of {self.name}", LIBVIRTD_SECONDS, pause=0.5)
 
-    def launch_compute(self, sections: Mapping[str, Section]) -> None:
-        """Start nova-compute with these sections of nova.conf, and what is this host's own."""
+    def configure(self, sections: Mapping[str, Section]) -> Path:
+        """Write nova.conf: these sections, and what is this host's own."""
         conf = {**sections, **self._sections()}
         for name in ("api_database", "database"):  # which a compute host must not use
             del conf[name]
         conf["DEFAULT"] = {**sections["DEFAULT"], **conf["DEFAULT"]}
-        write_configuration(self._configuration, conf)
         # Whoever names a new compute node after a lost file would find its instances elsewhere.
         write_file(self.state / "compute_id", self.guest.host_id)
         self._instances.mkdir(exist_ok=True)
-        self.start_compute()
+        return write_configuration(self._configuration, conf)
 
     def start_compute(self, environment: Mapping[str, str] | None = None) -> None:
         """Start nova-compute as it was configured; `environment`: more variables for it."""

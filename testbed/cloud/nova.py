@@ -81,7 +81,8 @@ class Nova:
         if self._computes:
             names = {host.name for host in self._computes.hosts}
             for host in self._computes.hosts:
-                host.launch_compute(sections)
+                host.configure(sections)
+                host.start_compute()
         else:
             names = {FAKE_HOST}
             fake = service("nova-compute", PYTHON, "-m", "testbed.cloud.nova_compute")

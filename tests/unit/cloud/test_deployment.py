@@ -13,6 +13,7 @@ import pytest
 
 from testbed.cloud import openrc
 from testbed.cloud.cinder import BACKENDS, Cinder, VolumeTenant
+from testbed.cloud.compute_host import ComputeHost
 from testbed.cloud.deployment import Deployment, NotWanted
 from testbed.network import Network
 
@@ -54,6 +55,22 @@ def volume_host(cinder: Cinder, lab: dict[str, object], **options: object) -> Pa
     return cinder.configure_volume_host(
         "volume1", lab, tenant, address="192.168.75.101", state=Path("/state"), **options
     )
+
+
+def test_a_compute_host_is_told_where_to_run_instances_and_no_database(
+    deployment: Deployment,
+) -> None:
+    host = ComputeHost(deployment, "compute1", "192.168.75.111", cpu=0)
+    common = {"DEFAULT": {"host": "controller", "debug": True}, "api_database": {}, "database": {}}
+    path = host.configure(common)
+    conf = read(path)
+    assert not {"database", "api_database"}.intersection(conf.sections())
+    assert conf["DEFAULT"]["host"] == "compute1"
+    assert conf["DEFAULT"]["debug"] == "True"
+    assert conf["libvirt"]["live_migration_inbound_addr"] == "192.168.75.111"
+    assert Path(conf["DEFAULT"]["instances_path"]).is_dir()
+    assert (host.state / "compute_id").read_text() == host.guest.host_id
+    assert mode(path) == 0o600
 
 
 def test_both_back_ends_are_the_same_cluster(deployment: Deployment, lab: dict) -> None:
