@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from uuid import UUID
 
@@ -40,6 +41,16 @@ def test_no_device_no_kernel_module_and_vanishing_ones(kernel: SysfsTree, tmp_pa
     assert not found.has_live_path
     (folder / "size").unlink()
     assert find_device(VOLUME, kernel.sysfs) is None
+
+
+def test_a_name_that_another_namespace_takes_over_is_that_ones(kernel: Kernel) -> None:
+    folder = kernel.add_namespace("nvme0n1", str(VOLUME))
+    assert find_device(VOLUME, kernel.sysfs) is not None
+    folder.rename(kernel.block / "gone")
+    shutil.rmtree(kernel.block / "nvme0c0n1")
+    kernel.add_namespace("nvme0n1", str(OTHER))
+    assert find_device(VOLUME, kernel.sysfs) is None
+    assert find_device(OTHER, kernel.sysfs) is not None
 
 
 @pytest.mark.parametrize("name", ["nvme0n1", "nvme0n2", "nvme0n3", "nvme0c0n2", "../nvme0n2", ""])

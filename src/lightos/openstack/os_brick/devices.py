@@ -8,7 +8,6 @@ paths (`nvme0c1n1`) are hidden behind it; callers only ever see the former.
 import functools
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -91,13 +90,24 @@ def namespaces(sysfs_root: Path = SYSFS_ROOT) -> tuple[tuple[str, str], ...]:
 
 @functools.cache
 def _shared_look(sysfs_root: Path) -> SharedCall[tuple[tuple[str, str], ...]]:
-    return SharedCall(lambda: tuple(_look(f"{sysfs_root}/block")))
+    return SharedCall(_Namespaces(sysfs_root / "block").look)
 
 
-def _look(folder: str) -> Iterator[tuple[str, str]]:
-    for name in _names(folder):
-        if is_namespace(name):
-            yield name, _uuid(f"{folder}/{name}")
+class _Namespaces:
+    """What `look` finds; it reads a UUID once, for a device that comes anew has another inode."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[tuple[str, int], str] = {}
+
+    def look(self) -> tuple[tuple[str, str], ...]:
+        present = {
+            inode: self._known.get(inode) or _uuid(self._folder / inode[0])
+            for inode in _inodes(self._folder)
+            if is_namespace(inode[0])
+        }
+        self._known = present
+        return tuple((name, uuid) for (name, _), uuid in present.items())
 
 
 def is_namespace(name: str) -> bool:
@@ -113,12 +123,18 @@ def _device(folder: Path) -> NamespaceDevice | None:
     )
 
 
-def _uuid(folder: Path | str) -> str:
+def _uuid(folder: Path) -> str:
     return (attribute(f"{folder}/wwid") or "").removeprefix("uuid.")
 
 
-def _names(folder: Path | str) -> list[str]:
+def _names(folder: Path) -> list[str]:
+    return [name for name, _ in _inodes(folder)]
+
+
+def _inodes(folder: Path) -> list[tuple[str, int]]:
+    """Name and inode of each entry; none for a folder that is not there."""
     try:
-        return sorted(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, entry.inode()) for entry in entries)
     except OSError:
         return []
