@@ -71,6 +71,9 @@ bench-host: install-cloud  ## Our os-brick connector beside os-brick's own, on a
 bench-lab: install  ## Data path of the lab beside a kernel target in RAM
 	@$(VENV)/python -m bench.lab
 
+paths: install  ## A volume in use on a real kernel while its paths fail: stalls, errors, data; kept for the documentation
+	@$(VENV)/python -m bench.paths
+
 docs: install  ## The driver guide and all else under docs/, as HTML
 	@$(VENV)/sphinx-build -q -W -b html docs docs/_build/html
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Self
@@ -32,14 +33,14 @@ def command() -> list[str]:
 
 @dataclass
 class DiscoveryDaemon:
-    """The daemon on `host`; files that are published here are removed at the end."""
+    """The daemon on `host`. `settings` are `DC_...` variables that differ from the defaults."""
 
     host: Guest
-    log_level: str = "debug"
+    settings: Mapping[str, str] = field(default_factory=dict)
     _process: GuestProcess | None = field(default=None, init=False)
 
     def start(self) -> None:
-        environment = {"DC_LOGGING_LEVEL": self.log_level}
+        environment = {"DC_LOGGING_LEVEL": "debug", **self.settings}
         self._process = self.host.popen(command(), environment=environment)
         wait_until(self._has_started, "discovery client is ready", START_SECONDS)
 

@@ -101,6 +101,10 @@ class Faults:
             yield
             acted.result()
 
+    def traffic(self) -> dict[str, Any]:
+        """What the lab has counted since its start."""
+        return self._call("GET", "/traffic")
+
     def add_node(self, address: str) -> str:
         """A new node's name."""
         return str(self._call("POST", "/nodes", {"address": address})["name"])

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 NAME_PREFIX = "lightos-"
 BRIDGE = "lightos0"
+FILTER = "lightos"
 PREFIX_LENGTH = 24
 IPV6_PREFIX_LENGTH = 64
 GATEWAY_ADDRESS = "192.168.75.1"
@@ -147,6 +148,22 @@ class Network:
     def set_tap(self, tap: str, *, up: bool) -> None:
         """Pull or plug a guest's cable."""
         self._ip("link", "set", tap, "up" if up else "down")
+
+    @contextlib.contextmanager
+    def filtered(self, *rules: str) -> Iterator[None]:
+        """Rules of nftables for packets that come to our own addresses, or leave them.
+
+        with network.filtered(f"ip saddr {host} ip daddr {node} drop"): ...
+        """
+        chains = "".join(
+            f"chain {hook} {{ type filter hook {hook} priority 0; {'; '.join(rules)}; }}\n"
+            for hook in ("input", "output")
+        )
+        self.run(["nft", "-f", "-"], input=f"table inet {FILTER} {{\n{chains}}}\n")
+        try:
+            yield
+        finally:
+            self.run(["nft", "delete", "table", "inet", FILTER])
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """`argv` as it must be started to run inside."""

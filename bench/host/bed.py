@@ -111,7 +111,7 @@ def bed() -> Iterator[Bed]:
         stack.callback(host.stop)
         lab = stack.enter_context(Lab(network, Path(folder), transition_ms=0))
         host.wait_ready()
-        daemon = stack.enter_context(DiscoveryDaemon(host, log_level="info"))
+        daemon = stack.enter_context(DiscoveryDaemon(host, settings={"DC_LOGGING_LEVEL": "info"}))
         sides = {
             name: stack.enter_context(BrickProcess(host, port, incumbent=name == INCUMBENT))
             for port, name in enumerate(SIDES, FIRST_PORT)

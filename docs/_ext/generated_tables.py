@@ -8,6 +8,7 @@ lists what a command accepts; `.. discovery-keys::` lists the discovery client's
 `.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
 the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
 `.. lock-table::` is the driver's table of locks;
+`.. path-faults::` is what `make paths` last saw;
 `.. bench-part:: NAME` shows what a part of `make bench` or `make bench-host` last came to, and
 `.. bench-grid:: NAME` what `bench.cinder.projection` makes of the former.
 """
@@ -24,6 +25,7 @@ from docutils.statemachine import StringList
 TEMPEST_RESULT = Path(__file__).parents[2] / "bench" / "results" / "tempest.json"
 BENCH = TEMPEST_RESULT.with_name("cinder.json")
 DEFECTS = TEMPEST_RESULT.with_name("defects.json")
+PATHS = TEMPEST_RESULT.with_name("paths.json")
 
 
 def _cell(*children: nodes.Node) -> nodes.entry:
@@ -290,6 +292,21 @@ class BenchPart(Directive):
         ]
 
 
+class PathFaults(Directive):
+    """What I/O on a volume went through while its paths failed, fault by fault."""
+
+    def run(self) -> list[nodes.Node]:
+        if not PATHS.exists():
+            return [nodes.paragraph(text="None is recorded in this checkout.")]
+        report = importlib.import_module("bench.paths.report")
+        self.state.document.settings.record_dependencies.add(str(PATHS))
+        document = json.loads(PATHS.read_text())
+        return [
+            nodes.paragraph(text=f"{document['machine']}."),
+            _text_table(report.HEAD, report.rows(document)),
+        ]
+
+
 class BenchGrid(Directive):
     """A table that `bench.cinder.projection` reckons from what `make bench` last measured."""
 
@@ -334,4 +351,5 @@ def setup(app):
     app.add_directive("lock-table", LockTable)
     app.add_directive("bench-part", BenchPart)
     app.add_directive("bench-grid", BenchGrid)
+    app.add_directive("path-faults", PathFaults)
     return {"parallel_read_safe": True}

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
+from bench.paths import report
 from lightos.api.client import LightOSClient
 from testbed import nvme
 from testbed.discovery_daemon import DiscoveryDaemon
@@ -18,6 +20,19 @@ from testbed.lab import Lab
 from testbed.network import HOST_ADDRESSES, Network
 from tests.kernel.controllers import wait_for_controllers
 from tests.kernel.volumes import Volumes
+
+_OUTCOMES = pytest.StashKey[list[report.Outcome]]()
+
+
+@pytest.fixture
+def path_outcomes(pytestconfig: pytest.Config) -> list[report.Outcome]:
+    """What faults of paths came to; a table of them ends the run."""
+    return pytestconfig.stash.setdefault(_OUTCOMES, [])
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    if outcomes := config.stash.get(_OUTCOMES, []):
+        Console().print(report.table(outcomes))
 
 
 @pytest.fixture(scope="session")
