@@ -19,8 +19,8 @@ from testbed.guest import Guest, GuestProcess
 from testbed.polling import wait_until
 
 FOLDER = "/etc/discovery-client/discovery.d"
-START_SECONDS = 90
-"""Python and its imports, under emulation at worst."""
+START_SECONDS = 240
+"""Python and its imports, under emulation and beside I/O at worst."""
 
 
 def command() -> list[str]:

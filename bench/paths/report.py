@@ -47,12 +47,14 @@ def measure(bed: Bed, fault: PathFault) -> Outcome:
     """Let a fault happen to a volume in use. Raises TimeoutError if the paths do not come back."""
     before = bed.traffic()
     fio = Fio(bed.host, bed.device)
-    bed.wait(lambda: bed.traffic()["writtenBytes"] > before["writtenBytes"], "fio writes")
-    began = time.monotonic()
-    fault.happen(bed)
-    bed.wait_for_paths()
-    fault_seconds = time.monotonic() - began
-    during = fio.end()
+    try:
+        bed.wait(lambda: bed.traffic()["writtenBytes"] > before["writtenBytes"], "fio writes")
+        began = time.monotonic()
+        fault.happen(bed)
+        bed.wait_for_paths()
+        fault_seconds = time.monotonic() - began
+    finally:
+        during = fio.end()
     return Outcome(
         fault=fault.name,
         loses_io=fault.loses_io,
