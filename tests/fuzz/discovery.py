@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,16 +28,20 @@ from testbed.polling import wait_until
 from tests.fuzz.exchanges import HOST_NQN
 from tests.fuzz.finding import Harm
 from tests.fuzz.hostile_service import HostileService
-from tests.fuzz.mutator import broken_line, generator
+from tests.fuzz.mutator import broken_line, changed_pdu, generator
 from tests.fuzz.parsers import good_line
 from tests.fuzz.processes import descriptor_count
-from tests.fuzz.target import Log
+from tests.fuzz.target import RESET, Log
 
 HOSTILE_ADDRESS = "127.0.0.41"
 HOSTILE_CLUSTERS = 48
 LINES_PER_FILE = 20
 FILES = 8
 """Of malformed lines, at a time; each is written again and again."""
+REQUESTS = (
+    b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n",
+    b"HEAD /healthz HTTP/1.1\r\n\r\n",
+)
 FILE_PAUSE_SECONDS = 0.02
 ANSWER_SECONDS = 60.0
 """How long the daemon may take to see something, on a machine that is busy."""
@@ -100,6 +105,12 @@ class Daemon(Life):
             connection.close()
         return {each["subsystem_nqn"]: each for each in health["clusters"]}
 
+    def disturb(self, request: bytes) -> None:
+        """Ask for its status, and be gone before the answer."""
+        with socket.create_connection(("127.0.0.1", self._port), ANSWER_SECONDS) as connection:
+            connection.sendall(request)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
     def publish(self, name: str, text: str) -> None:
         """As a connector does: written aside, then renamed."""
         aside = self.files / f"tmp.dc.{name}"
@@ -116,7 +127,10 @@ class Daemon(Life):
 
 
 class Churn:
-    """Writes files of malformed lines, on a thread, until there were enough of them."""
+    """Writes files of malformed lines, on a thread, until there were enough of them.
+
+    For each, somebody asks for the daemon's status and does not wait for the answer.
+    """
 
     def __init__(self, daemon: Daemon, seed: int, lines: int) -> None:
         self.written = 0
@@ -153,6 +167,7 @@ class Churn:
                 self._daemon.publish(name, text)
             if chance.random() < 0.2:
                 (self._daemon.files / name).unlink()
+            self._daemon.disturb(changed_pdu(chance, chance.choice(REQUESTS)))
             self.written += LINES_PER_FILE
             number += 1
 

@@ -234,7 +234,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lightos-fuzz-") as folder:
         try:
             rows = run(arguments.seed, arguments.pdus, arguments.lines, Path(folder), note)
-        except (Failure, Harm) as error:
+        except (Failure, Harm, TimeoutError) as error:
             console.print(f"{error}\nseed {arguments.seed}", highlight=False, markup=False)
             return 1
     console.print(summary(rows))

@@ -8,7 +8,9 @@ a discovery client". The first four metrics bear the names that the vendor's dae
 from __future__ import annotations
 
 import json
+import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
+
+LOG = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT_SECONDS = 5
 
@@ -166,6 +170,11 @@ class StatusServer:
             address_family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
             allow_reuse_address = True
             daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+                # Whoever asks and does not wait for the answer is no news.
+                if not isinstance(sys.exception(), OSError):
+                    LOG.exception("a request from %s failed", client_address)
 
         self._server = Server((endpoint.address, endpoint.port), Handler)
         self.port: int = self._server.server_address[1]

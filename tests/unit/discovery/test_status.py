@@ -3,6 +3,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -133,3 +136,26 @@ def test_a_port_in_use_is_an_error() -> None:
     with StatusServer(Endpoint("127.0.0.1", 0), Status) as server:  # noqa: SIM117
         with pytest.raises(OSError, match="in use"):
             StatusServer(Endpoint("127.0.0.1", server.port), Status)
+
+
+def test_callers_that_do_not_wait_for_their_answer_are_no_news(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def snapshot() -> Status:
+        asked.set()
+        gone.wait(10)
+        return Status()
+
+    with StatusServer(Endpoint("127.0.0.1", 0), snapshot) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as caller:
+            caller.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+            asked.wait(10)
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.set()
+        handlers = [t for t in threading.enumerate() if "process_request" in t.name]
+        for handler in handlers:
+            handler.join(10)
+    assert "Traceback" not in capfd.readouterr().err
+    assert caplog.records == []
