@@ -30,7 +30,7 @@ COMPUTE = Endpoint("nova", ("compute",), 8774, "/v2.1")
 FAKE_HOST = "compute-1"
 DRIVER_CLASS = "LightOSFakeDriver"
 """Of testbed.cloud.nova_compute."""
-UP_SECONDS = 240.0
+UP_SECONDS = 480.0
 
 
 class Nova:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -99,6 +100,8 @@ def _fetch(names: Sequence[str], target: Path) -> None:
         root = Path(scratch) / "root"
         for archive in archives:
             _run(["dpkg", "-x", str(archive), str(root)])
+        if (root / "lib").is_dir():  # to these distributions the same folder
+            shutil.copytree(root / "lib", root / "usr/lib", symlinks=True, dirs_exist_ok=True)
         (root / _VERSIONS).write_text("".join(f"{archive.stem}\n" for archive in archives))
         for script in (root / "usr/lib/erlang").glob("**/bin/erl"):
             text = script.read_text()
