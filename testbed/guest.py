@@ -24,6 +24,7 @@ import queue
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -262,9 +263,8 @@ class Guest(Life):
         """Power on, without waiting; a leftover of the same name is ended first."""
         self.prepare()
         self._end(self._running_pid())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for file in self.folder.iterdir():
-            file.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
         self.network.add_tap(self.tap)
         with self.output.open("wb") as output:
             self._process = self.network.popen(

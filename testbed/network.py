@@ -146,8 +146,11 @@ class Network:
             self._ip("link", "delete", tap)
 
     def set_tap(self, tap: str, *, up: bool) -> None:
-        """Pull or plug a guest's cable."""
-        self._ip("link", "set", tap, "up" if up else "down")
+        """Pull or plug a guest's cable, at the bridge.
+
+        The TAP itself stays up: user-mode Linux gives up a device that has failed once.
+        """
+        self._ip("link", "set", tap, *(["master", BRIDGE] if up else ["nomaster"]))
 
     @contextlib.contextmanager
     def filtered(self, *rules: str) -> Iterator[None]:

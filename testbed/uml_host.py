@@ -7,7 +7,7 @@
 What can be done with a host is in `guest.Guest`. Where QEMU emulates every instruction, here the
 kernel is a process of the machine, and only system calls and page faults cost more than elsewhere.
 It has one CPU, no modules, and no hypervisor for virtual machines of its own. Its agent is reached
-through the guest's network, so it is out of reach while the TAP is down.
+through the guest's network, so it is out of reach while the cable is pulled.
 `python -m testbed.uml_host` boots one and gives a prompt.
 """
 
