@@ -46,14 +46,14 @@ unix_sock_group = "root"
 log_outputs = "3:stderr"
 host_uuid = "{host_uuid}"
 """
-# No control groups, namespaces or security driver: the kernel has none of them. Without a log
-# daemon, QEMU writes consoles to their files itself.
 _SSHD_CONF = """
 ListenAddress {address}
 HostKey /root/.ssh/id_ed25519
 PermitRootLogin prohibit-password
 StrictModes no
 """
+# No control groups, namespaces or security driver: the kernel has none of them. Without a log
+# daemon, QEMU writes consoles to their files itself.
 _QEMU_CONF = """
 user = "root"
 group = "root"
