@@ -150,7 +150,7 @@ class Disks:
     def watched(self, volume_id: str) -> Iterator[Disk]:
         """Read a volume while instances use it: our host is let in beside theirs, behind Cinder.
 
-        Nobody may attach or detach the volume at the moment when this begins and ends.
+        Nobody may attach or detach the volume, or watch it too, when this begins or ends.
         """
         volume = self.cluster.volume_of(volume_id)
         self._let_in(volume, allowed(volume["acl"]) | {HOST["nqn"]}, set(HOST["host_ips"]))

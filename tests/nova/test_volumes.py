@@ -83,8 +83,8 @@ def test_two_instances_share_a_volume_and_one_lets_go(
     assert len(cluster.host_nqns(shared.id)) == len({FIRST, other_host})
     with instances.watch(one, shared.id) as watch:
         instances.detach(other, shared.id)
-        instances.wait_writes(one, shared.id)
     assert watch.writes > 0
+    instances.wait_writes(one, shared.id)
     assert len(cluster.host_nqns(shared.id)) == 1
     instances.detach(one, shared.id)
     for instance in (one, other):
