@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import UUID, uuid4
 
-from lightos.openstack.os_brick.arrivals import Arrivals
+from lightos.openstack.os_brick.arrivals import Arrivals, arrivals
 from lightos.waiting import Deadline
 from testbed.polling import wait_until
 from testbed.sysfs_tree import SysfsTree
@@ -19,12 +22,13 @@ def watchers() -> int:
 
 
 def test_one_thread_looks_for_all_that_wait_and_ends_after_them(kernel: SysfsTree) -> None:
-    arrivals = Arrivals(kernel.sysfs)
+    wait_until(lambda: not watchers(), "the end of what earlier tests began")
+    waits = Arrivals(kernel.sysfs)
     volumes = [uuid4() for _ in range(AT_ONCE)]
     ready = threading.Barrier(AT_ONCE + 1)
 
     def wait(volume: UUID) -> float:
-        with arrivals.awaiting(volume) as clock:
+        with waits.awaiting(volume) as clock:
             ready.wait()
             deadline = Deadline(TIMEOUT_SECONDS, clock)
             deadline.sleep(TIMEOUT_SECONDS)
@@ -38,5 +42,24 @@ def test_one_thread_looks_for_all_that_wait_and_ends_after_them(kernel: SysfsTre
             kernel.add_namespace(f"nvme0n{number}", str(volume))
         assert all(each.result() > 0 for each in waiting)
     wait_until(lambda: not watchers(), "the end of the thread")
-    with arrivals.awaiting(volumes[0]) as clock:  # begins anew
+    with waits.awaiting(volumes[0]) as clock:  # begins anew
         clock.sleep(TIMEOUT_SECONDS)
+
+
+def test_a_process_that_is_forked_meanwhile_looks_for_itself(kernel: SysfsTree) -> None:
+    volume = uuid4()
+    with arrivals(kernel.sysfs).awaiting(uuid4()):
+        process = multiprocessing.get_context("fork").Process(
+            target=_wait_for, args=(kernel.sysfs, volume)
+        )
+        process.start()
+        kernel.add_namespace("nvme0n1", str(volume))
+        process.join()
+    assert process.exitcode == 0
+
+
+def _wait_for(sysfs: Path, volume: UUID) -> None:
+    with arrivals(sysfs).awaiting(volume) as clock:
+        deadline = Deadline(TIMEOUT_SECONDS, clock)
+        deadline.sleep(TIMEOUT_SECONDS)
+        os._exit(int(deadline.expired))

@@ -43,7 +43,7 @@ def test_no_device_no_kernel_module_and_vanishing_ones(kernel: SysfsTree, tmp_pa
     assert find_device(VOLUME, kernel.sysfs) is None
 
 
-def test_a_name_that_another_namespace_takes_over_is_that_ones(kernel: Kernel) -> None:
+def test_a_name_that_another_namespace_takes_over_is_that_ones(kernel: SysfsTree) -> None:
     folder = kernel.add_namespace("nvme0n1", str(VOLUME))
     assert find_device(VOLUME, kernel.sysfs) is not None
     folder.rename(kernel.block / "gone")

@@ -7,6 +7,7 @@ would be a hundred looks at a hundred devices for every one that comes.
 
 import contextlib
 import functools
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,9 @@ class Arrivals:
 def arrivals(sysfs_root: Path) -> Arrivals:
     """Those of this process."""
     return Arrivals(sysfs_root)
+
+
+os.register_at_fork(after_in_child=arrivals.cache_clear)  # the thread is the parent's
 
 
 class _ArrivalClock(SystemClock):

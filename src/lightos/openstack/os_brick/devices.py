@@ -93,6 +93,9 @@ def _shared_look(sysfs_root: Path) -> SharedCall[tuple[tuple[str, str], ...]]:
     return SharedCall(_Namespaces(sysfs_root / "block").look)
 
 
+os.register_at_fork(after_in_child=_shared_look.cache_clear)  # a look may have been under way
+
+
 class _Namespaces:
     """What `look` finds; it reads a UUID once, for a device that comes anew has another inode."""
 
