@@ -204,6 +204,7 @@ for bad in [
         ours.publish_discovery_file(bad[0], bad[1], nqn, [["10.0.0.1", bad[2]]], bad[3])
     except ValueError as error:
         print(type(error).__name__)
+print(ours.flush(uuid, "nvme0n1"), ours.flush(uuid, "../sda"))
 ours.publish_discovery_file(uuid, nqn, nqn, [["10.0.0.1", 8009]], "os-brick")
 print(*ours.release_discovery_file(uuid, "os-brick"), ours.release_discovery_file(uuid, "nova"))
 privileged.default.stop()
@@ -227,6 +228,7 @@ def test_the_privileged_half_runs_in_os_bricks_own_privsep_daemon(tmp_path: Path
         text=True,
     )
     assert done.stdout.split() == [
-        "True", "ValueError", "InvalidEntry", "InvalidEntry", "ValueError", "nova", "()",
+        "True", "ValueError", "InvalidEntry", "InvalidEntry", "ValueError", "None", "None", "nova",
+        "()",
     ]  # fmt: skip
     assert os.listdir(folder) == []
