@@ -62,7 +62,7 @@ fuzz: install  ## A million malformed PDUs, 100,000 lines and log pages: codec, 
 soak: install-cloud  ## 500 volumes, files and nodes that come and go for 10 minutes, on a real kernel (SECONDS=600, SEED=what a run printed)
 	@$(VENV)/python -W ignore -m tests.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-bench: $(if $(filter images,$(PARTS)),install-cloud,install)  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some, PARTS=images, only when named, starts a cloud)
+bench: install-cloud  ## Our Cinder driver beside cinder's own (PARTS="operations throughput" for some, PARTS=images, only when named, starts a cloud)
 	@$(VENV)/python -W ignore -m bench.cinder $(PARTS)
 
 bench-host: install-cloud  ## Our os-brick connector beside os-brick's own, on a kernel host with our discovery client
