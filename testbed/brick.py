@@ -11,6 +11,7 @@ import socket
 from typing import Any
 
 import os_brick
+from os_brick import initiator
 from os_brick.initiator import connector as os_brick_connector
 from oslo_concurrency import lockutils
 from oslo_config import cfg
@@ -22,11 +23,15 @@ NO_ROOT_HELPER = ""
 
 
 @functools.cache
-def _connector() -> os_brick_connector.InitiatorConnector:
+def _connector(
+    scan_attempts: int = initiator.DEVICE_SCAN_ATTEMPTS_DEFAULT,
+) -> os_brick_connector.InitiatorConnector:
     warm_up("os_brick.initiator.connector")
     lockutils.set_defaults("/run/lock/os-brick")
     os_brick.setup(cfg.CONF)
-    return os_brick_connector.InitiatorConnector.factory("LIGHTOS", NO_ROOT_HELPER)
+    return os_brick_connector.InitiatorConnector.factory(
+        "LIGHTOS", NO_ROOT_HELPER, device_scan_attempts=scan_attempts
+    )
 
 
 def implementation() -> str:
@@ -47,9 +52,11 @@ def own_properties() -> dict[str, Any]:
     return _connector().get_connector_properties(NO_ROOT_HELPER)
 
 
-def connect(connection: dict[str, Any]) -> dict[str, Any]:
+def connect(
+    connection: dict[str, Any], scan_attempts: int = initiator.DEVICE_SCAN_ATTEMPTS_DEFAULT
+) -> dict[str, Any]:
     """Attach; `connection` is the `data` of a connection_info. Gives `path` and more."""
-    return _connector().connect_volume(connection)
+    return _connector(scan_attempts).connect_volume(connection)
 
 
 def disconnect(

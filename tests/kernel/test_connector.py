@@ -21,6 +21,8 @@ from testbed.polling import wait_until
 from tests.kernel.volumes import MIB, Volumes
 
 AT_ONCE = 50
+SCAN_ATTEMPTS = 10
+"""Two minutes: so many at once are slow on emulated CPUs."""
 LUKS1_HEADER_BYTES = 2 * MIB
 """Up to the data, as cryptsetup lays it out for a key of 256 bits."""
 
@@ -170,13 +172,14 @@ def test_many_volumes_at_once_leave_nothing(
     created = [volumes.create(host.host_nqn, size_mib=16).uuid for _ in range(AT_ONCE)]
     connections = [connection(lab, uuid) for uuid in created]
 
+    def attach(volume: dict[str, Any]) -> str:
+        return str(host.call("testbed.brick.connect", volume, SCAN_ATTEMPTS)["path"])
+
     def devices() -> dict[str, str]:
         return dict(host.call("tests.kernel.guest_sysfs.devices"))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        paths = list(
-            pool.map(lambda each: host.call("testbed.brick.connect", each)["path"], connections)
-        )
+        paths = list(pool.map(attach, connections))
         found = devices()
         assert paths == [found[uuid] for uuid in created]
         list(pool.map(lambda each: host.call("testbed.brick.disconnect", each), connections))
