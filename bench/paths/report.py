@@ -25,7 +25,7 @@ HEAD = (
     "longest I/O stall",
     "failed rounds",
     "MiB verified",
-    "writes refused as late",
+    "commands refused",
 )
 
 
@@ -81,7 +81,7 @@ def rows(document: dict[str, Any]) -> list[list[str]]:
             f"{each['fault_seconds']:.1f} s",
             f"{each['during']['longest_stall_seconds']:.1f} s",
             str(each["during"]["failed_rounds"] + each["after"]["failed_rounds"]),
-            f"{(each['during']['verified_bytes'] + each['after']['verified_bytes']) / 2**20:.0f}",
+            f"{(each['during']['verified_bytes'] + each['after']['verified_bytes']) / 2**20:.1f}",
             str(each["path_refusals"]),
         ]
         for each in document["faults"]
