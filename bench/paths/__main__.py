@@ -43,6 +43,8 @@ def main(words: list[str]) -> int:
         host.run(["modprobe", "nvme-tcp"])
         client = lab.client()
         for settings, faults in ((SHORT_TIMEOUTS, chosen), ({}, by_default)):
+            if not faults:
+                continue
             with (
                 DiscoveryDaemon(host, settings) as daemon,
                 volume_in_use(host, lab, daemon, client) as bed,

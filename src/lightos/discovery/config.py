@@ -151,10 +151,11 @@ class Config:
     disconnect_delay_seconds: float = 2.0
     """How long a subsystem stays connected after the last file that wanted it went."""
     io_queue_count: int = 0
-    keep_alive_timeout_seconds: int = 10
+    keep_alive_timeout_seconds: int = 5
+    """The kernel's own default, too: I/O on a path that fell silent waits for up to twice this."""
     ctrl_loss_timeout_seconds: int = 600
     """-1 never gives a lost controller up."""
-    reconnect_delay_seconds: int = 5
+    reconnect_delay_seconds: int = 2
     """Pause between the kernel's own tries to reconnect a lost controller."""
     dhchap_secret: str | None = field(default=None, repr=False)
     dhchap_controller_secret: str | None = field(default=None, repr=False)

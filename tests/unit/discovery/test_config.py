@@ -39,7 +39,9 @@ def test_the_vendors_file_works_unchanged(path: Path) -> None:
     path.write_text(VENDORS_FILE)
     loaded = load(path, {})
     assert loaded.config == Config(
-        log_path=Path("/var/log/discovery-client.log"), status_endpoint=Endpoint("::", 6060)
+        keep_alive_timeout_seconds=10,
+        log_path=Path("/var/log/discovery-client.log"),
+        status_endpoint=Endpoint("::", 6060),
     )
     assert loaded.ignored_keys == (
         "cores",
