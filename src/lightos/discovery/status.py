@@ -218,7 +218,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self, path: str) -> tuple[HTTPStatus, str, bytes]:
         if path == "/metrics":
-            encode, kind = choose_encoder(self.headers.get("Accept", ""))
+            try:
+                encode, kind = choose_encoder(self.headers.get("Accept", ""))
+            except (TypeError, ValueError):  # a version that is not made of numbers
+                encode, kind = choose_encoder("")
             return HTTPStatus.OK, kind, encode(self.metrics)
         if path == "/healthz":
             status = type(self).status()

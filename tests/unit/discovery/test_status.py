@@ -159,3 +159,13 @@ def test_callers_that_do_not_wait_for_their_answer_are_no_news(
             handler.join(10)
     assert "Traceback" not in capfd.readouterr().err
     assert caplog.records == []
+
+
+def test_a_version_of_the_format_that_is_none_is_no_reason_not_to_answer(
+    connection: http.client.HTTPConnection,
+) -> None:
+    accept = "application/openmetrics-text; version=1.x"
+    connection.request("GET", "/metrics", headers={"Accept": accept})
+    response = connection.getresponse()
+    assert response.status == 200
+    assert b"discovery_connections_total" in response.read()
