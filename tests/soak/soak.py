@@ -29,6 +29,7 @@ _NODE_STEP_PART = 0.04
 _LONGEST_PAUSE_SECONDS = 0.2
 _SETTLE_SECONDS = 300
 _REST_SECONDS = 3.0
+_RESTS = 20
 _API_CALLS_AT_ONCE = 8
 _GUEST_SIDE = "tests.soak.guest_side"
 
@@ -79,7 +80,17 @@ class Soak:
             self._settle(folder)
             time.sleep(_REST_SECONDS)
             self._sample(moment)
-        return growth(self.samples["after warm-up"], self.samples["end"])
+        return self._growth()
+
+    def _growth(self) -> list[str]:
+        """What grew and stays so: what is under way has time to end."""
+        give_up_at = time.monotonic() + _REST_SECONDS * _RESTS
+        while grown := growth(self.samples["after warm-up"], self.samples["end"]):
+            if time.monotonic() > give_up_at:
+                break
+            time.sleep(_REST_SECONDS)
+            self._sample("end")
+        return grown
 
     def _churn(self, folder: Folder, seconds: float) -> None:
         ends_at = time.monotonic() + seconds
