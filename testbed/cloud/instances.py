@@ -174,12 +174,16 @@ class Instances:
         self._compute.wait_for_delete(server, wait=WAIT_SECONDS)
 
     def delete_everything(self) -> None:
-        """Delete every instance, then every volume."""
+        """Delete every instance, then every volume, those of Cinder's image cache among them."""
         for server in list(self._compute.servers(all_projects=True)):
             self._compute.delete_server(server, force=False)
             self._compute.wait_for_delete(server, wait=WAIT_SECONDS)
-        for volume in self._cinder.volumes():
-            self._cinder.delete_volume(volume.id)
+        volumes = list(self._storage.volumes(all_projects=True))
+        for volume in volumes:
+            if volume.status != "deleting":  # as Nova has some deleted with the instance
+                self._storage.delete_volume(volume)
+        for volume in volumes:
+            self._storage.wait_for_delete(volume, wait=WAIT_SECONDS)
 
     # ------------------------------------------------------------------ operations
 
