@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from openstack.connection import Connection
+from openstack.exceptions import BadRequestException
 
 from testbed.cinder.client import CinderClient
 from testbed.cloud.boot_sector import (
@@ -246,7 +247,7 @@ class Instances:
 
     def evacuate(self, instance: Instance, dead_host: str, host: str) -> None:
         """Run an instance of a host that is known to be dead on another; returns when it writes."""
-        self.force_down(dead_host, forced=True)
+        self._force_down(dead_host, forced=True)
         self._compute.evacuate_server(instance.id, host=host)
         wait_until(
             lambda: self._settled_on(instance, host),
@@ -268,8 +269,21 @@ class Instances:
 
         wait_until(reported, f"nova-compute of {host} to report", WAIT_SECONDS, pause=0.5)
 
-    def force_down(self, host: str, *, forced: bool) -> None:
-        """Tell Nova that a compute host is dead, or no longer so."""
+    def revive(self, host: str) -> None:
+        """Tell Nova that a host is not dead any more, as soon as nova-compute, started just now,
+        has cleaned up what was evacuated: before, Nova refuses it."""
+
+        def accepted() -> bool:
+            try:
+                self._force_down(host, forced=False)
+            except BadRequestException:
+                return False
+            return True
+
+        wait_until(accepted, f"{host} to have cleaned up", WAIT_SECONDS, pause=1)
+        self.wait_host(host)
+
+    def _force_down(self, host: str, *, forced: bool) -> None:
         self._compute.update_service_forced_down(
             self._compute.find_service("nova-compute", host=host), host, "nova-compute", forced
         )

@@ -49,9 +49,8 @@ def test_evacuation_of_a_host_that_is_cut_off_and_returns(
     # The instance on the first host still runs; its writes must not reach the volumes.
     instances.wait_writes(instance, data.id)
     dead.kill(COMPUTE)
-    instances.force_down(FIRST, forced=False)
     dead.start_compute()
-    instances.wait_host(FIRST)
+    instances.revive(FIRST)
     wait_until(
         lambda: not dead.virsh("list", "--all", "--name").split() and not dead.leftovers(),
         f"{FIRST} to be clean again",
