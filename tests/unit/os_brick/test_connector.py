@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import os_brick.privileged
@@ -19,6 +21,7 @@ from oslo_config import cfg, fixture
 
 from lightos.discovery.status import Endpoint, Status, StatusServer
 from lightos.openstack.os_brick import connector as ours
+from lightos.openstack.os_brick import devices
 from lightos.openstack.os_brick.connection import REQUESTED_SIZE
 from testbed.sysfs_tree import GIB, SysfsTree
 from tests.unit.os_brick.test_connection import HOST, SUBSYSTEM, VOLUME, node, properties
@@ -156,6 +159,33 @@ def test_connect_waits_until_the_device_appears(
     thread.start()
     assert connector.connect_volume(properties())["path"] == "/dev/nvme0n3"
     thread.join()
+
+
+def test_connect_waits_until_the_device_can_be_opened(
+    connector: ours.LightOSConnector, kernel: SysfsTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.add_namespace("nvme0n3", VOLUME)
+    answers = [True, True, False]
+    monkeypatch.setattr(ours.privileged, "is_coming", lambda *_: answers.pop(0))
+    assert connector.connect_volume(properties())["path"] == "/dev/nvme0n3"
+    assert answers == []
+
+
+def test_a_device_that_is_shown_and_cannot_be_opened_is_coming(
+    conf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "device"
+    device = SimpleNamespace(path=str(path))
+    monkeypatch.setattr(devices, "device_named", lambda *_: device)
+    assert ours.privileged.is_coming(VOLUME, "nvme0n3")  # no node yet
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))  # open(2) of it fails as that of an unfinished disk, with ENXIO
+        assert ours.privileged.is_coming(VOLUME, "nvme0n3")
+    path.unlink()
+    path.touch()
+    assert not ours.privileged.is_coming(VOLUME, "nvme0n3")
+    monkeypatch.setattr(devices, "device_named", lambda *_: None)
+    assert not ours.privileged.is_coming(VOLUME, "nvme0n3")
 
 
 def test_endpoints_that_changed_are_refreshed(

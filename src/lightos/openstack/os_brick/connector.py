@@ -260,9 +260,9 @@ class LightOSConnector(base.BaseLinuxConnector):
 
     def _usable_device(self, volume_uuid):
         device = self._find_device(volume_uuid)
-        if device and device.size_bytes and (self.dev_root / device.name).exists():
-            return device
-        return None
+        if not device or not device.size_bytes or not (self.dev_root / device.name).exists():
+            return None
+        return None if privileged.is_coming(str(volume_uuid), device.name) else device
 
     def _flush(self, volume_uuid, force):
         device = self._find_device(volume_uuid)

@@ -9,6 +9,7 @@ gives this module there.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import platform
@@ -82,6 +83,22 @@ def release_discovery_file(volume_uuid: str, user: str) -> tuple[str, ...]:
     with contextlib.suppress(FileNotFoundError):  # no folder
         publish.update(_directory(), uuid, leave)
     return tuple(sorted(others))
+
+
+@_entrypoint
+def is_coming(volume_uuid: str, name: str) -> bool:
+    """Whether `name` is a volume's device that is shown, but cannot be opened yet.
+
+    The kernel adds a disk to sysfs and /dev first (Linux `block/genhd.c`, device_add_disk).
+    """
+    device = devices.device_named(name, UUID(volume_uuid))
+    if device is None:
+        return False
+    try:
+        os.close(os.open(device.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.ENXIO, errno.ENODEV, errno.ENOENT)
+    return False
 
 
 @_entrypoint
