@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many attaches at once in one service: a thread for each volume has it granted, and attaches."""
+"""Many attaches at once in one service, a thread for each volume.
+
+Access is granted before, as Cinder does it before Nova calls os-brick.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +44,14 @@ def a_round(bed: Bed, side: str) -> tuple[float, float, int]:
     time.sleep(1)
 
     def attach(volume: str) -> None:
-        bed.grant(volume)
         bed.connect(side, volume)
 
     def detach(volume: str) -> None:
         bed.disconnect(side, volume)
         bed.revoke(volume)
 
+    for volume in volumes:
+        bed.grant(volume)
     attached = all_at_once(attach, volumes)
     began = time.monotonic()
     all_at_once(detach, volumes)
