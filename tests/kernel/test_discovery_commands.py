@@ -43,13 +43,13 @@ def test_connect_all_connects_once_and_what_it_made_is_not_the_daemons(
     host = daemon.host
     volume = volumes.create(host.host_nqn, size_mib=96)
     nodes = lab.network.node_addresses
-    connect = ("connect-all", "-a", nodes[0], "-n", lab.subsystem_nqn, "-k20", "-m1", "-l35")
+    connect = ("connect-all", "-a", nodes[0], "-n", lab.subsystem_nqn, "-k20", "-m1", "-l36")
     made = rows(host, *connect)
     assert {row["outcome"] for row in made} == {"connected"}
     theirs = wait_for_controllers(host, lab, nodes)
     assert {row["traddr"]: row["controller"] for row in made} == theirs
     settings = controllers_settings(host, lab.subsystem_nqn)
-    assert settings == {("20", "35", "5", "2")}, "keep alive, loss, reconnect, queues"
+    assert settings == {("20", "36", "2", "2")}, "keep alive, loss, reconnect, queues"
     for row in rows(host, *connect):
         assert (row["outcome"], row["controller"]) == ("already connected", theirs[row["traddr"]])
 
