@@ -21,6 +21,8 @@ from testbed.network import HOST_ADDRESSES, Network
 from tests.kernel.controllers import wait_for_controllers
 from tests.kernel.volumes import Volumes
 
+REPORT_COLUMNS = 120
+"""Also where no terminal says how many it has."""
 _OUTCOMES = pytest.StashKey[list[report.Outcome]]()
 
 
@@ -32,7 +34,7 @@ def path_outcomes(pytestconfig: pytest.Config) -> list[report.Outcome]:
 
 def pytest_terminal_summary(config: pytest.Config) -> None:
     if outcomes := config.stash.get(_OUTCOMES, []):
-        Console().print(report.table(outcomes))
+        Console(width=REPORT_COLUMNS).print(report.table(outcomes))
 
 
 @pytest.fixture(scope="session")
