@@ -23,7 +23,7 @@ from cinder import objects
 from cinder.db import api as db
 from cinder.db import models
 from cinder.objects import fields
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from bench.cinder.scratch import scratch_folder
 from bench.driver_process import serve
@@ -152,11 +152,8 @@ class Driver:
         volume = self._volumes[attachment.volume_id]
         seconds, _ = timed(self._driver.initialize_connection, volume, where)
         attachment.connector = where
-        attachment.attached_host = where["host"]
-        attachment.attach_status = fields.VolumeAttachStatus.ATTACHED
-        attachment.save()
-        volume.attach_status = fields.VolumeAttachStatus.ATTACHED
-        volume.save()
+        recorded = {"connector": json.dumps(where), "attached_host": where["host"]}
+        self._record(attachment, fields.VolumeAttachStatus.ATTACHED, **recorded)
         self._attachments[attachment.id] = attachment
         return seconds, str(attachment.id)
 
@@ -165,10 +162,18 @@ class Driver:
         volume = self._volumes[attachment.volume_id]
         where = dict(attachment.connector)
         seconds, _ = timed(self._driver.terminate_connection, volume, where, force=False)
-        attachment.destroy()
-        volume.attach_status = fields.VolumeAttachStatus.DETACHED
-        volume.save()
+        self._record(attachment, fields.VolumeAttachStatus.DETACHED, deleted=True)
         return seconds, attachment_id
+
+    def _record(self, attachment: objects.VolumeAttachment, state: str, **values: Any) -> None:
+        """Two statements: Cinder's objects would take longer for it than a driver to detach."""
+        status = {"attach_status": state}
+        with db.main_context_manager.writer.using(self._manager.context) as session:
+            for model, id, columns in (
+                (models.VolumeAttachment, attachment.id, values | status),
+                (models.Volume, attachment.volume_id, status),
+            ):
+                session.execute(update(model).where(model.id == id).values(columns))
 
     # --- the back end --------------------------------------------------------------------------
 
