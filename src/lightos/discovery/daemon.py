@@ -43,6 +43,8 @@ T = TypeVar("T")
 _LOOK_SECONDS = 10.0
 """The kernel's controllers are looked at this often even if no uevent came."""
 _FOLDER_RETRY_SECONDS = 1.0
+_BURST_SECONDS = 0.05
+"""A change of the folder counts at once; those that follow it for so long count together."""
 _CONCURRENT_KERNEL_CALLS = 16
 _CONCURRENT_CONNECTS_PER_CLUSTER = 8
 """So that a cluster whose nodes are all silent, or that lists thousands, holds up no other."""
@@ -171,6 +173,7 @@ class DiscoveryClient:
                             changed.clear()
                             if folder.refresh():
                                 self._take(folder)
+                                await asyncio.sleep(_BURST_SECONDS)
                     finally:
                         loop.remove_reader(folder.fileno())
             except FolderLost as error:
