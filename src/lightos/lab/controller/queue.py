@@ -156,7 +156,12 @@ class Queue(asyncio.Protocol):
         self._paused = False
         if not self._frozen:
             self._transport.resume_reading()
-        self._run()
+        # Not now: asyncio may be about to end this connection, whose last output has gone.
+        asyncio.get_running_loop().call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if not self._terminated:
+            self._run()
 
     # ---- what its port calls
 
@@ -306,6 +311,8 @@ class Queue(asyncio.Protocol):
             task = asyncio.get_running_loop().create_task(self._later(cid, outcome))
             self._tasks[task] = command
             task.add_done_callback(self._task_done)
+            # One that is cancelled before it began never comes to await its work.
+            task.add_done_callback(lambda _: outcome.close())
         elif isinstance(outcome, Throttled):
             self._lanes.add(outcome.lane)
             waiting = _Waiting(command, outcome, in_capsule)
