@@ -43,16 +43,13 @@ def a_round(bed: Bed, side: str) -> tuple[float, float, int]:
     bed.connect(side, kept)  # so the host is connected
     time.sleep(1)
 
-    def attach(volume: str) -> None:
-        bed.connect(side, volume)
-
     def detach(volume: str) -> None:
         bed.disconnect(side, volume)
         bed.revoke(volume)
 
     for volume in volumes:
         bed.grant(volume)
-    attached = all_at_once(attach, volumes)
+    attached = all_at_once(lambda volume: bed.connect(side, volume), volumes)
     began = time.monotonic()
     all_at_once(detach, volumes)
     ghosts = bed.look("devices_left", GHOST_SECONDS, *volumes)
@@ -65,7 +62,7 @@ def a_round(bed: Bed, side: str) -> tuple[float, float, int]:
     return attached, detached, ghosts
 
 
-def all_at_once(operation: Callable[[str], None], volumes: list[str]) -> float:
+def all_at_once(operation: Callable[[str], object], volumes: list[str]) -> float:
     began = time.monotonic()
     with ThreadPoolExecutor(len(volumes)) as threads:
         list(threads.map(operation, volumes))
