@@ -43,7 +43,7 @@ T = TypeVar("T")
 _LOOK_SECONDS = 10.0
 """The kernel's controllers are looked at this often even if no uevent came."""
 _FOLDER_RETRY_SECONDS = 1.0
-_BURST_SECONDS = 0.05
+_BURST_SECONDS = 0.1
 """A change of the folder counts at once; those that follow it for so long count together."""
 _CONCURRENT_KERNEL_CALLS = 16
 _CONCURRENT_CONNECTS_PER_CLUSTER = 8
@@ -155,27 +155,20 @@ class DiscoveryClient:
 
     async def _follow_folder(self, on_ready: Callable[[], None]) -> None:
         """Keep the demands current. A folder that is lost keeps saying what it said last."""
-        loop = asyncio.get_running_loop()
         path = self._config.discovery_dir
         ready = False
         while True:
             try:
                 with DiscoveryFolder(path) as folder:
-                    changed = asyncio.Event()
-                    loop.add_reader(folder.fileno(), changed.set)
-                    try:
-                        self._take(folder)
-                        if not ready:
-                            ready = True
-                            on_ready()
-                        while True:
-                            await changed.wait()
-                            changed.clear()
-                            if folder.refresh():
-                                self._take(folder)
-                                await asyncio.sleep(_BURST_SECONDS)
-                    finally:
-                        loop.remove_reader(folder.fileno())
+                    self._take(folder)
+                    if not ready:
+                        ready = True
+                        on_ready()
+                    while True:
+                        await _readable(folder.fileno())
+                        if folder.refresh():
+                            self._take(folder)
+                            await asyncio.sleep(_BURST_SECONDS)
             except FolderLost as error:
                 LOG.error("%s; keeping what its files said until it is back", error)
             except OSError as error:
@@ -390,6 +383,20 @@ class DiscoveryClient:
             disconnects=self._counts["disconnects"],
             problem=self._problem,
         )
+
+
+async def _readable(descriptor: int) -> None:
+    """Return when there is something to read.
+
+    It is not watched afterwards: until somebody reads, the loop would be told so without pause.
+    """
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(descriptor, readable.set_result, None)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:

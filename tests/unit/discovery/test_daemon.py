@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import selectors
 import socket
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
@@ -317,6 +318,38 @@ def test_hundreds_of_thousands_of_bad_lines_are_told_in_a_few(
     assert len(caplog.records) < 100
     assert "a.conf:300000: 299000 more lines" not in caplog.text
     assert "981 more bad lines" in caplog.text
+
+
+class CountingSelector(selectors.DefaultSelector):
+    """Counts how often an event loop looks for something to do."""
+
+    looks = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.looks += 1
+        return super().select(timeout)
+
+
+def test_many_files_at_once_are_taken_together_and_waited_for_without_work(
+    store_folder: Path, host: Host
+) -> None:
+    selector = CountingSelector()
+
+    async def run() -> None:
+        async with serving(store_folder) as cluster, host.running() as client:
+            host.want(cluster, 1)
+            await until(lambda: client.status.clusters and client.status.clusters[0].wanted)
+            await asyncio.sleep(0.3)
+            before = selector.looks
+            for number in range(50):
+                host.want(cluster, 1, name=f"volume-{number}.conf")
+                await asyncio.sleep(0)
+            await until(lambda: client.status.entry_count == 51)
+            # `until` looks a hundred times a second itself.
+            assert selector.looks - before < 300
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        runner.run(run())
 
 
 def test_services_that_offer_nothing_are_asked_once_each_and_the_last_is_kept(
