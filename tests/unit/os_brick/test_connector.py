@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import os_brick.privileged
@@ -175,8 +174,7 @@ def test_a_device_that_is_shown_and_cannot_be_opened_is_coming(
     conf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "device"
-    device = SimpleNamespace(path=str(path))
-    monkeypatch.setattr(devices, "device_named", lambda *_: device)
+    monkeypatch.setattr(devices, "path_of", lambda *_: str(path))
     assert ours.privileged.is_coming(VOLUME, "nvme0n3")  # no node yet
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))  # open(2) of it fails as that of an unfinished disk, with ENXIO
@@ -184,7 +182,7 @@ def test_a_device_that_is_shown_and_cannot_be_opened_is_coming(
     path.unlink()
     path.touch()
     assert not ours.privileged.is_coming(VOLUME, "nvme0n3")
-    monkeypatch.setattr(devices, "device_named", lambda *_: None)
+    monkeypatch.setattr(devices, "path_of", lambda *_: None)
     assert not ours.privileged.is_coming(VOLUME, "nvme0n3")
 
 

@@ -10,8 +10,8 @@ import pytest
 from lightos.openstack.os_brick.devices import (
     AmbiguousDevice,
     NamespaceDevice,
-    device_named,
     find_device,
+    path_of,
 )
 from testbed.sysfs_tree import GIB, SysfsTree
 
@@ -57,7 +57,7 @@ def test_a_name_that_another_namespace_takes_over_is_that_ones(kernel: SysfsTree
 def test_a_device_is_the_volumes_only_under_its_own_name(kernel: SysfsTree, name: str) -> None:
     kernel.add_namespace("nvme0n1", str(OTHER))
     kernel.add_namespace("nvme0n2", str(VOLUME))
-    assert (device_named(name, VOLUME, kernel.sysfs) is not None) == (name == "nvme0n2")
+    assert (path_of(name, VOLUME, kernel.sysfs) is not None) == (name == "nvme0n2")
 
 
 @pytest.mark.parametrize(

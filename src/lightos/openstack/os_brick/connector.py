@@ -126,12 +126,12 @@ class LightOSConnector(base.BaseLinuxConnector):
 
     def _connect(self, connection, connection_properties):
         volume_uuid = connection.volume_uuid
-        watch = arrivals(self.sysfs_root).awaiting(volume_uuid)
-        with watch as clock, contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as undo:
             # Of a service that had the volume before there is an attachment that still works.
             if self._publish(connection):
                 undo.callback(self._release, volume_uuid)
-            device = self._wait_for_device(volume_uuid, clock)
+            # It is there already on a host that was connected when access was granted.
+            device = self._usable_device(volume_uuid) or self._wait_for_device(volume_uuid)
             result = _Attached(device).prepared(connection_properties)
             undo.pop_all()
         LOG.info("LightOS volume %s is %s", volume_uuid, device.path)
@@ -237,14 +237,15 @@ class LightOSConnector(base.BaseLinuxConnector):
         except devices.AmbiguousDevice as error:
             raise exception.BrickException(str(error)) from None
 
-    def _wait_for_device(self, volume_uuid, clock):
-        deadline = Deadline(self.device_scan_attempts * SECONDS_PER_SCAN_ATTEMPT, clock)
+    def _wait_for_device(self, volume_uuid):
+        wait_seconds = self.device_scan_attempts * SECONDS_PER_SCAN_ATTEMPT
         try:
-            return poll_until(
-                lambda: self._usable_device(volume_uuid),
-                deadline=deadline,
-                intervals=_ARRIVAL_INTERVALS_SECONDS,
-            )
+            with arrivals(self.sysfs_root).awaiting(volume_uuid) as clock:
+                return poll_until(
+                    lambda: self._usable_device(volume_uuid),
+                    deadline=Deadline(wait_seconds, clock),
+                    intervals=_ARRIVAL_INTERVALS_SECONDS,
+                )
         except DeadlineExpired:
             conf = _conf()
             reason = (
@@ -255,7 +256,7 @@ class LightOSConnector(base.BaseLinuxConnector):
                 f"{conf.lightos_discovery_client_address}:{conf.lightos_discovery_client_port}"
             )
             raise exception.VolumeDeviceNotFound(
-                device=f"/dev (LightOS volume {volume_uuid}, {deadline.seconds:g} s; {reason})"
+                device=f"/dev (LightOS volume {volume_uuid}, {wait_seconds:g} s; {reason})"
             ) from None
 
     def _usable_device(self, volume_uuid):

@@ -70,14 +70,11 @@ def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDe
     return _device(sysfs_root / "block" / names[0]) if names else None
 
 
-def device_named(
-    name: str, volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT
-) -> NamespaceDevice | None:
-    """The device of this name, None unless it is the volume's."""
-    folder = sysfs_root / "block" / name
-    if not is_namespace(name) or _uuid(folder) != str(volume_uuid):
+def path_of(name: str, volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> str | None:
+    """Path of the device of this name, None unless it is the volume's."""
+    if not is_namespace(name) or _uuid(sysfs_root / "block" / name) != str(volume_uuid):
         return None
-    return _device(folder)
+    return str(DEV_ROOT / name)
 
 
 def namespaces(sysfs_root: Path = SYSFS_ROOT) -> tuple[tuple[str, str], ...]:

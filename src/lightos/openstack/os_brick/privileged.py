@@ -91,11 +91,11 @@ def is_coming(volume_uuid: str, name: str) -> bool:
 
     The kernel adds a disk to sysfs and /dev first (Linux `block/genhd.c`, device_add_disk).
     """
-    device = devices.device_named(name, UUID(volume_uuid))
-    if device is None:
+    path = devices.path_of(name, UUID(volume_uuid))
+    if path is None:
         return False
     try:
-        os.close(os.open(device.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
         return error.errno in (errno.ENXIO, errno.ENODEV, errno.ENOENT)
     return False
@@ -108,12 +108,12 @@ def flush(volume_uuid: str, name: str) -> None:
     What `blockdev --flushbufs` does, without a process for it. Raises OSError; TimeoutError for a
     device that takes no I/O, whose flush goes on.
     """
-    device = devices.device_named(name, UUID(volume_uuid))
-    if device is None:
+    path = devices.path_of(name, UUID(volume_uuid))
+    if path is None:
         return
     done: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
     # Nothing ends an I/O that waits for a path; this daemon has few threads for its callers.
-    threading.Thread(target=_flush, args=(device.path, done), daemon=True).start()
+    threading.Thread(target=_flush, args=(path, done), daemon=True).start()
     try:
         error = done.get(timeout=_FLUSH_SECONDS)
     except queue.Empty:
