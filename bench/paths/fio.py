@@ -46,21 +46,29 @@ class Figures:
     written_bytes: int
     verified_bytes: int
     longest_stall_seconds: float
-    """The longest completion latency of any read or write (`clat_ns.max` in fio's report)."""
+    """The longest completion latency of any read or write (`clat_ns.max` in fio's report).
+
+    fio has none of I/O that failed: a round that did counts from its begin to its error.
+    """
 
 
 def figures(jobs: Iterable[Mapping[str, Any]]) -> Figures:
     """Of jobs in fio's JSON reports."""
     jobs = list(jobs)
-    directions = [job[way] for job in jobs for way in ("read", "write")]
-    slowest = (direction.get("clat_ns", {}).get("max", 0) for direction in directions)
     return Figures(
         rounds=len(jobs),
         failed_rounds=sum(bool(job["error"]) for job in jobs),
         written_bytes=sum(job["write"]["io_bytes"] for job in jobs),
         verified_bytes=sum(job["read"]["io_bytes"] for job in jobs if not job["error"]),
-        longest_stall_seconds=max(slowest, default=0) / 1e9,
+        longest_stall_seconds=max(map(_stall_seconds, jobs), default=0.0),
     )
+
+
+def _stall_seconds(job: Mapping[str, Any]) -> float:
+    if job["error"]:
+        return float(job["job_runtime"]) / 1e3
+    latencies = (job[way].get("clat_ns", {}).get("max", 0) for way in ("read", "write"))
+    return float(max(latencies)) / 1e9
 
 
 def jobs_of(output: str) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,8 @@ from bench.paths.fio import Figures, figures, jobs_of
 def job(written: int, read: int, slowest_ns: int, error: int = 0) -> dict[str, Any]:
     return {
         "error": error,
-        "write": {"io_bytes": written, "clat_ns": {"max": slowest_ns}},
+        "job_runtime": slowest_ns // 10**6,
+        "write": {"io_bytes": written, "clat_ns": {"max": 0 if error else slowest_ns}},
         "read": {"io_bytes": read, "clat_ns": {"max": 5}},
     }
 
