@@ -88,9 +88,15 @@ class ClusterFollower:
         )
 
     def update(self, demand: Demand) -> None:
-        """Take a new demand, and read the log again: access may have been granted just now."""
+        """Take a new demand, and read the log again if it may offer more to it.
+
+        A log without controllers may: access may have been granted just now. One with some is
+        kept current by its service's events, and the next volume's file brings nothing new.
+        """
+        changed = demand != self.demand
         self.demand = demand
-        self.refresh()
+        if changed or not self.wanted:
+            self.refresh()
 
     def refresh(self) -> None:
         """Read the log again soon, or try again now if no service answered."""

@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 from os_brick import exception
 
-from lightos.discovery.entries import DiscoveryEntry
 from lightos.openstack.os_brick.connection import LightOSConnection, volume_uuid_of
 
 VOLUME = "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01"
@@ -46,9 +45,6 @@ def test_every_form_of_an_endpoint(
         properties(lightos_nodes={str(key): each for key, each in enumerate(nodes)})
     )
     assert parsed == LightOSConnection(UUID(VOLUME), SUBSYSTEM, tuple(services))
-    assert parsed.entries(HOST) == tuple(
-        DiscoveryEntry(address, port, HOST, SUBSYSTEM) for address, port in services
-    )
 
 
 @pytest.mark.parametrize(
@@ -80,10 +76,3 @@ def test_malformed_properties_are_refused_by_name(changes: dict[str, Any], compl
 def test_a_missing_uuid_is_named(nothing: Any) -> None:
     with pytest.raises(exception.BrickException, match="no volume UUID: None"):
         volume_uuid_of(nothing)
-
-
-@pytest.mark.parametrize("host_nqn", [None, "", "None"])
-def test_a_host_without_a_valid_nqn_is_told_where_to_look(host_nqn: Any) -> None:
-    parsed = LightOSConnection.from_properties(properties())
-    with pytest.raises(exception.BrickException, match="/etc/nvme/hostnqn"):
-        parsed.entries(host_nqn)

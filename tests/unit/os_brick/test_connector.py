@@ -259,11 +259,15 @@ def test_a_host_without_a_discovery_folder_is_told_what_is_missing(
     assert str(folder) in str(raised.value)
 
 
-def test_nothing_is_written_for_a_host_without_an_nqn(
-    connector: ours.LightOSConnector, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("host_nqn", [None, "", "None"])
+def test_nothing_is_written_for_a_host_without_an_nqn_and_it_is_told_where_to_look(
+    connector: ours.LightOSConnector,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    host_nqn: str | None,
 ) -> None:
-    monkeypatch.setattr("os_brick.utils.get_host_nqn", lambda: None)
-    with pytest.raises(exception.BrickException, match="host NQN is empty"):
+    monkeypatch.setattr("os_brick.utils.get_host_nqn", lambda: host_nqn)
+    with pytest.raises(exception.BrickException, match=r"host NQN .*/etc/nvme/hostnqn"):
         connector.connect_volume(properties())
     assert os.listdir(folder) == []
 

@@ -22,7 +22,6 @@ from uuid import UUID
 from os_brick import exception
 
 from lightos.discovery.entries import (
-    DiscoveryEntry,
     InvalidEntry,
     validated_address,
     validated_nqn,
@@ -54,18 +53,6 @@ class LightOSConnection:
         except InvalidEntry as error:
             raise exception.BrickException(
                 f"LightOS connection properties of volume {volume_uuid} are malformed: {error}"
-            ) from None
-
-    def entries(self, host_nqn: str) -> tuple[DiscoveryEntry, ...]:
-        """The lines of the volume's discovery file."""
-        try:
-            return tuple(
-                DiscoveryEntry(address, port, host_nqn, self.subsystem_nqn)
-                for address, port in self.services
-            )
-        except InvalidEntry as error:
-            raise exception.BrickException(
-                f"Host NQN of this host cannot be used: {error}. Check /etc/nvme/hostnqn."
             ) from None
 
 

@@ -21,7 +21,7 @@ from oslo_log import log as logging
 from oslo_utils import netutils
 
 from lightos.discovery import users
-from lightos.discovery.entries import InvalidEntry
+from lightos.discovery.entries import InvalidEntry, validated_nqn
 from lightos.discovery.uevents import UeventClock
 from lightos.openstack.os_brick import devices, discovery_client, options, privileged
 from lightos.openstack.os_brick.arrivals import arrivals
@@ -208,14 +208,13 @@ class LightOSConnector(base.BaseLinuxConnector):
 
     def _publish(self, connection):
         """Whether this service begins to use the volume."""
-        host_nqn = utils.get_host_nqn()
-        entries = connection.entries(host_nqn)
+        host_nqn = _host_nqn()
         try:
             return privileged.publish_discovery_file(
                 str(connection.volume_uuid),
                 connection.subsystem_nqn,
                 host_nqn,
-                [(entry.address, entry.port) for entry in entries],
+                connection.services,
                 _this_service(),
             )
         except (OSError, InvalidEntry) as error:
@@ -301,6 +300,15 @@ class LightOSConnector(base.BaseLinuxConnector):
 
 def _conf():
     return cfg.CONF[options.GROUP]
+
+
+def _host_nqn():
+    try:
+        return validated_nqn(utils.get_host_nqn(), "host NQN")
+    except InvalidEntry as error:
+        raise exception.BrickException(
+            f"Host NQN of this host cannot be used: {error}. Check /etc/nvme/hostnqn."
+        ) from None
 
 
 def _this_service():

@@ -45,7 +45,7 @@ class NamespaceDevice:
         """sysfs folders of the controllers that lead to it."""
         # A subsystem with native multipath, else the one controller.
         parent = self.folder / "device"
-        names = (name for name in _names(parent) if _CONTROLLER.fullmatch(name))
+        names = sorted(e.name for e in _entries(parent) if _CONTROLLER.fullmatch(e.name))
         return [parent / name for name in names if (parent / name / "state").exists()] or [parent]
 
     @property
@@ -64,15 +64,15 @@ def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDe
     names = [name for name, uuid in namespaces(sysfs_root) if uuid == wanted]
     if len(names) > 1:
         raise AmbiguousDevice(
-            f"namespace {volume_uuid} has {len(names)} devices ({', '.join(names)}): native NVMe "
-            "multipath is off on this host; boot it with nvme_core.multipath=Y"
+            f"namespace {volume_uuid} has {len(names)} devices ({', '.join(sorted(names))}): "
+            "native NVMe multipath is off on this host; boot it with nvme_core.multipath=Y"
         )
     return _device(sysfs_root / "block" / names[0]) if names else None
 
 
 def path_of(name: str, volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> str | None:
     """Path of the device of this name, None unless it is the volume's."""
-    if not is_namespace(name) or _uuid(sysfs_root / "block" / name) != str(volume_uuid):
+    if not is_namespace(name) or _uuid(f"{sysfs_root}/block/{name}") != str(volume_uuid):
         return None
     return str(DEV_ROOT / name)
 
@@ -101,13 +101,12 @@ class _Namespaces:
         self._known: dict[tuple[str, int], str] = {}
 
     def look(self) -> tuple[tuple[str, str], ...]:
-        present = {
-            inode: self._known.get(inode) or _uuid(self._folder / inode[0])
-            for inode in _inodes(self._folder)
-            if is_namespace(inode[0])
+        # With a hundred volumes there are four hundred entries: most are paths.
+        heads = [(e.name, e.inode()) for e in _entries(self._folder) if is_namespace(e.name)]
+        self._known = {
+            head: self._known.get(head) or _uuid(f"{self._folder}/{head[0]}") for head in heads
         }
-        self._known = present
-        return tuple((name, uuid) for (name, _), uuid in present.items())
+        return tuple((name, uuid) for (name, _), uuid in self._known.items())
 
 
 def is_namespace(name: str) -> bool:
@@ -123,18 +122,14 @@ def _device(folder: Path) -> NamespaceDevice | None:
     )
 
 
-def _uuid(folder: Path) -> str:
+def _uuid(folder: str) -> str:
     return (attribute(f"{folder}/wwid") or "").removeprefix("uuid.")
 
 
-def _names(folder: Path) -> list[str]:
-    return [name for name, _ in _inodes(folder)]
-
-
-def _inodes(folder: Path) -> list[tuple[str, int]]:
-    """Name and inode of each entry; none for a folder that is not there."""
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """None for a folder that is not there."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry.name, entry.inode()) for entry in entries)
+            return list(entries)
     except OSError:
         return []
