@@ -78,7 +78,7 @@ class Description:
         )
 
     def node(self, node: NodeRecord) -> models.Node:
-        state = self.cluster.state_of(node)
+        state = self.cluster.nodes.state_of(node)
         return models.Node(
             name=node.name,
             uuid=str(node.uuid),
@@ -95,13 +95,13 @@ class Description:
         )
 
     def volume(self, volume: VolumeRecord) -> models.Volume:
-        primary = self.cluster.primary_node_uuid(volume.group_id)
+        primary = self.cluster.nodes.primary(volume.group_id)
         return models.Volume(
             uuid=str(volume.uuid),
             name=volume.name,
             project=volume.project,
             state=volume.state,
-            protection_state=self.cluster.protection_state(volume),
+            protection_state=self.cluster.nodes.protection_state(volume),
             size_bytes=volume.size_bytes,
             replica_count=volume.replica_count,
             compression=volume.compression,
@@ -122,7 +122,7 @@ class Description:
         )
 
     def snapshot(self, snapshot: SnapshotRecord) -> models.Snapshot:
-        primary = self.cluster.primary_node_uuid(snapshot.group_id)
+        primary = self.cluster.nodes.primary(snapshot.group_id)
         kept = snapshot.retention_seconds
         return models.Snapshot(
             uuid=str(snapshot.uuid),
@@ -175,7 +175,7 @@ class Description:
         )
 
     def _replicas(self, group_id: int) -> tuple[str, ...]:
-        return tuple(str(uuid) for uuid in self.cluster.replica_node_uuids(group_id))
+        return tuple(str(uuid) for uuid in self.cluster.nodes.replicas(group_id))
 
     def _max_replicas(self) -> int:
         return min(MAX_REPLICAS, len(self.cluster.nodes))
@@ -209,9 +209,9 @@ class Description:
         )
 
     def _health(self) -> models.ClusterHealth:
-        states = [self.cluster.protection_state(v) for v in self.cluster.volumes.values()]
+        states = [self.cluster.nodes.protection_state(v) for v in self.cluster.volumes.values()]
         inactive = sum(
-            self.cluster.state_of(node) is not NodeState.ACTIVE
+            self.cluster.nodes.state_of(node) is not NodeState.ACTIVE
             for node in self.cluster.nodes.values()
         )
         degraded = states.count(ProtectionState.DEGRADED)

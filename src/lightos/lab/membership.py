@@ -49,32 +49,32 @@ class Membership:
             "uuid": str(node.uuid),
             "name": node.name,
             "address": node.address,
-            "state": self._cluster.state_of(node).wire_name,
+            "state": self._cluster.nodes.state_of(node).wire_name,
         }
 
     async def add(self, address: str) -> NodeRecord:
         """Have one more node, which serves after the transition time. Raises ClusterError."""
         address = self._usable(address)
-        self._cluster.add_node(address)  # whether it may be, before certificates are made
+        self._cluster.nodes.add(address)  # whether it may be, before certificates are made
         self._make_ready(address)
-        change = await self._changes.carry_out(self._cluster.add_node, address)
+        change = await self._changes.carry_out(self._cluster.nodes.add, address)
         await self._follow()
         return change.put[0]
 
     async def remove(self, name: str) -> None:
         """Have a node less; others take over what it held. Raises ClusterError."""
-        uuid = self._cluster.node_named(name).uuid
-        await self._changes.carry_out(self._cluster.remove_node, uuid)
+        uuid = self._cluster.nodes.named(name).uuid
+        await self._changes.carry_out(self._cluster.nodes.remove, uuid)
         await self._follow()
 
     async def move(self, name: str, address: str) -> NodeRecord:
         """Give a node another address; it serves there at once. Raises ClusterError."""
         address = self._usable(address)
-        uuid = self._cluster.node_named(name).uuid
-        if not self._cluster.move_node(uuid, address).put:
+        uuid = self._cluster.nodes.named(name).uuid
+        if not self._cluster.nodes.move(uuid, address).put:
             return self._cluster.nodes[uuid]
         self._make_ready(address)
-        change = await self._changes.carry_out(self._cluster.move_node, uuid, address)
+        change = await self._changes.carry_out(self._cluster.nodes.move, uuid, address)
         await self._follow()
         return change.put[0]
 

@@ -1,159 +1,314 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services of each storage node: up while the cluster says that the node serves."""
+"""The storage nodes: who there is, who serves, and who holds what, as primary or replica.
+
+No service of theirs is here; `lightos.lab.node_services` runs those.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Protocol
-from uuid import UUID
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4, uuid5
 
-from lightos.lab.changes import ChangeQueue
-from lightos.lab.cluster import Cluster
-from lightos.lab.errors import LabError
-from lightos.lab.faults.plan import AddressFaults
-from lightos.lab.faults.rules import CertificateFault
+from lightos.lab.changes import Change
+from lightos.lab.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
+from lightos.lab.lifecycle import Lifecycle
+from lightos.lab.paths import Paths
+from lightos.lab.placement import (
+    MAX_NODES,
+    PlacementGroup,
+    choose_group,
+    placement_groups,
+    regrouped,
+    successors,
+)
+from lightos.lab.records import (
+    ClusterRecord,
+    GroupRecord,
+    NodeRecord,
+    NodeState,
+    ProtectionState,
+    SnapshotRecord,
+    VolumeRecord,
+    VolumeState,
+)
+from lightos.lab.subscribers import Subscribers
 from lightos.lab.view import ClusterChange, NodeView
 
-LOG = logging.getLogger(__name__)
+CONTROLLER_IDS_PER_NODE = 4096
 
 
-class Service(Protocol):
-    """What listens on a node's address."""
-
-    def swallow(self) -> None:
-        """Let the network lose the address."""
-
-    def answer(self) -> None:
-        """Undo `swallow`."""
-
-    def freeze(self) -> None:
-        """Stand still: take in nothing, say nothing."""
-
-    def thaw(self) -> None:
-        """Go on, with what came in meanwhile."""
-
-    def hold_writes(self) -> None:
-        """Carry out no write of a host."""
-
-    def release_writes(self) -> None:
-        """Carry out the writes that were held, and those that come."""
-
-    async def close(self) -> None: ...
-
-
-StartNode = Callable[
-    [NodeView, CertificateFault | None, contextlib.AsyncExitStack], Awaitable[list[Service]]
-]
-"""Starts a node's services, perhaps with a bad certificate, and leaves how to close them on the
-stack."""
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """What a node's services have to be started anew for."""
-
-    node: NodeView
-    certificate: CertificateFault | None
-
-
-@dataclass
-class _Running:
-    setting: _Setting
-    services: list[Service]
-    stack: contextlib.AsyncExitStack
-    faults: AddressFaults = field(default_factory=AddressFaults)
-
-    def suffer(self, faults: AddressFaults) -> None:
-        """Have these faults of the address, and no others, from now on."""
-        before, self.faults = self.faults, faults
-        for service in self.services:
-            if faults.swallow != before.swallow:
-                (service.swallow if faults.swallow else service.answer)()
-            if faults.freeze != before.freeze:
-                (service.freeze if faults.freeze else service.thaw)()
-            if faults.hold_writes != before.hold_writes:
-                (service.hold_writes if faults.hold_writes else service.release_writes)()
-
-
-class NodeServices:
-    """Starts and ends the services of nodes as they come, move and go."""
+class Nodes(Mapping[UUID, NodeRecord]):
+    """The nodes of one cluster by UUID, in order of their index, and what can be done with them."""
 
     def __init__(
         self,
-        cluster: Cluster,
-        changes: ChangeQueue,
-        start: StartNode,
-        faults_at: Callable[[str], AddressFaults],
+        records: Iterable[NodeRecord],
+        groups: Iterable[GroupRecord],
+        *,
+        cluster: ClusterRecord,
+        discovery_generation: int,
+        volumes: Mapping[UUID, VolumeRecord],
+        snapshots: Mapping[UUID, SnapshotRecord],
+        paths: Paths,
+        lifecycle: Lifecycle,
+        subscribers: Subscribers,
     ) -> None:
+        """`volumes` and `snapshots` are the cluster's own tables; `paths` follows the nodes.
+
+        Without `groups`, which are kept since nodes joined or left, they follow from the nodes.
+        """
+        self.running: tuple[NodeView, ...] = ()
+        self.serving: tuple[NodeView, ...] = ()
+        self.discovery_generation = discovery_generation
         self._cluster = cluster
-        self._changes = changes
-        self._start = start
-        self._faults_at = faults_at
-        self._running: dict[UUID, _Running] = {}
-        self._turn = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._unsubscribe: Callable[[], None] = lambda: None
-
-    async def start(self) -> None:
-        """Start every serving node. Raises LabError when one of them cannot listen."""
-        for setting in self._wanted().values():
-            await self._open(setting)
-        self._unsubscribe = self._cluster.subscribe(self._changed)
-
-    def _changed(self, change: ClusterChange) -> None:
-        if change.nodes:
-            task = asyncio.get_running_loop().create_task(self.follow())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def follow(self) -> None:
-        """Make what runs agree with the cluster and with the faults of addresses."""
-        async with self._turn:
-            self._suffer()
-            await self._follow_faults()
-            wanted = self._wanted()
-            for uuid, running in tuple(self._running.items()):
-                if wanted.get(uuid) != running.setting:
-                    await self._running.pop(uuid).stack.aclose()
-            for uuid in wanted.keys() - self._running.keys():
-                try:
-                    await self._open(wanted[uuid])
-                except (LabError, OSError) as cause:
-                    LOG.error("%s cannot serve and is stopped: %s", wanted[uuid].node.name, cause)
-                    await self._changes.carry_out(self._cluster.stop_node, uuid)
-            self._suffer()
-
-    def _suffer(self) -> None:
-        for running in self._running.values():
-            running.suffer(self._faults_at(running.setting.node.address))
-
-    async def _follow_faults(self) -> None:
-        """Tell the cluster which nodes do not do their part."""
-        faults = {node.uuid: self._faults_at(node.address) for node in self._cluster.nodes.values()}
-        await self._changes.carry_out(
-            self._cluster.follow_faults,
-            frozen={uuid for uuid, each in faults.items() if each.freeze},
-            demoted={uuid for uuid, each in faults.items() if each.demote},
-        )
-
-    def _wanted(self) -> dict[UUID, _Setting]:
-        nodes = [(node, self._faults_at(node.address)) for node in self._cluster.running_nodes()]
-        return {
-            node.uuid: _Setting(node, faults.certificate)
-            for node, faults in nodes
-            if not faults.refuse
+        self._volumes = volumes
+        self._snapshots = snapshots
+        self._paths = paths
+        self._lifecycle = lifecycle
+        self._subscribers = subscribers
+        self._nodes = {node.uuid: node for node in sorted(records, key=lambda node: node.index)}
+        self._frozen: Set[UUID] = frozenset()
+        self._demoted: Set[UUID] = frozenset()
+        lifecycle.settled |= {n.uuid for n in self._nodes.values() if n.state is NodeState.ACTIVE}
+        self._groups = {
+            record.group_id: record
+            for record in tuple(groups) or self._group_records(placement_groups(tuple(self._nodes)))
         }
+        self.follow()
 
-    async def _open(self, setting: _Setting) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            services = await self._start(setting.node, setting.certificate, stack)
-            self._running[setting.node.uuid] = _Running(setting, services, stack.pop_all())
+    def __getitem__(self, uuid: UUID) -> NodeRecord:
+        return self._nodes[uuid]
 
-    async def close(self) -> None:
-        self._unsubscribe()
-        await asyncio.gather(*self._tasks)
-        await asyncio.gather(*(running.stack.aclose() for running in self._running.values()))
+    def __iter__(self) -> Iterator[UUID]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    # Operations
+
+    def find(self, uuid: UUID) -> NodeRecord:
+        """Raises NotFound."""
+        if (node := self._nodes.get(uuid)) is None:
+            raise NotFound(f"node {uuid} does not exist")
+        return node
+
+    def stop(self, uuid: UUID) -> Change[NodeRecord]:
+        """End a node at once; its groups move to the next serving replica."""
+        return Change(put=[replace(self.find(uuid), state=NodeState.INACTIVE)])
+
+    def start(self, uuid: UUID) -> Change[NodeRecord]:
+        """Begin to start a node; it serves after the transition time."""
+        node = self.find(uuid)
+        if node.state is not NodeState.INACTIVE:
+            return Change()
+        return Change(put=[replace(node, state=NodeState.ACTIVATING)])
+
+    def state_of(self, node: NodeRecord) -> NodeState:
+        """A node's state as the others see it: one that is frozen is as good as gone."""
+        return NodeState.INACTIVE if node.uuid in self._frozen else node.state
+
+    def follow_faults(self, *, frozen: Set[UUID], demoted: Set[UUID]) -> Change[NodeRecord]:
+        """Have these nodes answer nobody, and these leave the primary role to others, from now on.
+
+        One that answers again is primary again when hosts had time to find it, as after a start.
+        Nothing of it is kept: faults live in memory only.
+        """
+        nodes_before = self.serving
+        self._lifecycle.settled -= frozen - self._frozen
+        for uuid in self._frozen - frozen:
+            if uuid in self._nodes:
+                self._lifecycle.follow(self._nodes[uuid])
+        self._frozen, self._demoted = frozen, demoted
+        ana = self._follow_states()
+        self._subscribers.tell(ClusterChange(ana=ana, nodes=nodes_before != self.serving))
+        return Change()
+
+    def named(self, name: str) -> NodeRecord:
+        """Raises NotFound."""
+        for node in self._nodes.values():
+            if node.name == name:
+                return node
+        names = ", ".join(node.name for node in self._nodes.values())
+        raise NotFound(f"there is no node {name[:64]}; nodes are {names}")
+
+    def add(self, address: str) -> Change[NodeRecord]:
+        """Have one more node; it serves after the transition time, and gets new volumes.
+
+        Raises AlreadyExists for another node's address and FailedPrecondition when the cluster
+        is as large as can be.
+        """
+        self._check_address_free(address)
+        used = {node.index for node in self._nodes.values()}
+        index = next((number for number in range(MAX_NODES) if number not in used), None)
+        if index is None:
+            raise FailedPrecondition(f"the cluster has {MAX_NODES} nodes, as many as can be")
+        node = NodeRecord(uuid4(), index, f"node{index + 1}", address, NodeState.ACTIVATING)
+        return self._membership_change([*self._nodes.values(), node], put=[node])
+
+    def remove(self, uuid: UUID) -> Change[NodeRecord]:
+        """Have a node less; its replicas are rebuilt on the others at once.
+
+        Raises NotFound, and FailedPrecondition where a volume or snapshot has more replicas than
+        nodes would be left, or no other replica that serves while this node does not.
+        """
+        node = self.find(uuid)
+        left = [other for other in self._nodes.values() if other.uuid != uuid]
+        if not left:
+            raise FailedPrecondition(f"{node.name} is the only node; end the lab instead")
+        kept: Iterable[VolumeRecord | SnapshotRecord] = itertools.chain(
+            self._volumes.values(), self._snapshots.values()
+        )
+        for record in kept:
+            replicas = self.replicas(record.group_id)
+            what = f"{record.kind} {record.name} of project {record.project}"
+            if record.replica_count > len(left):
+                raise FailedPrecondition(
+                    f"{what} has {record.replica_count} replicas, and without {node.name} there "
+                    f"are {len(left)} nodes: add a node first, or delete it"
+                )
+            sources = [r for r in replicas if self.state_of(self._nodes[r]) is NodeState.ACTIVE]
+            if uuid in replicas and not sources:
+                raise FailedPrecondition(
+                    f"{what} would lose its last replica with {node.name}, since no node that has "
+                    "one serves: start one of them first, or delete it"
+                )
+        return self._membership_change(left, drop=[node])
+
+    def move(self, uuid: UUID, address: str) -> Change[NodeRecord]:
+        """Give a node another address, where hosts first have to find it.
+
+        Raises NotFound, and AlreadyExists for another node's address.
+        """
+        node = self.find(uuid)
+        if node.address == address:
+            return Change()
+        self._check_address_free(address)
+        return Change(put=[replace(node, address=address)])
+
+    def _check_address_free(self, address: str) -> None:
+        for node in self._nodes.values():
+            if node.address == address:
+                raise AlreadyExists(f"{node.name} has the address {address} already")
+
+    def _membership_change(
+        self,
+        nodes: Iterable[NodeRecord],
+        *,
+        put: Sequence[NodeRecord] = (),
+        drop: Sequence[NodeRecord] = (),
+    ) -> Change[Any]:
+        """What goes with other nodes: placement groups, and objects whose group is no more."""
+        order = [node.uuid for node in sorted(nodes, key=lambda node: node.index)]
+        groups = regrouped(self._paths.groups, order)
+        moves = successors(self._paths.groups, groups)
+        left = {group.group_id for group in groups}
+        kept: Iterable[VolumeRecord | SnapshotRecord] = itertools.chain(
+            self._volumes.values(), self._snapshots.values()
+        )
+        moved = [
+            replace(record, group_id=moves[record.group_id])
+            for record in kept
+            if record.group_id in moves
+        ]
+        gone = [group for number, group in self._groups.items() if number not in left]
+        return Change(put=[*put, *moved, *self._group_records(groups)], drop=[*drop, *gone])
+
+    def _group_records(self, groups: Iterable[PlacementGroup]) -> list[GroupRecord]:
+        return [
+            GroupRecord(
+                uuid5(self._cluster.uuid, f"group {group.group_id}"),
+                group.group_id,
+                group.node_uuids,
+            )
+            for group in groups
+        ]
+
+    # Placement
+
+    def primary(self, group_id: int) -> UUID | None:
+        """The node that serves a volume's I/O now; None when none of its replicas serves."""
+        return self._paths.primary(group_id)
+
+    def replicas(self, group_id: int) -> Sequence[UUID]:
+        """Nodes that hold a volume, in order of preference."""
+        return self._paths.group(group_id).node_uuids
+
+    def protection_state(self, volume: VolumeRecord) -> ProtectionState:
+        """How many of the volume's replicas serve now."""
+        if volume.state is VolumeState.CREATING:
+            return ProtectionState.UNKNOWN
+        replicas = self.replicas(volume.group_id)
+        up = sum(self.state_of(self._nodes[node]) is NodeState.ACTIVE for node in replicas)
+        if up == len(replicas):
+            return ProtectionState.FULLY_PROTECTED
+        return ProtectionState.DEGRADED if up else ProtectionState.NOT_AVAILABLE
+
+    def group_for(self, replica_count: int) -> int:
+        """The placement group of a new volume. Raises Unavailable when no node serves."""
+        group = choose_group(
+            self._paths.groups,
+            replica_count,
+            {node.uuid for node in self.serving},
+            self._paths.volumes_of_group(),
+        )
+        if group is None:
+            raise Unavailable("no storage node is active; start one")
+        return group.group_id
+
+    # Changes
+
+    def put(self, node: NodeRecord) -> None:
+        """Take what is durable now; `follow` takes in what comes of it."""
+        before = self._nodes.get(node.uuid)
+        self._nodes[node.uuid] = node
+        self._nodes = dict(sorted(self._nodes.items(), key=lambda item: item[1].index))
+        moved = before is not None and before.address != node.address
+        if moved or node.state is not NodeState.ACTIVE:
+            self._lifecycle.settled.discard(node.uuid)
+
+    def drop(self, node: NodeRecord) -> None:
+        del self._nodes[node.uuid]
+        self._lifecycle.settled.discard(node.uuid)
+
+    def put_group(self, group: GroupRecord) -> None:
+        self._groups[group.group_id] = group
+
+    def drop_group(self, group: GroupRecord) -> None:
+        del self._groups[group.group_id]
+
+    def follow(self) -> bool:
+        """Derive groups, serving nodes and primaries anew; True when ANA changed."""
+        self._paths.regroup(
+            PlacementGroup(record.group_id, record.node_uuids) for record in self._groups.values()
+        )
+        return self._follow_states()
+
+    def settle(self, node_uuid: UUID) -> None:
+        """Hosts had their time to reconnect to this node: it may be primary again."""
+        if node_uuid not in self._frozen:
+            self._lifecycle.settled.add(node_uuid)
+            self._subscribers.tell(ClusterChange(ana=self._follow_states()))
+
+    def _follow_states(self) -> bool:
+        self.running = tuple(
+            _view(node) for node in self._nodes.values() if node.state is NodeState.ACTIVE
+        )
+        serving = tuple(node for node in self.running if node.uuid not in self._frozen)
+        if serving != self.serving:
+            self.serving = serving
+            self.discovery_generation += 1
+        leaders = self._lifecycle.settled - self._demoted
+        return self._paths.follow({node.uuid for node in serving}, leaders)
+
+
+def _view(node: NodeRecord) -> NodeView:
+    return NodeView(
+        uuid=node.uuid,
+        name=node.name,
+        address=node.address,
+        controller_id_base=node.index * CONTROLLER_IDS_PER_NODE + 1,
+    )

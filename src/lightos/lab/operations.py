@@ -105,22 +105,22 @@ class Operations:
         return models.NodeList(nodes=tuple(map(self._describe.node, nodes)))
 
     async def _get_node(self, message: models.GetNode) -> Model:
-        return self._describe.node(self._cluster.find_node(uuid_of("UUID", message.uuid)))
+        return self._describe.node(self._cluster.nodes.find(uuid_of("UUID", message.uuid)))
 
     async def _start_node(self, message: models.StartNode) -> Model:
         uuid = uuid_of("nodeUUID", message.node_uuid)
-        await self._changes.carry_out(self._cluster.start_node, uuid)
+        await self._changes.carry_out(self._cluster.nodes.start, uuid)
         return models.NodeStarted()
 
     async def _stop_node(self, message: models.StopNode) -> Model:
         uuid = uuid_of("nodeUUID", message.node_uuid)
-        await self._changes.carry_out(self._cluster.stop_node, uuid)
+        await self._changes.carry_out(self._cluster.nodes.stop, uuid)
         return models.NodeStopped()
 
     async def _restart_node(self, message: models.RestartNode) -> Model:
         uuid = uuid_of("nodeUUID", message.node_uuid)
-        await self._changes.carry_out(self._cluster.stop_node, uuid)
-        await self._changes.carry_out(self._cluster.start_node, uuid)
+        await self._changes.carry_out(self._cluster.nodes.stop, uuid)
+        await self._changes.carry_out(self._cluster.nodes.start, uuid)
         return models.NodeRestarted()
 
     async def _create_volume(self, message: models.CreateVolume) -> Model:
@@ -131,7 +131,7 @@ class Operations:
                 message.source_snapshot_uuid, message.source_snapshot_name, "sourceSnapshotUUID"
             )
         change = await self._changes.carry_out(
-            self._cluster.create_volume,
+            self._cluster.volumes.create,
             message.project,
             name=message.name,
             size_bytes=message.size_bytes or 0,
@@ -147,7 +147,7 @@ class Operations:
         return self._describe.volume(change.put[0])
 
     async def _list_volumes(self, message: models.ListVolumes) -> Model:
-        volumes = self._cluster.list_volumes(
+        volumes = self._cluster.volumes.page(
             message.project or None,
             limit=page_size(message.limit),
             offset=optional_uuid("offsetUUID", message.offset_uuid),
@@ -160,7 +160,7 @@ class Operations:
 
     async def _get_volume(self, message: models.GetVolume) -> Model:
         key = uuid_or_name(message.uuid, message.name)
-        return self._describe.volume(self._cluster.find_volume(message.project or None, key))
+        return self._describe.volume(self._cluster.volumes.find(message.project or None, key))
 
     async def _update_volume(self, message: models.UpdateVolume, if_match: str | None) -> Model:
         key = uuid_or_name(message.uuid, message.name)
@@ -169,7 +169,7 @@ class Operations:
                 raise InvalidArgument(violation)
         uuid, name = message.qos_policy_uuid, message.qos_policy_name
         await self._changes.carry_out(
-            self._cluster.update_volume,
+            self._cluster.volumes.update,
             message.project,
             key,
             if_match=if_match,
@@ -189,13 +189,13 @@ class Operations:
     async def _delete_volume(self, message: models.DeleteVolume, if_match: str | None) -> Model:
         key = uuid_or_name(message.uuid, message.name)
         await self._changes.carry_out(
-            self._cluster.delete_volume, message.project or None, key, if_match=if_match
+            self._cluster.volumes.delete, message.project or None, key, if_match=if_match
         )
         return models.VolumeDeleted()
 
     async def _roll_back_volume(self, message: models.RollbackVolume) -> Model:
         await self._changes.carry_out(
-            self._cluster.roll_back_volume,
+            self._cluster.volumes.roll_back,
             message.project,
             uuid_or_name(message.uuid, message.name),
             snapshot=uuid_or_name(
@@ -208,7 +208,7 @@ class Operations:
         checked(message)
         kept = message.retention_time
         change = await self._changes.carry_out(
-            self._cluster.create_snapshot,
+            self._cluster.snapshots.create,
             message.project,
             name=message.name,
             source_volume=uuid_or_name(
@@ -220,7 +220,7 @@ class Operations:
         return self._describe.snapshot(change.put[0])
 
     async def _list_snapshots(self, message: models.ListSnapshots) -> Model:
-        snapshots = self._cluster.list_snapshots(
+        snapshots = self._cluster.snapshots.page(
             message.project,
             limit=page_size(message.limit),
             offset=optional_uuid("offsetUUID", message.offset_uuid),
@@ -232,12 +232,12 @@ class Operations:
 
     async def _get_snapshot(self, message: models.GetSnapshot) -> Model:
         key = uuid_or_name(message.uuid, message.name)
-        return self._describe.snapshot(self._cluster.find_snapshot(message.project, key))
+        return self._describe.snapshot(self._cluster.snapshots.find(message.project, key))
 
     async def _delete_snapshot(self, message: models.DeleteSnapshot, if_match: str | None) -> Model:
         key = uuid_or_name(message.uuid, message.name)
         await self._changes.carry_out(
-            self._cluster.delete_snapshot, message.project, key, if_match=if_match
+            self._cluster.snapshots.delete, message.project, key, if_match=if_match
         )
         return models.SnapshotDeleted()
 
@@ -245,7 +245,7 @@ class Operations:
         base: UUID | str | None = None
         if message.base_uuid or message.base_name:
             base = uuid_or_name(message.base_uuid, message.base_name, "baseSnapshotUUID")
-        comparison = self._cluster.compare_snapshots(
+        comparison = self._cluster.snapshots.compare(
             message.project,
             uuid_or_name(message.uuid, message.name, "snapshotUUID"),
             base,

@@ -33,7 +33,7 @@ from lightos.lab.founding import found_cluster
 from lightos.lab.lab_api import LabApi
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
 from lightos.lab.membership import Membership
-from lightos.lab.nodes import NodeServices, Service
+from lightos.lab.node_services import NodeServices, Service
 from lightos.lab.records import ClusterRecord
 from lightos.lab.reservations.rules import Host, ReservationCommand
 from lightos.lab.rest import ManagementApi
@@ -179,7 +179,7 @@ class _NodeStarter:
         return [api, services]
 
     async def _reserve(self, volume_uuid: UUID, host: Host, command: ReservationCommand) -> None:
-        await self.changes.carry_out(self.cluster.reserve, volume_uuid, host, command)
+        await self.changes.carry_out(self.cluster.reservations.reserve, volume_uuid, host, command)
 
 
 def _open_state(options: LabOptions, stack: contextlib.AsyncExitStack) -> tuple[Cluster, ThinStore]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from lightos.lab.records import SnapshotRecord, VolumeRecord
+from lightos.lab.errors import NotFound
+from lightos.lab.records import SnapshotRecord, SnapshotState, VolumeRecord, VolumeState
 
 Object = TypeVar("Object", VolumeRecord, SnapshotRecord)
 
@@ -37,9 +38,12 @@ class Names:
 class Table(dict[UUID, Object]):
     """Objects by UUID, also by name, and in the order of UUIDs that lists are paged in."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str, dead: Collection[VolumeState | SnapshotState]) -> None:
+        """Of objects called `kind`; those in a `dead` state yield their name to others."""
         super().__init__()
         self.names = Names()
+        self._kind = kind
+        self._dead = dead
         self._order: list[UUID] = []
 
     def put(self, record: Object) -> None:
@@ -59,7 +63,42 @@ class Table(dict[UUID, Object]):
     def named(self, project: str, name: str) -> list[Object]:
         return [self[uuid] for uuid in self.names.uuids(project, name)]
 
+    def find(self, project: str | None, key: UUID | str) -> Object:
+        """By UUID, or by name: the newest of that name, one that lives before a dead one.
+
+        Without a project, a UUID of any. Raises NotFound.
+        """
+        where = f" in project {project}" if project else ""
+        if isinstance(key, UUID):
+            record = self.get(key)
+            if record is None or project not in (None, record.project):
+                raise NotFound(f"{self._kind} {key} does not exist{where}")
+            return record
+        namesakes = [] if project is None else self.named(project, key)
+        if not namesakes:
+            raise NotFound(f"{self._kind} named {key} does not exist{where}")
+        living = [record for record in namesakes if record.state not in self._dead]
+        return (living or namesakes)[-1]
+
     def after(self, offset: UUID | None) -> Iterator[Object]:
         """Objects in ascending UUID, those up to and including `offset` left out."""
         start = 0 if offset is None else bisect_right(self._order, offset)
         return (self[uuid] for uuid in itertools.islice(self._order, start, None))
+
+
+def page_of(
+    records: Iterable[Object],
+    project: str | None,
+    limit: int,
+    name: str | None,
+    uuid: UUID | None,
+) -> list[Object]:
+    """The first `limit` records that match what is not None."""
+    matching = (
+        record
+        for record in records
+        if project in (None, record.project)
+        and name in (None, record.name)
+        and uuid in (None, record.uuid)
+    )
+    return list(itertools.islice(matching, limit))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cluster accepts as names, sizes, ACLs and labels. Pure; refusals are InvalidArgument."""
+"""What the cluster accepts as names, sizes, ACLs, labels and ETags. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from lightos.api.models import ALLOW_ANY, ALLOW_NONE, SIZE_GRANULARITY_BYTES
 from lightos.lab.access import normal_address
-from lightos.lab.errors import InvalidArgument
+from lightos.lab.errors import FailedPrecondition, InvalidArgument
+from lightos.lab.records import SnapshotRecord, VolumeRecord
 from lightos.nvme_tcp.constants import NQN_MAX_BYTES
 
 MAX_SIZE_BYTES = 1 << 50
@@ -96,3 +97,12 @@ def check_labels(labels: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ..
         if keys.count(key) > 1:
             raise InvalidArgument(f"label {key} is given more than once")
     return tuple(labels)
+
+
+def check_etag(record: VolumeRecord | SnapshotRecord, if_match: str | None) -> None:
+    """Raises FailedPrecondition when If-Match is given and not the record's ETag."""
+    if if_match and if_match.strip('"') != str(record.etag):
+        raise FailedPrecondition(
+            f"ETag mismatch on {record.kind} {record.name}: it changed since it was read; "
+            "read it again"
+        )

@@ -73,7 +73,7 @@ class Harness:
             "compression": False,
             "sector_size_bytes": 4096,
         }
-        change = self.cluster.create_volume(project, name=name, **request | asked)
+        change = self.cluster.volumes.create(project, name=name, **request | asked)
         return self.cluster.carry_out(change).put[0]
 
     def ready_volume(self, name: str = "vol", **asked: Any) -> VolumeRecord:
@@ -82,7 +82,7 @@ class Harness:
         return self.cluster.volumes[uuid]
 
     def snapshot(self, volume: VolumeRecord, name: str = "snap", **asked: Any) -> SnapshotRecord:
-        change = self.cluster.create_snapshot(
+        change = self.cluster.snapshots.create(
             volume.project, name=name, source_volume=volume.uuid, **asked
         )
         return self.cluster.carry_out(change).put[0]
@@ -93,30 +93,30 @@ class Harness:
         return self.cluster.snapshots[uuid]
 
     def update(self, uuid: UUID, **asked: Any) -> VolumeRecord:
-        return self.cluster.carry_out(self.cluster.update_volume(None, uuid, **asked)).put[0]
+        return self.cluster.carry_out(self.cluster.volumes.update(None, uuid, **asked)).put[0]
 
     def delete_volume(self, uuid: UUID, **asked: Any) -> None:
-        self.cluster.carry_out(self.cluster.delete_volume(None, uuid, **asked))
+        self.cluster.carry_out(self.cluster.volumes.delete(None, uuid, **asked))
 
     def delete_snapshot(self, uuid: UUID, **asked: Any) -> None:
-        self.cluster.carry_out(self.cluster.delete_snapshot(None, uuid, **asked))
+        self.cluster.carry_out(self.cluster.snapshots.delete(None, uuid, **asked))
 
     def stop_node(self, index: int) -> None:
-        self.cluster.carry_out(self.cluster.stop_node(self.node_uuid(index)))
+        self.cluster.carry_out(self.cluster.nodes.stop(self.node_uuid(index)))
 
     def start_node(self, index: int) -> None:
-        self.cluster.carry_out(self.cluster.start_node(self.node_uuid(index)))
+        self.cluster.carry_out(self.cluster.nodes.start(self.node_uuid(index)))
 
     def add_node(self, address: str) -> UUID:
         self.nodes += 1
-        return self.cluster.carry_out(self.cluster.add_node(address)).put[0].uuid
+        return self.cluster.carry_out(self.cluster.nodes.add(address)).put[0].uuid
 
     def remove_node(self, uuid: UUID) -> None:
-        self.cluster.carry_out(self.cluster.remove_node(uuid))
+        self.cluster.carry_out(self.cluster.nodes.remove(uuid))
         self.nodes -= 1
 
     def move_node(self, uuid: UUID, address: str) -> None:
-        self.cluster.carry_out(self.cluster.move_node(uuid, address))
+        self.cluster.carry_out(self.cluster.nodes.move(uuid, address))
 
     def node_uuid(self, index: int) -> UUID:
         return list(self.cluster.nodes)[index]

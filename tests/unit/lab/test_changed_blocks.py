@@ -22,7 +22,7 @@ Ranges = list[tuple[int, int]]
 def page(
     lab: Harness, key: UUID | str, base: UUID | str | None = None, offset_lba: int = 0
 ) -> ChangedBlocks:
-    comparison = lab.cluster.compare_snapshots("default", key, base, offset_lba)
+    comparison = lab.cluster.snapshots.compare("default", key, base, offset_lba)
     return changed_blocks(lab.store, comparison)
 
 
@@ -146,7 +146,7 @@ def test_what_is_refused(lab: Harness) -> None:
 
 def test_a_snapshot_that_is_deleted_while_it_is_looked_through(lab: Harness) -> None:
     snapshot = lab.ready_snapshot(lab.ready_volume())
-    comparison = lab.cluster.compare_snapshots("default", snapshot.uuid, None, 0)
+    comparison = lab.cluster.snapshots.compare("default", snapshot.uuid, None, 0)
     lab.delete_snapshot(snapshot.uuid)
     lab.wait()
     with pytest.raises(NotFound, match="deleted meanwhile"):

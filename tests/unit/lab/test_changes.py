@@ -20,7 +20,7 @@ from tests.unit.lab.harness import GIB, TRANSITION_SECONDS, Harness
 
 def create(lab: Harness, name: str) -> Callable[[], Change[VolumeRecord]]:
     return partial(
-        lab.cluster.create_volume,
+        lab.cluster.volumes.create,
         "default",
         name=name,
         size_bytes=GIB,
@@ -139,7 +139,7 @@ def test_blocks_that_are_gone_already_do_not_stop_the_clock(lab: Harness) -> Non
     lab.store.delete(gone.uuid)
 
     async def test(queue: ChangeQueue) -> None:
-        await queue.carry_out(partial(lab.cluster.delete_volume, "default", gone.uuid))
+        await queue.carry_out(partial(lab.cluster.volumes.delete, "default", gone.uuid))
         lab.seconds += TRANSITION_SECONDS
         await queue.carry_out(Change)  # nothing to make, but it arms the timer
         states = lab.cluster.volumes
@@ -169,7 +169,7 @@ def test_a_defect_in_one_change_does_not_stop_the_clock(
         )
         for volume, delay in ((broken, 0.0), (other, TRANSITION_SECONDS / 2)):
             lab.seconds += delay
-            await queue.carry_out(partial(lab.cluster.delete_volume, "default", volume.uuid))
+            await queue.carry_out(partial(lab.cluster.volumes.delete, "default", volume.uuid))
         lab.seconds += TRANSITION_SECONDS / 2
         await queue.carry_out(Change)  # the first falls due, the second does not yet
         while queue._tasks or lab.cluster.seconds_to_next_due() == 0.0:

@@ -41,12 +41,12 @@ def as_view(lab: Harness) -> ClusterView:
 def test_a_new_volume_becomes_available_after_the_transition(lab: Harness) -> None:
     volume = lab.volume(acl=[HOST])
     assert volume.state is VolumeState.CREATING
-    assert lab.cluster.protection_state(volume) is ProtectionState.UNKNOWN
+    assert lab.cluster.nodes.protection_state(volume) is ProtectionState.UNKNOWN
     assert as_view(lab).namespaces(HOST, ADDRESS) == {}
     lab.wait()
-    volume = lab.cluster.find_volume("default", "vol")
+    volume = lab.cluster.volumes.find("default", "vol")
     assert volume.state is VolumeState.AVAILABLE
-    assert lab.cluster.protection_state(volume) is ProtectionState.FULLY_PROTECTED
+    assert lab.cluster.nodes.protection_state(volume) is ProtectionState.FULLY_PROTECTED
     view = as_view(lab).namespaces(HOST, ADDRESS)[volume.nsid]
     assert (view.uuid, view.size_bytes, view.block_size_bytes, view.ana_group_id) == (
         volume.uuid,
@@ -102,11 +102,11 @@ def test_names_are_unique_in_a_project_only(lab: Harness) -> None:
 def test_a_volume_is_not_found_through_another_project(lab: Harness) -> None:
     volume = lab.volume("vol")
     with pytest.raises(NotFound):
-        lab.cluster.find_volume("blue", volume.uuid)
+        lab.cluster.volumes.find("blue", volume.uuid)
     with pytest.raises(NotFound):
-        lab.cluster.find_volume("blue", "vol")
+        lab.cluster.volumes.find("blue", "vol")
     with pytest.raises(NotFound):
-        lab.cluster.delete_volume("blue", volume.uuid)
+        lab.cluster.volumes.delete("blue", volume.uuid)
 
 
 def test_every_accepted_update_changes_the_etag(lab: Harness) -> None:
@@ -170,9 +170,9 @@ def test_rename(lab: Harness) -> None:
     with pytest.raises(AlreadyExists):
         lab.update(volume.uuid, new_name="taken")
     lab.update(volume.uuid, new_name="new")
-    assert lab.cluster.find_volume("default", "new").uuid == volume.uuid
+    assert lab.cluster.volumes.find("default", "new").uuid == volume.uuid
     with pytest.raises(NotFound):
-        lab.cluster.find_volume("default", "old")
+        lab.cluster.volumes.find("default", "old")
 
 
 def test_a_deleted_volume_is_gone_after_the_transition(lab: Harness) -> None:
@@ -187,7 +187,7 @@ def test_a_deleted_volume_is_gone_after_the_transition(lab: Harness) -> None:
     lab.delete_volume(volume.uuid)  # again: nothing more to do
     lab.wait()
     with pytest.raises(NotFound):
-        lab.cluster.find_volume("default", volume.uuid)
+        lab.cluster.volumes.find("default", volume.uuid)
     assert not lab.store.uuids()
     assert lab.volume("vol").uuid != volume.uuid
 
@@ -203,17 +203,17 @@ def test_nsids_are_unique_and_not_soon_given_again(lab: Harness) -> None:
 def test_lists_are_paged_in_uuid_order_and_hide_what_is_deleting(lab: Harness) -> None:
     volumes = sorted((lab.ready_volume(f"v{n}") for n in range(5)), key=lambda v: v.uuid)
     lab.volume("other", "blue")
-    page = lab.cluster.list_volumes("default", limit=2)
+    page = lab.cluster.volumes.page("default", limit=2)
     assert [v.uuid for v in page] == [v.uuid for v in volumes[:2]]
     lab.delete_volume(volumes[1].uuid)
     lab.delete_volume(volumes[2].uuid)
-    rest = lab.cluster.list_volumes("default", limit=9, offset=volumes[1].uuid)
+    rest = lab.cluster.volumes.page("default", limit=9, offset=volumes[1].uuid)
     assert [v.uuid for v in rest] == [v.uuid for v in volumes[3:]]
-    everything = lab.cluster.list_volumes("default", limit=9, show_all=True)
+    everything = lab.cluster.volumes.page("default", limit=9, show_all=True)
     assert [v.uuid for v in everything] == [v.uuid for v in volumes]
-    assert len(lab.cluster.list_volumes(None, limit=9)) == 4
+    assert len(lab.cluster.volumes.page(None, limit=9)) == 4
     with pytest.raises(NotFound):
-        lab.cluster.list_volumes("green", limit=9)
+        lab.cluster.volumes.page("green", limit=9)
 
 
 # Snapshots
@@ -251,7 +251,7 @@ def test_a_snapshot_with_clones_stays_deleting_until_they_are_gone(lab: Harness)
     clone = lab.ready_volume("clone", source_snapshot="snap")
     lab.delete_snapshot(snapshot.uuid)
     lab.wait(100)
-    assert lab.cluster.find_snapshot("default", "snap").state is SnapshotState.DELETING
+    assert lab.cluster.snapshots.find("default", "snap").state is SnapshotState.DELETING
     lab.delete_volume(volume.uuid)
     lab.wait()
     assert set(lab.cluster.snapshots) == {snapshot.uuid}
@@ -272,7 +272,7 @@ def test_under_the_name_of_a_deleting_snapshot_a_new_one_ends_failed(lab: Harnes
     new = lab.snapshot(volume)
     assert new.state is SnapshotState.CREATING
     lab.wait()
-    assert lab.cluster.find_snapshot("default", new.uuid).state is SnapshotState.FAILED
+    assert lab.cluster.snapshots.find("default", new.uuid).state is SnapshotState.FAILED
     with pytest.raises(FailedPrecondition):
         lab.delete_snapshot(new.uuid)
     lab.restart()
@@ -305,7 +305,7 @@ def test_a_snapshot_goes_when_its_retention_time_is_over(lab: Harness) -> None:
     lab.snapshot(volume, retention_seconds=60.0)
     lab.wait(30)
     lab.restart()
-    assert lab.cluster.find_snapshot("default", "snap").state is SnapshotState.AVAILABLE
+    assert lab.cluster.snapshots.find("default", "snap").state is SnapshotState.AVAILABLE
     lab.wait(31)
     assert not lab.cluster.snapshots
 
@@ -317,7 +317,7 @@ def test_roll_back(lab: Harness) -> None:
     lab.store.write(volume.uuid, 0, b"2" * BLOCK)
     lab.update(volume.uuid, size_bytes=2 * GIB)
     lab.wait()
-    lab.cluster.carry_out(lab.cluster.roll_back_volume("default", volume.uuid, snapshot="snap"))
+    lab.cluster.carry_out(lab.cluster.volumes.roll_back("default", volume.uuid, snapshot="snap"))
     assert lab.cluster.volumes[volume.uuid].state is VolumeState.ROLLBACK
     lab.store.write(volume.uuid, BLOCK, b"3" * BLOCK)
     lab.restart()
@@ -327,7 +327,7 @@ def test_roll_back(lab: Harness) -> None:
     assert lab.store.read(volume.uuid, 0, 2 * BLOCK) == b"1" * BLOCK + b"3" * BLOCK
     lab.ready_volume("other")
     with pytest.raises(InvalidArgument, match="not taken of volume other"):
-        lab.cluster.roll_back_volume("default", "other", snapshot="snap")
+        lab.cluster.volumes.roll_back("default", "other", snapshot="snap")
 
 
 # Nodes and paths
@@ -336,7 +336,7 @@ def test_roll_back(lab: Harness) -> None:
 def test_one_node_is_optimized_and_the_others_are_inaccessible(lab: Harness) -> None:
     for replicas in (1, 2, 3):
         volume = lab.ready_volume(f"v{replicas}", replica_count=replicas)
-        primary = lab.cluster.primary_node_uuid(volume.group_id)
+        primary = lab.cluster.nodes.primary(volume.group_id)
         for node in lab.cluster.nodes:
             expected = AnaState.OPTIMIZED if node == primary else AnaState.INACCESSIBLE
             assert as_view(lab).ana_state(node, volume.group_id) is expected
@@ -345,9 +345,7 @@ def test_one_node_is_optimized_and_the_others_are_inaccessible(lab: Harness) -> 
 
 
 def test_volumes_are_spread_over_the_nodes(lab: Harness) -> None:
-    primaries = [
-        lab.cluster.primary_node_uuid(lab.ready_volume(f"v{n}").group_id) for n in range(6)
-    ]
+    primaries = [lab.cluster.nodes.primary(lab.ready_volume(f"v{n}").group_id) for n in range(6)]
     assert sorted(primaries, key=str) == sorted([*lab.cluster.nodes] * 2, key=str)
 
 
@@ -364,7 +362,7 @@ def test_a_stopped_node_hands_over_and_takes_back_later(lab: Harness) -> None:
     assert lab.cluster.ana_change_count() > count
     assert lab.cluster.discovery_generation != generation
     assert len(as_view(lab).serving_nodes()) == 2
-    assert lab.cluster.protection_state(volume) is ProtectionState.DEGRADED
+    assert lab.cluster.nodes.protection_state(volume) is ProtectionState.DEGRADED
 
     lab.start_node(preferred)
     assert lab.cluster.nodes[lab.node_uuid(preferred)].state is NodeState.ACTIVATING
@@ -372,7 +370,7 @@ def test_a_stopped_node_hands_over_and_takes_back_later(lab: Harness) -> None:
     lab.wait()
     assert len(as_view(lab).serving_nodes()) == 3
     assert lab.optimized(group) == [(preferred + 1) % 3]  # hosts get time to reconnect
-    assert lab.cluster.protection_state(volume) is ProtectionState.FULLY_PROTECTED
+    assert lab.cluster.nodes.protection_state(volume) is ProtectionState.FULLY_PROTECTED
     lab.told.clear()
     lab.wait(FAILBACK_SECONDS)
     assert lab.optimized(group) == [preferred]
@@ -384,7 +382,7 @@ def test_a_node_that_is_needed_serves_as_soon_as_it_is_active(lab: Harness) -> N
     (primary,) = lab.optimized(volume.group_id)
     lab.stop_node(primary)
     assert lab.optimized(volume.group_id) == []
-    assert lab.cluster.protection_state(volume) is ProtectionState.NOT_AVAILABLE
+    assert lab.cluster.nodes.protection_state(volume) is ProtectionState.NOT_AVAILABLE
     lab.start_node(primary)
     lab.wait()
     assert lab.optimized(volume.group_id) == [primary]
@@ -405,7 +403,7 @@ def test_a_node_stopped_while_it_starts_stays_down(lab: Harness) -> None:
     lab.wait(100)
     assert lab.cluster.nodes[lab.node_uuid(0)].state is NodeState.INACTIVE
     with pytest.raises(NotFound):
-        lab.cluster.stop_node(uuid4())
+        lab.cluster.nodes.stop(uuid4())
 
 
 def test_controller_ids_of_nodes_never_overlap(lab: Harness) -> None:
@@ -524,7 +522,7 @@ def test_blocks_that_are_newer_than_the_metadata_stay(
 
 def test_a_resize_that_a_crash_cut_short_is_finished_at_start(lab: Harness) -> None:
     volume = lab.ready_volume()
-    change = lab.cluster.update_volume(None, volume.uuid, size_bytes=2 * GIB)
+    change = lab.cluster.volumes.update(None, volume.uuid, size_bytes=2 * GIB)
     lab.database.commit(change.put)
     lab.restart()
     lab.store.write(volume.uuid, 2 * GIB - BLOCK, b"1" * BLOCK)

@@ -109,7 +109,7 @@ class ClusterMachine(RuleBasedStateMachine):
     def roll_back(self, volume: UUID, snapshot: UUID) -> None:
         cluster = self.lab.cluster
         try:
-            cluster.carry_out(cluster.roll_back_volume(None, volume, snapshot=snapshot))
+            cluster.carry_out(cluster.volumes.roll_back(None, volume, snapshot=snapshot))
         except ClusterError:
             return
         self.contents[volume] = self.contents[snapshot]
@@ -194,11 +194,11 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 4))
     def stop_node(self, index: int) -> None:
-        self.lab.cluster.carry_out(self.lab.cluster.stop_node(self.node(index)))
+        self.lab.cluster.carry_out(self.lab.cluster.nodes.stop(self.node(index)))
 
     @rule(index=st.integers(0, 4))
     def start_node(self, index: int) -> None:
-        self.lab.cluster.carry_out(self.lab.cluster.start_node(self.node(index)))
+        self.lab.cluster.carry_out(self.lab.cluster.nodes.start(self.node(index)))
 
     @rule()
     def add_node(self) -> None:
@@ -241,7 +241,7 @@ class ClusterMachine(RuleBasedStateMachine):
     def replicas(self) -> dict[UUID, tuple[UUID, ...]]:
         cluster = self.lab.cluster
         return {
-            record.uuid: tuple(cluster.replica_node_uuids(record.group_id))
+            record.uuid: tuple(cluster.nodes.replicas(record.group_id))
             for record in (*cluster.volumes.values(), *cluster.snapshots.values())
         }
 
@@ -260,7 +260,7 @@ class ClusterMachine(RuleBasedStateMachine):
         assert len(groups) == len(nodes) * min(3, len(nodes))
         assert len({group.group_id for group in groups}) == len(groups)
         assert max(group.group_id for group in groups) <= self.lab.cluster.max_ana_group_id
-        heads = [self.lab.cluster.replica_node_uuids(group.group_id)[0] for group in groups]
+        heads = [self.lab.cluster.nodes.replicas(group.group_id)[0] for group in groups]
         assert all(heads.count(node) == min(3, len(nodes)) for node in nodes)
 
     @invariant()
@@ -303,7 +303,7 @@ class ClusterMachine(RuleBasedStateMachine):
     def every_group_with_a_serving_replica_has_one_optimized_node(self) -> None:
         cluster = self.lab.cluster
         for volume in cluster.volumes.values():
-            replicas = cluster.replica_node_uuids(volume.group_id)
+            replicas = cluster.nodes.replicas(volume.group_id)
             serving = [n for n in replicas if cluster.nodes[n].state is NodeState.ACTIVE]
             optimized = [
                 node

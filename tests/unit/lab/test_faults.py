@@ -278,7 +278,7 @@ def test_the_grpc_code_of_a_status(status: int, code: GrpcCode) -> None:
 
 def test_a_held_object_settles_when_it_is_released(lab: Harness) -> None:
     volume = lab.volume()
-    lab.cluster.hold(volume.uuid, "Creating")
+    lab.cluster.lifecycle.hold(volume.uuid, "Creating")
     lab.cluster.take(lab.cluster.touch(volume.uuid))
     lab.wait(100)
     assert lab.cluster.volumes[volume.uuid].state is VolumeState.CREATING
@@ -289,7 +289,7 @@ def test_a_held_object_settles_when_it_is_released(lab: Harness) -> None:
 
 def test_a_volume_held_in_migrating_goes_back_there_after_an_update(lab: Harness) -> None:
     volume = lab.ready_volume()
-    lab.cluster.hold(volume.uuid, "Migrating")
+    lab.cluster.lifecycle.hold(volume.uuid, "Migrating")
     lab.update(volume.uuid, size_bytes=2 * volume.size_bytes)
     assert lab.cluster.volumes[volume.uuid].state is VolumeState.UPDATING
     lab.wait(100)
@@ -301,7 +301,7 @@ def test_a_volume_held_in_migrating_goes_back_there_after_an_update(lab: Harness
 
 def test_a_start_of_the_lab_settles_what_was_held(lab: Harness) -> None:
     volume = lab.ready_volume()
-    lab.cluster.hold(volume.uuid, "Migrating")
+    lab.cluster.lifecycle.hold(volume.uuid, "Migrating")
     lab.update(volume.uuid, labels=[("a", "b")])
     lab.wait()
     lab.restart()
@@ -311,11 +311,11 @@ def test_a_start_of_the_lab_settles_what_was_held(lab: Harness) -> None:
 
 def test_what_is_let_fail_ends_failed_and_goes(lab: Harness) -> None:
     volume = lab.volume()
-    lab.cluster.let_fail(volume.uuid)
+    lab.cluster.lifecycle.let_fail(volume.uuid)
     other = lab.ready_volume("other")
     assert lab.cluster.volumes[volume.uuid].state is VolumeState.FAILED
     snapshot = lab.snapshot(other)
-    lab.cluster.let_fail(snapshot.uuid)
+    lab.cluster.lifecycle.let_fail(snapshot.uuid)
     lab.wait()
     assert lab.cluster.snapshots[snapshot.uuid].state is SnapshotState.FAILED
     lab.wait(100)

@@ -42,32 +42,32 @@ def test_a_cluster_has_at_most_fifteen_nodes(lab: Harness) -> None:
     for number in range(12):
         lab.add_node(f"10.0.0.{number}")
     with pytest.raises(FailedPrecondition, match="15 nodes"):
-        lab.cluster.add_node(ELSEWHERE)
+        lab.cluster.nodes.add(ELSEWHERE)
 
 
 def test_an_address_belongs_to_one_node(lab: Harness) -> None:
     first, second = list(lab.cluster.nodes.values())[:2]
     for refused in (
-        lambda: lab.cluster.add_node(first.address),
-        lambda: lab.cluster.move_node(second.uuid, first.address),
+        lambda: lab.cluster.nodes.add(first.address),
+        lambda: lab.cluster.nodes.move(second.uuid, first.address),
     ):
         with pytest.raises(AlreadyExists, match=r"node1 has the address 127\.0\.0\.1"):
             refused()
-    assert lab.cluster.move_node(first.uuid, first.address).put == ()
+    assert lab.cluster.nodes.move(first.uuid, first.address).put == ()
     with pytest.raises(NotFound, match="nodes are node1, node2, node3"):
-        lab.cluster.node_named("node4")
+        lab.cluster.nodes.named("node4")
 
 
 def test_the_last_node_stays(lab: Harness) -> None:
     lab.remove_node(lab.node_uuid(2))
     lab.remove_node(lab.node_uuid(1))
     with pytest.raises(FailedPrecondition, match="node1 is the only node"):
-        lab.cluster.remove_node(lab.node_uuid(0))
+        lab.cluster.nodes.remove(lab.node_uuid(0))
 
 
 def test_hosts_find_a_volume_whose_node_left_elsewhere(lab: Harness) -> None:
     volume = lab.ready_volume(replica_count=1, acl=[HOST])
-    node = lab.cluster.primary_node_uuid(volume.group_id)
+    node = lab.cluster.nodes.primary(volume.group_id)
     assert node is not None
     before = lab.cluster.namespaces(HOST, ADDRESS)[volume.nsid]
     lab.told.clear()
@@ -75,7 +75,7 @@ def test_hosts_find_a_volume_whose_node_left_elsewhere(lab: Harness) -> None:
     after = lab.cluster.namespaces(HOST, ADDRESS)[volume.nsid]
     assert after.ana_group_id != before.ana_group_id
     assert lab.told == [ClusterChange(frozenset({volume.nsid}), ana=True, nodes=True)]
-    primary = lab.cluster.primary_node_uuid(after.ana_group_id)
+    primary = lab.cluster.nodes.primary(after.ana_group_id)
     assert primary in lab.cluster.nodes
     (listed,) = (group for group in lab.cluster.ana_groups(primary) if volume.nsid in group.nsids)
     assert (listed.group_id, listed.state) == (after.ana_group_id, AnaState.OPTIMIZED)
@@ -85,36 +85,36 @@ def test_another_member_of_a_group_is_replaced_without_a_word_to_hosts(lab: Harn
     lab.add_node(ELSEWHERE)
     lab.wait(2 * FAILBACK_SECONDS)
     volume = lab.ready_volume(replica_count=2, acl=[HOST])
-    first, second = lab.cluster.replica_node_uuids(volume.group_id)
+    first, second = lab.cluster.nodes.replicas(volume.group_id)
     seen = lab.cluster.namespaces(HOST, ADDRESS)
     lab.remove_node(second)
     assert lab.cluster.namespaces(HOST, ADDRESS) == seen
-    replicas = lab.cluster.replica_node_uuids(volume.group_id)
+    replicas = lab.cluster.nodes.replicas(volume.group_id)
     assert replicas[0] == first
     assert set(replicas) <= set(lab.cluster.nodes)
 
 
 def test_a_node_that_moved_is_primary_again_once_hosts_had_time_to_find_it(lab: Harness) -> None:
     volume = lab.ready_volume()
-    node = lab.cluster.primary_node_uuid(volume.group_id)
+    node = lab.cluster.nodes.primary(volume.group_id)
     assert node is not None
     lab.told.clear()
     lab.move_node(node, ELSEWHERE)
     assert lab.cluster.nodes[node].state is NodeState.ACTIVE
-    assert lab.cluster.primary_node_uuid(volume.group_id) not in (node, None)
+    assert lab.cluster.nodes.primary(volume.group_id) not in (node, None)
     assert lab.told == [ClusterChange(ana=True, nodes=True)]
     lab.wait(FAILBACK_SECONDS)
-    assert lab.cluster.primary_node_uuid(volume.group_id) == node
+    assert lab.cluster.nodes.primary(volume.group_id) == node
 
 
 def test_what_a_node_leaves_behind_survives_a_restart(lab: Harness) -> None:
     volume = lab.ready_volume(replica_count=1)
-    node = lab.cluster.primary_node_uuid(volume.group_id)
+    node = lab.cluster.nodes.primary(volume.group_id)
     assert node is not None
     lab.remove_node(node)
     group = lab.cluster.volumes[volume.uuid].group_id
-    replicas = lab.cluster.replica_node_uuids(group)
+    replicas = lab.cluster.nodes.replicas(group)
     lab.restart()
     assert lab.cluster.volumes[volume.uuid].group_id == group
-    assert lab.cluster.replica_node_uuids(group) == replicas
+    assert lab.cluster.nodes.replicas(group) == replicas
     assert node not in lab.cluster.nodes

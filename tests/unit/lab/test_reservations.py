@@ -32,12 +32,12 @@ A_KEY, B_KEY = 2**64 - 1, 0xB
 
 def reserve(lab: Harness, uuid: UUID, host: Host, *requests: ReservationCommand) -> None:
     for request in requests:
-        lab.cluster.carry_out(lab.cluster.reserve(uuid, host, request))
+        lab.cluster.carry_out(lab.cluster.reservations.reserve(uuid, host, request))
 
 
 def refusal(lab: Harness, uuid: UUID, host: Host, request: ReservationCommand) -> int:
     with pytest.raises(CommandFailed) as refused:
-        lab.cluster.reserve(uuid, host, request)
+        lab.cluster.reservations.reserve(uuid, host, request)
     return refused.value.status
 
 
@@ -102,7 +102,7 @@ def test_neither_snapshots_nor_clones_inherit_it(lab: Harness) -> None:
     snapshot = lab.ready_snapshot(lab.cluster.volumes[uuid])
     clone = lab.ready_volume("clone", source_snapshot=snapshot.uuid, acl=[HOST, OTHER_HOST])
     assert lab.cluster.reservation(clone.uuid) is None
-    rollback = lab.cluster.roll_back_volume("default", uuid, snapshot=snapshot.uuid)
+    rollback = lab.cluster.volumes.roll_back("default", uuid, snapshot=snapshot.uuid)
     lab.cluster.carry_out(rollback)
     lab.wait()
     assert lab.cluster.reservation(uuid) == before
@@ -171,8 +171,8 @@ def test_what_is_refused_changes_nothing(lab: Harness) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda lab, uuid: lab.cluster.reserve(uuid, A, Register(A_KEY)),
-        lambda lab, uuid: lab.cluster.update_volume(None, uuid, acl=[OTHER_HOST], size_bytes=GIB),
+        lambda lab, uuid: lab.cluster.reservations.reserve(uuid, A, Register(A_KEY)),
+        lambda lab, uuid: lab.cluster.volumes.update(None, uuid, acl=[OTHER_HOST], size_bytes=GIB),
     ],
 )
 def test_what_cannot_be_made_durable_is_not_true(

@@ -205,7 +205,7 @@ def test_a_project_is_made_while_running_and_deleted_when_empty(lab: Harness) ->
     with pytest.raises(NotFound):
         tenants.delete_project("red")
     lab.wait()
-    lab.delete_volume(lab.cluster.find_volume("green", "v").uuid)
+    lab.delete_volume(lab.cluster.volumes.find("green", "v").uuid)
     lab.wait()
     lab.cluster.carry_out(tenants.delete_policy("gold"))
     lab.cluster.carry_out(tenants.delete_project("green"))

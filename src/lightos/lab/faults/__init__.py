@@ -3,5 +3,6 @@
 
 `rules` reads and validates a rule, `plan` decides which rule a call meets; both are pure.
 `calls` holds the plan and lets it happen to calls of the management API, `states` to volumes and
-snapshots; what happens to whole addresses is in `lightos.lab.nodes` and `lightos.lab.silence`.
+snapshots; what happens to whole addresses is in `lightos.lab.node_services` and
+`lightos.lab.silence`.
 """

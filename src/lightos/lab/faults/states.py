@@ -54,13 +54,13 @@ class DisturbedChanges:
                 record = _in_state(record, state)
 
                 def disturb() -> None:
-                    self._cluster.hold(record.uuid, state)
+                    self._cluster.lifecycle.hold(record.uuid, state)
                     self._in_force.held.add(record.uuid)
 
             case End():
 
                 def disturb() -> None:
-                    self._cluster.let_fail(record.uuid)
+                    self._cluster.lifecycle.let_fail(record.uuid)
 
         return replace(change, put=[record, *others], when_taken=disturb)
 
