@@ -52,12 +52,12 @@ def measure(note: Note) -> Result:
 
 def together(on: BenchLab, sides: list[Side], threads: int) -> dict[str, Any]:
     """All of them at work at once, each with so many threads."""
-    pids = [each.pid for each in sides]
-    busy, lab_busy = sum(map(cpu_seconds, pids)), cpu_seconds(on.info["pid"])
+    lab_busy = cpu_seconds(on.info["pid"])
     for each in sides:
         each.begin("many", threads=threads, operations=OPERATIONS[threads])
     done = [each.result() for each in sides]
-    busy, lab_busy = sum(map(cpu_seconds, pids)) - busy, cpu_seconds(on.info["pid"]) - lab_busy
+    lab_busy = cpu_seconds(on.info["pid"]) - lab_busy
+    busy = sum(each["cpu_seconds"] for each in done)
     seconds = [took for each in done for took in each["operation_seconds"]]
     return {
         "per_second": round(sum(len(d["operation_seconds"]) / d["seconds"] for d in done), 2),

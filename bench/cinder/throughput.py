@@ -47,14 +47,13 @@ def measure(note: Note) -> Result:
 
 
 def take_turn(on: BenchLab, side: Side, threads: int, operations: int) -> dict[str, Any]:
-    """What the worker's `many` gives, with CPU time and traffic of the while."""
-    seen, busy = on.traffic(), (cpu_seconds(on.info["pid"]), cpu_seconds(side.pid))
+    """What the worker's `many` gives, with the lab's CPU time and traffic of the while."""
+    seen, busy = on.traffic(), cpu_seconds(on.info["pid"])
     done = side.do("many", threads=threads, operations=operations)
     traffic = on.traffic().since(seen)
     return {
         **done,
-        "lab_cpu": cpu_seconds(on.info["pid"]) - busy[0],
-        "driver_cpu": cpu_seconds(side.pid) - busy[1],
+        "lab_cpu": cpu_seconds(on.info["pid"]) - busy,
         "calls": traffic.total,
         "tls": traffic.tls,
     }
@@ -74,7 +73,7 @@ def figures(turns: list[dict[str, Any]]) -> dict[str, Any]:
         "calls_per_operation": round(sum(t["calls"] for t in turns) / len(seconds), 2),
         "tls_connections": sum(turn["tls"] for turn in turns),
         "lab_cores": round(sum(turn["lab_cpu"] for turn in turns) / took, 2),
-        "driver_cores": round(sum(turn["driver_cpu"] for turn in turns) / took, 2),
+        "driver_cores": round(sum(turn["cpu_seconds"] for turn in turns) / took, 2),
     }
 
 

@@ -50,7 +50,8 @@ class Driver:
     """Every operation gives the seconds that the driver took, and the id of what it made.
 
     The objects are kept, since cinder-volume gets them by message and does not read them first. Of
-    what Cinder records afterwards, only attachments are written: a driver may look them up.
+    what Cinder records afterwards, that is written which a driver may look up: attachments, and
+    where it said that a volume is.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -110,7 +111,9 @@ class Driver:
         return volume
 
     def _made(self, volume: objects.Volume, update: dict[str, Any] | None) -> str:
-        volume.update(update or {})
+        if update:
+            volume.update(update)
+            self._record((models.Volume, volume.id, update))
         volume.status = "available"
         self._volumes[volume.id] = volume
         return str(volume.id)
@@ -153,7 +156,7 @@ class Driver:
         seconds, _ = timed(self._driver.initialize_connection, volume, where)
         attachment.connector = where
         recorded = {"connector": json.dumps(where), "attached_host": where["host"]}
-        self._record(attachment, fields.VolumeAttachStatus.ATTACHED, **recorded)
+        self._record_attachment(attachment, fields.VolumeAttachStatus.ATTACHED, **recorded)
         self._attachments[attachment.id] = attachment
         return seconds, str(attachment.id)
 
@@ -162,18 +165,24 @@ class Driver:
         volume = self._volumes[attachment.volume_id]
         where = dict(attachment.connector)
         seconds, _ = timed(self._driver.terminate_connection, volume, where, force=False)
-        self._record(attachment, fields.VolumeAttachStatus.DETACHED, deleted=True)
+        self._record_attachment(attachment, fields.VolumeAttachStatus.DETACHED, deleted=True)
         return seconds, attachment_id
 
-    def _record(self, attachment: objects.VolumeAttachment, state: str, **values: Any) -> None:
-        """Two statements: Cinder's objects would take longer for it than a driver to detach."""
+    def _record_attachment(
+        self, attachment: objects.VolumeAttachment, state: str, **values: Any
+    ) -> None:
         status = {"attach_status": state}
+        self._record(
+            (models.VolumeAttachment, attachment.id, values | status),
+            (models.Volume, attachment.volume_id, status),
+        )
+
+    def _record(self, *rows: tuple[Any, str, dict[str, Any]]) -> None:
+        """A statement for each: Cinder's objects would take longer than a driver to detach."""
         with db.main_context_manager.writer.using(self._manager.context) as session:
-            for model, id, columns in (
-                (models.VolumeAttachment, attachment.id, values | status),
-                (models.Volume, attachment.volume_id, status),
-            ):
-                session.execute(update(model).where(model.id == id).values(columns))
+            for model, id, columns in rows:
+                table = model.__table__
+                session.execute(update(table).where(table.c.id == id).values(columns))
 
     # --- the back end --------------------------------------------------------------------------
 
@@ -221,7 +230,8 @@ class Driver:
         """So many operations, by threads that each see volumes from their making to their end.
 
         The records that Cinder's API makes of what is to be there are in place before. Gives the
-        seconds it took in all, those of each operation, and the errors there were.
+        seconds it took in all, the CPU time of this process meanwhile, the seconds of each
+        operation, and the errors there were.
         """
         lives = deque(self._new_life() for _ in range(threads + operations // Life.OPERATIONS))
         turns = iter(range(operations))
@@ -246,13 +256,17 @@ class Driver:
                     errors.append(f"{type(error).__name__}: {error}")
 
         workers = [threading.Thread(target=work, args=(host,)) for host in range(threads)]
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         for each in workers:
             each.start()
         for each in workers:
             each.join()
-        took = time.perf_counter() - began
-        return {"seconds": took, "operation_seconds": seconds, "errors": errors}
+        return {
+            "seconds": time.perf_counter() - began,
+            "cpu_seconds": time.process_time() - busy,
+            "operation_seconds": seconds,
+            "errors": errors,
+        }
 
     def _new_life(self) -> Life:
         volume = self._new_volume(1)
