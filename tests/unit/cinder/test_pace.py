@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.openstack.cinder.pace import LONGEST_EXPECTED_SECONDS, LONGEST_STEP_SECONDS, Pace
+from lightos.openstack.cinder.pace import (
+    LONGEST_EXPECTED_SECONDS,
+    LONGEST_STEP_SECONDS,
+    SHORTEST_STEP_SECONDS,
+    Pace,
+)
 
 
 def follow(pace, takes_seconds, read_seconds=0.002):
@@ -87,3 +92,14 @@ def test_waits_are_never_negative_nor_endless(durations):
     expected, *steps = islice(pace.intervals("change"), 100)
     assert 0 <= expected <= max([0.0, *durations]) * 1.25 + 0.02
     assert all(0 < step <= LONGEST_STEP_SECONDS for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("look_seconds", "least_step"), [(0.001, SHORTEST_STEP_SECONDS), (0.04, 0.04), (2.0, 2.0)]
+)
+def test_looks_that_are_answered_slowly_come_less_often(look_seconds, least_step):
+    pace = Pace()
+    follow(pace, 0.1)
+    expected, *steps = islice(pace.intervals("change", lambda: look_seconds), 5)
+    assert steps[0] == pytest.approx(min(least_step, expected))
+    assert min(steps) >= steps[0]

@@ -352,15 +352,16 @@ class ClusterOperations:
         """
         kind = kind or operation
         allowed = deadline.remaining()
-        looks, looked_after = 0, 0.0
+        looks, looked_after, look_seconds = 0, 0.0, 0.0
         last = "the cluster did not answer"
 
         def look() -> tuple[Seen] | None:
-            nonlocal looks, looked_after, last
+            nonlocal looks, looked_after, look_seconds, last
             looks += 1
             looked_after = allowed - deadline.remaining()
             try:
                 seen = read()
+                look_seconds = allowed - deadline.remaining() - looked_after
                 if is_over(seen):
                     return (seen,)
             except NO_EVIDENCE as error:
@@ -369,7 +370,7 @@ class ClusterOperations:
             last = f"it is {seen.state.wire_name}" if seen is not None else "it does not exist"
             return None
 
-        pauses = self._pace.intervals(kind)
+        pauses = self._pace.intervals(kind, look_seconds=lambda: look_seconds)
         expected = next(pauses)
         # Whatever was learned, most of the time allowed is for looking.
         deadline.sleep(min(expected, allowed / 4))

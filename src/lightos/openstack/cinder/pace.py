@@ -10,7 +10,7 @@ possible, whatever the cluster's speed, and follows it when it changes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 SHORTEST_STEP_SECONDS = 0.005
@@ -54,13 +54,20 @@ class Pace:
             estimate = self._estimates.get(kind)
             return estimate.seconds if estimate else 0.0
 
-    def intervals(self, kind: str) -> Iterator[float]:
-        """Seconds to wait before each look, without end."""
-        elapsed = self.expected_seconds(kind)
-        yield elapsed
-        step = elapsed * FIRST_STEP
+    def intervals(
+        self, kind: str, look_seconds: Callable[[], float] = lambda: 0.0
+    ) -> Iterator[float]:
+        """Seconds to wait before each look, without end.
+
+        `look_seconds` tells how long the last look took. An answer that comes slowly is a sign of
+        load, which more looks would add to: the next step is as long, up to the time expected.
+        """
+        expected = elapsed = self.expected_seconds(kind)
+        yield expected
+        step = expected * FIRST_STEP
         while True:
-            step = min(max(step, SHORTEST_STEP_SECONDS), LONGEST_STEP_SECONDS)
+            step = max(step, min(look_seconds(), expected), SHORTEST_STEP_SECONDS)
+            step = min(step, LONGEST_STEP_SECONDS)
             elapsed += step
             yield step
             step = min(step * GROWTH, elapsed * LARGEST_STEP)
