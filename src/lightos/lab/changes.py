@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
@@ -128,26 +128,34 @@ class ChangeQueue:
 
     async def _carry_out(self, plan: Callable[[], Change[R_co]]) -> Change[R_co]:
         async with self._turn:
+            if self._cluster.seconds_to_next_due() == 0:
+                # Not at the end of a long queue; what comes of it is not this caller's.
+                await asyncio.wait([self._begin(self._finish_due())])
             change = plan()
             await self._loop.run_in_executor(self._worker, self._cluster.make, change)
             self._cluster.take(change)
             self._set_timer()
             return change
 
-    async def _finish_due(self) -> None:
+    async def _finish_in_turn(self) -> None:
         async with self._turn:
+            await self._finish_due()
+
+    async def _finish_due(self) -> None:
+        try:
+            if self._cluster.seconds_to_next_due() != 0:
+                return
+            change = self._cluster.finish_due()
             try:
-                change = self._cluster.finish_due()
-                try:
-                    await self._loop.run_in_executor(self._worker, self._cluster.make, change)
-                except Internal as cause:
-                    LOG.error("state changes wait: %s", cause)
-                    self._cluster.postpone(change)
-                else:
-                    self._cluster.take(change)
-            finally:
-                # A defect in one change must not stop the clock for all that come after it.
-                self._set_timer()
+                await self._loop.run_in_executor(self._worker, self._cluster.make, change)
+            except Internal as cause:
+                LOG.error("state changes wait: %s", cause)
+                self._cluster.postpone(change)
+            else:
+                self._cluster.take(change)
+        finally:
+            # A defect in one change must not stop the clock for all that come after it.
+            self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -157,9 +165,13 @@ class ChangeQueue:
 
     def _wake(self) -> None:
         self._timer = None
-        task = self._loop.create_task(self._finish_due())
+        self._begin(self._finish_in_turn())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def close(self) -> None:
         """Let the change in hand end, and begin no other by itself."""

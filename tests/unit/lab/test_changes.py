@@ -112,6 +112,22 @@ def test_what_falls_due_ends_by_itself(lab: Harness) -> None:
     run(lab, test)
 
 
+def test_what_falls_due_does_not_wait_for_the_queue(lab: Harness) -> None:
+    async def test(queue: ChangeQueue) -> None:
+        (volume,) = (await queue.carry_out(create(lab, "vol"))).put
+        states: list[VolumeState] = []
+
+        def look() -> Change[VolumeRecord]:
+            states.append(lab.cluster.volumes[volume.uuid].state)
+            return Change()
+
+        lab.seconds += TRANSITION_SECONDS
+        await queue.carry_out(look)
+        assert states == [VolumeState.AVAILABLE]
+
+    run(lab, test)
+
+
 def test_a_full_disk_refuses_the_change_and_delays_what_falls_due(lab: Harness) -> None:
     connection = lab.database._connection
     (uuid,) = [lab.volume("vol").uuid]
