@@ -17,14 +17,25 @@ class SysfsTree:
         self.sysfs = root / "sys"
         self.dev = root / "dev"
         self.block = self.sysfs / "block"
+        self.controllers = self.sysfs / "class" / "nvme"
         self.subsystem = self.sysfs / "devices" / "virtual" / "nvme-subsystem" / "nvme-subsys0"
-        for folder in (self.block, self.dev, self.subsystem):
+        subsystems = self.sysfs / "class" / "nvme-subsystem"
+        for folder in (self.block, self.dev, self.subsystem, self.controllers, subsystems):
             folder.mkdir(parents=True)
+        (subsystems / self.subsystem.name).symlink_to(self.subsystem)
 
-    def add_controller(self, name: str, state: str = "live") -> Path:
+    def add_module(self, name: str, **parameters: str) -> None:
+        folder = self.sysfs / "module" / name / "parameters"
+        folder.mkdir(parents=True)
+        for parameter, value in parameters.items():
+            (folder / parameter).write_text(f"{value}\n")
+
+    def add_controller(self, name: str, state: str = "live", **attributes: str) -> Path:
         folder = self.subsystem / name
         folder.mkdir()
-        (folder / "state").write_text(state)
+        for attribute, value in {"state": state, **attributes}.items():
+            (folder / attribute).write_text(value)
+        (self.controllers / name).symlink_to(folder)
         return folder
 
     def add_namespace(self, name: str, uuid: str, size_bytes: int = GIB) -> Path:
@@ -34,8 +45,19 @@ class SysfsTree:
             folder = self.block / f".{block_name}"
             folder.mkdir()
             (folder / "wwid").write_text(f"uuid.{uuid}\n")
+            (folder / "uuid").write_text(f"{uuid}\n")
+            (folder / "nsid").write_text(f"{number}\n")
             (folder / "size").write_text(f"{size_bytes // SECTOR_BYTES}\n")
             (folder / "device").symlink_to(self.subsystem)
             (self.dev / block_name).touch()
             folder.rename(self.block / block_name)
+        (self.subsystem / name).unlink(missing_ok=True)
+        (self.subsystem / name).symlink_to(self.block / name)
         return self.block / name
+
+    def set_ana_state(self, controller: str, name: str, state: str) -> None:
+        """Of the path to a namespace by way of a controller."""
+        path = f"nvme0c{controller.removeprefix('nvme')}n{name.rpartition('n')[2]}"
+        folder = self.subsystem / controller / path
+        folder.mkdir(exist_ok=True)
+        (folder / "ana_state").write_text(f"{state}\n")

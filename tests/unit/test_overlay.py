@@ -158,7 +158,7 @@ def test_doctor():
         check=False,
     )
     assert off.returncode == 1
-    assert "LIGHTOS_OVERLAY=0" in off.stdout
+    assert f"unset {SWITCH}" in off.stdout
     for package, name in (("cinder", CINDER), ("os_brick", BRICK), ("nova", NOVA)):
         assert f"{package}'s own" in off.stdout
         assert f"{name.replace('.', '/')}.py" in off.stdout

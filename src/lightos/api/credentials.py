@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lightos.waiting import utc_now
 
@@ -31,6 +31,12 @@ _JWT = re.compile(rf"{_SEGMENT}\.{_SEGMENT}\.{_SEGMENT}", re.ASCII)
 """JWS compact serialization (RFC 7515, 3.1), with a signature."""
 
 _OTHERS = stat.S_IRWXO | stat.S_IWGRP
+
+
+def is_open_to_others(mode: int) -> bool:
+    """Whether a file of this mode lets more users at a secret than its owner and readers of its
+    group."""
+    return bool(mode & _OTHERS)
 
 
 class TokenUnusable(ValueError):
@@ -139,7 +145,7 @@ class TokenFile:
         if token == self._token:
             self._seen = identity
             return
-        if mode & _OTHERS:
+        if is_open_to_others(mode):
             LOG.warning(
                 "The token file %s has mode %04o: others on this machine can use the token. "
                 "Run chmod 0640, with the service's group, or 0600 on it.",
@@ -151,16 +157,30 @@ class TokenFile:
         self._token, self._seen = token, identity
 
 
-def expiry(token: str) -> datetime | None:
-    """When a token says that it expires; None when it does not say or is no JWT."""
+def _claims(token: str) -> dict[str, Any]:
+    """What a token says; nothing when it is no JWT."""
     if not _JWT.fullmatch(token):
-        return None
+        return {}
     payload = token.split(".")[1]
     try:
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return datetime.fromtimestamp(claims["exp"], UTC)
-    except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def expiry(token: str) -> datetime | None:
+    """When a token says that it expires; None when it does not say or is no JWT."""
+    try:
+        return datetime.fromtimestamp(_claims(token)["exp"], UTC)
+    except (ValueError, TypeError, KeyError, OverflowError, OSError):
         return None
+
+
+def roles(token: str) -> frozenset[str]:
+    """The roles that a token says it has, each `PROJECT:ROLE`; none when it does not say."""
+    said = _claims(token).get("roles")
+    return frozenset(map(str, said)) if isinstance(said, list) else frozenset()
 
 
 def whole_days_left(token: str, now: datetime) -> int | None:

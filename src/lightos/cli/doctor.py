@@ -1,83 +1,120 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lightos doctor`: which implementation OpenStack gets in this environment, and from where."""
+"""`lightos doctor`: what is wrong with a set-up, and how to put it right."""
 
 from __future__ import annotations
 
-import importlib.metadata
+import json
+import logging
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.machinery import PathFinder
+import warnings
+from pathlib import Path
 
 import click
 
-from lightos.openstack import overlay
+from lightos.doctor.checks import host as host_checks
+from lightos.doctor.checks import names as name_checks
+from lightos.doctor.findings import UNKNOWN_STATUS, Finding, summary, worst, worst_first
+from lightos.doctor.gather import host as host_facts
+from lightos.doctor.gather import names as name_facts
+from lightos.openstack.overlay import SWITCH
 
-DISTRIBUTIONS = {"cinder": "cinder", "os_brick": "os-brick", "nova": "nova"}
-"""Top-level package -> distribution that ships it."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one in-tree name resolves to."""
-
-    name: str
-    package: str
-    """The OpenStack package and its version, or that it is not installed."""
-    active: str
-    origin: str
-    ours: bool
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_STYLES = {"OK": "green", "WARNING": "yellow", "CRITICAL": "red"}
 
 
-def examine(name: str) -> Finding:
-    """Resolve an in-tree name as `import` would, without importing anything.
+class _NotLooked(click.UsageError):
+    """Nothing was checked; other commands' exit status for this, 2, would be Nagios's CRITICAL."""
 
-    Nova and Cinder cannot be imported into one process: their options clash.
+    exit_code = UNKNOWN_STATUS
+
+
+class _Plugin(click.Command):
+    """A Nagios plug-in, by its exit status."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise _NotLooked(error.format_message(), ctx) from None
+
+
+@click.command(cls=_Plugin)
+@click.option(
+    "--cinder-conf",
+    "cinder_confs",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Check the LightOS back ends of this cinder.conf, and their clusters. May be repeated, as "
+    "--config-file of cinder-volume.",
+)
+@click.option(
+    "--host", "host_wanted", is_flag=True, help="Check this host, which attaches volumes."
+)
+@click.option(
+    "--config",
+    "client_config",
+    type=_FILE,
+    metavar="FILE",
+    help="With --host: the discovery client's configuration. [default: "
+    "/etc/discovery-client/discovery-client.yaml if it exists]",
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Print JSON.")
+def doctor(
+    cinder_confs: tuple[Path, ...],
+    host_wanted: bool,
+    client_config: Path | None,
+    json_wanted: bool,
+) -> None:
+    """Say what is wrong here, and how to put it right; nothing is changed.
+
+    Without options: which LightOS drivers OpenStack gets in this environment, and from where.
+    Ends as a Nagios plug-in: 0 when all is well, 1 with warnings, 2 when something does not work,
+    3 when the command line makes no sense.
     """
-    top = name.partition(".")[0]
+    # What the parts that are used here log, they log for services; the findings say it here.
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")
+    findings = name_checks.findings(
+        name_facts.names(), name_facts.overlay_state(), sys.executable, SWITCH
+    )
+    if cinder_confs:
+        findings += _of_cinder(cinder_confs)
+    if host_wanted:
+        findings += host_checks.findings(host_facts.host(client_config, os.environ))
+    if json_wanted:
+        click.echo(json.dumps(_as_json(findings), indent=2))
+    else:
+        click.echo(summary(findings))
+        for finding in worst_first(findings):
+            click.echo(_line(finding))
+    raise SystemExit(worst(findings).value)
+
+
+def _of_cinder(paths: tuple[Path, ...]) -> list[Finding]:
+    """In a function of its own: a host without Cinder has a doctor, too."""
     try:
-        package = f"{top} {importlib.metadata.version(DISTRIBUTIONS[top])}"
-    except importlib.metadata.PackageNotFoundError:
-        return Finding(name, f"{top} is not installed", "nothing", "", ours=False)
-    if overlay.installed():
-        replacement = overlay.NAMES[name]
-        ours = _locate(replacement)
-        missing = f"{replacement} is missing: install lightos-openstack again"
-        return Finding(name, package, "lightos-openstack", ours or missing, ours=ours is not None)
-    theirs = _locate(name)
-    return Finding(name, package, f"{top}'s own" if theirs else "nothing", theirs or "", ours=False)
+        from lightos.doctor.checks import cinder as checks  # noqa: PLC0415
+        from lightos.doctor.gather import cinder as facts  # noqa: PLC0415
+    except ModuleNotFoundError as cause:
+        raise _NotLooked(
+            f"--cinder-conf needs the package {cause.name}: run the `lightos` of the environment "
+            "that cinder-volume runs in"
+        ) from cause
+    return checks.findings(facts.cinder(paths))
 
 
-def _locate(name: str) -> str | None:
-    """The file of a module, found from package to package; None when there is none."""
-    path: Sequence[str] | None = None
-    origin = None
-    parts = name.split(".")
-    for depth in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:depth]), path)
-        if spec is None:
-            return None
-        path, origin = spec.submodule_search_locations, spec.origin
-    return origin
+def _as_json(findings: list[Finding]) -> dict[str, object]:
+    return {
+        "status": worst(findings).name.lower(),
+        "exit_status": worst(findings).value,
+        "findings": [finding.as_dict() for finding in findings],
+    }
 
 
-def _switch() -> str:
-    if overlay.installed():
-        return "on"
-    if not overlay.enabled():
-        return f"off: {overlay.SWITCH}=0 is set in this environment"
-    return "off: lightos_overlay.pth was not read; install lightos-openstack with pip"
-
-
-@click.command()
-def doctor() -> None:
-    """Say which LightOS drivers OpenStack gets here, ours or its own, and from which files.
-
-    Ends with 1 when an installed OpenStack package does not get ours.
-    """
-    click.echo(f"overlay {_switch()}, in {sys.executable}")
-    findings = [examine(name) for name in overlay.NAMES]
-    for finding in findings:
-        click.echo(f"\n{finding.name} ({finding.package})\n    {finding.active} {finding.origin}")
-    if any(finding.origin and not finding.ours for finding in findings):
-        raise SystemExit(1)
+def _line(finding: Finding) -> str:
+    name = finding.severity.name
+    fix = f" Fix: {finding.fix}." if finding.fix else ""
+    head = click.style(f"{name:8}", fg=_STYLES[name])
+    return f"{head} {finding.check:16} {finding.subject}: {finding.said}.{fix}"

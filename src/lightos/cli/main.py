@@ -14,7 +14,7 @@ PARTS = {
         "lightos.cli.discovery_client:discovery_client",
         "Connect this host to every LightOS cluster it has volumes on.",
     ),
-    "doctor": ("lightos.cli.doctor:doctor", "Say what is active here, and what is wrong."),
+    "doctor": ("lightos.cli.doctor:doctor", "Say what is wrong here, and how to put it right."),
 }
 
 

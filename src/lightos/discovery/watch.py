@@ -116,7 +116,7 @@ class DiscoveryFolder:
         if not is_discovery_file(name):
             return
         try:
-            text = _read_regular_file(self._path / name)
+            text = read_discovery_file(self._path / name)
         except (FileNotFoundError, IsADirectoryError):
             self._files.pop(name, None)
             self._once_good.discard(name)
@@ -132,7 +132,8 @@ class DiscoveryFolder:
         self._files[name] = DiscoveryFile(entries, read.errors)
 
 
-def _read_regular_file(path: Path) -> str:
+def read_discovery_file(path: Path) -> str:
+    """What a discovery file holds. OSError for one that is none, or too large to be one."""
     # O_NONBLOCK: opening a FIFO that someone put here must not stop the daemon.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb") as file:

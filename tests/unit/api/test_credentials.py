@@ -16,6 +16,7 @@ from lightos.api.credentials import (
     expiry,
     is_expired,
     refusal_hint,
+    roles,
     whole_days_left,
 )
 from tests.unit.api.conftest import unsigned_token
@@ -104,6 +105,19 @@ def test_the_token_shows_nowhere(file: Path, caplog: pytest.LogCaptureFixture) -
 )
 def test_expiry(token: str, expected: datetime | None) -> None:
     assert expiry(token) == expected
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        (unsigned_token(roles=["default:admin", "blue:viewer"]), {"default:admin", "blue:viewer"}),
+        (unsigned_token(roles="default:admin"), set()),
+        (ONE, set()),
+        ("no token", set()),
+    ],
+)
+def test_roles(token: str, expected: set[str]) -> None:
+    assert roles(token) == expected
 
 
 def test_time_left() -> None:
