@@ -12,5 +12,5 @@ from lightos.cli.main import lightos
 
 def run(*arguments: str, **environment: str) -> dict[str, Any]:
     """Exit status and output of one command; standard error is `stderr`."""
-    done = CliRunner().invoke(lightos, arguments, env=environment)
+    done = CliRunner().invoke(lightos, arguments, env=environment, catch_exceptions=False)
     return {"status": done.exit_code, "stdout": done.stdout, "stderr": done.stderr}

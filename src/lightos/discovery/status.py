@@ -7,28 +7,15 @@ a discovery client". The first four metrics bear the names that the vendor's dae
 
 from __future__ import annotations
 
-import json
-import logging
-import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from socketserver import ThreadingTCPServer
-from types import TracebackType
-from typing import Self
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
-
-LOG = logging.getLogger(__name__)
-
-_REQUEST_TIMEOUT_SECONDS = 5
+from lightos.metrics_page import MetricsServer
 
 
 @dataclass(frozen=True)
@@ -152,7 +139,7 @@ class StatusCollector:
             yield CounterMetricFamily(name, help_text, value)
 
 
-class StatusServer:
+class StatusServer(MetricsServer):
     """Serves /metrics and /healthz in a thread. Raises OSError if it cannot listen."""
 
     def __init__(self, endpoint: Endpoint, snapshot: Callable[[], Status]) -> None:
@@ -162,72 +149,15 @@ class StatusServer:
         GCCollector(registry=registry)
         registry.register(StatusCollector(snapshot))
 
-        class Handler(_Handler):
-            status = staticmethod(snapshot)
-            metrics = registry
-
-        class Server(ThreadingTCPServer):
-            address_family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
-            allow_reuse_address = True
-            daemon_threads = True
-
-            def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-                # Whoever asks and does not wait for the answer is no news.
-                if not isinstance(sys.exception(), OSError):
-                    LOG.exception("a request from %s failed", client_address)
-
-        self._server = Server((endpoint.address, endpoint.port), Handler)
-        self.port: int = self._server.server_address[1]
-        """Where it listens; of interest if port 0 was asked for."""
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = _REQUEST_TIMEOUT_SECONDS
-    server_version = "lightos-discovery-client"
-    sys_version = ""
-    status: Callable[[], Status]
-    metrics: CollectorRegistry
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def _answer(self, *, with_body: bool) -> None:
-        code, kind, body = self._content(self.path.partition("?")[0])
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def _content(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        if path == "/metrics":
-            try:
-                encode, kind = choose_encoder(self.headers.get("Accept", ""))
-            except (TypeError, ValueError):  # a version that is not made of numbers
-                encode, kind = choose_encoder("")
-            return HTTPStatus.OK, kind, encode(self.metrics)
-        if path == "/healthz":
-            status = type(self).status()
+        def health() -> tuple[HTTPStatus, Mapping[str, object]]:
+            status = snapshot()
             code = HTTPStatus.SERVICE_UNAVAILABLE if status.problem else HTTPStatus.OK
-            return code, "application/json", json.dumps(status.health()).encode()
-        return HTTPStatus.NOT_FOUND, "text/plain", b"there are /metrics and /healthz\n"
+            return code, status.health()
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are not worth a line each."""
+        super().__init__(
+            endpoint.address,
+            endpoint.port,
+            registry,
+            server_name="lightos-discovery-client",
+            pages={"/healthz": health},
+        )

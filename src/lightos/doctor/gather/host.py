@@ -118,18 +118,17 @@ def _folder(path: Path) -> FolderFacts:
         return FolderFacts(f"it cannot be read: {error.strerror}")
     return FolderFacts(
         "",
-        tuple(
-            _file(path / name)
-            for name in names
-            if is_discovery_file(name) and not (path / name).is_dir()
-        ),
+        tuple(filter(None, (_file(path / n) for n in names if is_discovery_file(n)))),
         tuple(n for n in names if n.startswith(TEMPORARY_PREFIX) and _is_abandoned(path / n)),
     )
 
 
-def _file(path: Path) -> FileFacts:
+def _file(path: Path) -> FileFacts | None:
+    """None for a folder, and for a file that was removed meanwhile."""
     try:
         text = read_discovery_file(path)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
     except OSError as error:
         why = LineError(path.name, 0, f"unreadable: {error.strerror}")
         return FileFacts(path.name, (), (why,))
