@@ -12,13 +12,13 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from testbed.cinder.configuration import Section
-from testbed.cinder.paths import VENV_BIN
+from testbed.cinder.paths import PYTHON, VENV_BIN
 from testbed.cloud import packages
 from testbed.cloud.database import Schema
 from testbed.cloud.deployment import Deployment, Endpoint, write_configuration, write_file
@@ -87,7 +87,8 @@ class ComputeHost(ServiceHost):
     def _start_sshd(self) -> None:
         """Let whoever has the cloud's key in; it is the hosts' own key, too."""
         self.guest.shell(
-            f"echo {SSHD}:x:64056:64056::/run/sshd:/bin/false >>/etc/passwd; mkdir -p /run/sshd"
+            f"echo {SSHD}:x:64056:64056::/run/sshd:/bin/false >>/etc/passwd; mkdir -p /run/sshd;"
+            "rm -f /root/.bashrc"  # the machine's, which may take longer than all that is asked for
         )
         private, public = (path.read_bytes() for path in _key_files(self.deployment))
         known = b",".join(address.encode() for address in HOSTS.values()) + b" " + public
@@ -124,13 +125,15 @@ class ComputeHost(ServiceHost):
         self._instances.mkdir(exist_ok=True)
         return write_configuration(self._configuration, conf)
 
-    def start_compute(self, environment: Mapping[str, str] | None = None) -> None:
-        """Start nova-compute as it was configured; `environment`: more variables for it."""
+    def start_compute(self, theirs: Sequence[str] = ()) -> None:
+        """Start nova-compute as it was configured; `theirs`: see `mixed_compute`."""
         bindings = self._packages.root / "usr/lib/python3/dist-packages"
+        mixed = (PYTHON, "-m", "testbed.cloud.mixed_compute", *theirs, "--")
+        program = mixed if theirs else (VENV_BIN / COMPUTE,)
         self.launch_program(
             COMPUTE,
-            [VENV_BIN / COMPUTE, "--config-file", self._configuration],
-            {"PYTHONPATH": str(bindings), **(environment or {})},
+            [*program, "--config-file", self._configuration],
+            {"PYTHONPATH": str(bindings)},
         )
 
     def reboot(self) -> None:
@@ -188,6 +191,8 @@ class ComputeHost(ServiceHost):
                 "reserved_host_memory_mb": 0,
                 "resume_guests_state_on_host_boot": True,
                 "pointer_model": "ps2mouse",
+                # A boot sector does not hear that it is asked to shut down.
+                "shutdown_timeout": 0,
                 # It forks, and in user-mode Linux a fork of so large a process takes long.
                 "update_resources_interval": 600,
             },
