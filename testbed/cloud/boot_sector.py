@@ -3,7 +3,8 @@
 
 Software emulation inside a test host boots an operating system in minutes, this boot sector in a
 second. Again and again it looks for virtio disks on its PCI bus, so one that is plugged is used at
-once and one that is to be unplugged is let go, and does on each of them:
+once and one that is to be unplugged is let go. A disk that it finds is told that the bytes of
+`DISCARDED` are free, as a new file system does; then, again and again, it does on each of them:
 
 - it writes a sector full of a counter to one of 256 places in turn, and reads it back;
 - it writes its progress: the counter, how often it read something else, and the disk's capacity.
@@ -23,12 +24,13 @@ from typing import Self
 
 SECTOR_BYTES = 512
 PLACES = 256
+DISCARDED = range(64 << 20, 80 << 20)
+"""The bytes that an instance discards of each of its disks."""
 _PROGRESS_STRIDE = 8
 """Sectors from one area's progress to the next: 4 KiB, so that no two share a volume's block."""
 _MAGIC = b"LTOS"
 _PARAMETERS = 0x1F4
 _SIGNATURE = b"\x55\xaa"
-_GREETING = b"lightos instance\r\n"
 
 # Loaded at 0x7c00. Each disk has 12 KiB of memory of its own: its virtio queue (descriptors at 0,
 # available ring at 0x1000, used ring at 0x2000), and in the gaps the progress sector at 0x1400,
@@ -52,13 +54,6 @@ start:
     e6 40                      | out 0x40,al
     b0 2e                      | mov al,0x2e
     e6 40                      | out 0x40,al
-    be dd 7d                   | mov si,0x7ddd  ; greet
-    ba f8 03                   | mov dx,0x3f8  ; COM1
-print:
-    ac                         | lodsb
-    ee                         | out dx,al
-    3c 0a                      | cmp al,0xa  ; ends with a line feed
-    75 fa                      | jne print
 tick:
     fb                         | sti
     f4                         | hlt  ; wait for the timer
@@ -69,7 +64,7 @@ tick:
     66 bd 00 00 00 80          | mov ebp,0x80000000  ; PCI bus 0, slot 0, register 0
 slot:
     66 89 e8                   | mov eax,ebp
-    e8 83 01                   | call config  ; its vendor and device
+    e8 95 01                   | call config  ; its vendor and device
     66 3d f4 1a 01 10          | cmp eax,0x10011af4  ; a virtio block device, transitional?
     75 03                      | jne next
     e8 0e 00                   | call disk
@@ -86,7 +81,7 @@ disk:
     8e d8                      | mov ds,ax
     8e c0                      | mov es,ax
     67 66 8d 45 10             | lea eax,[ebp+0x10]  ; register 0x10: BAR 0, I/O ports
-    e8 53 01                   | call config
+    e8 65 01                   | call config
     66 83 f8 01                | cmp eax,0x1  ; none assigned: it was plugged while we ran
     75 0a                      | jne mapped
     89 e8                      | mov ax,bp
@@ -97,7 +92,7 @@ mapped:
     24 fc                      | and al,0xfc  ; without the bits that are flags
     96                         | xchg si,ax  ; si: the device's first port from here on
     67 66 8d 45 04             | lea eax,[ebp+0x4]  ; register 4: command
-    e8 38 01                   | call config
+    e8 4a 01                   | call config
     0c 05                      | or al,0x5  ; I/O ports and bus master
     66 ef                      | out dx,eax
     8c d9                      | mov cx,ds
@@ -105,7 +100,7 @@ mapped:
     8d 54 08                   | lea dx,[si+0x8]  ; port 8: page number of queue 0
     66 ed                      | in eax,dx
     66 39 c8                   | cmp eax,ecx  ; ours already?
-    74 23                      | je ready
+    74 33                      | je ready
     51                         | push cx  ; no: initialize
     66 31 c0                   | xor eax,eax
     31 ff                      | xor di,di
@@ -122,11 +117,16 @@ mapped:
     8d 54 12                   | lea dx,[si+0x12]
     b0 07                      | mov al,0x7  ; and DRIVER_OK
     ee                         | out dx,al
+    bb 00 14                   | mov bx,0x1400  ; what is to be discarded: ...
+    c6 47 02 02                | mov byte [bx+0x2],0x2  ; ... from sector 0x20000 on ...
+    c6 47 09 80                | mov byte [bx+0x9],0x80  ; ... 0x8000 sectors
+    b1 0b                      | mov cl,0xb  ; type 11: discard
+    e8 76 00                   | call transfer
 ready:
     bb 00 14                   | mov bx,0x1400  ; the progress sector
     31 c9                      | xor cx,cx  ; type 0: read
     e8 69 00                   | call status
-    0f 85 e1 00                | jne done  ; cannot be read: try with the next tick
+    0f 85 e3 00                | jne done  ; cannot be read: try with the next tick
     66 b8 4c 54 4f 53          | mov eax,0x534f544c  ; 'LTOS'
     66 39 07                   | cmp dword [bx],eax
     74 12                      | je known
@@ -179,12 +179,18 @@ transfer:
     66 b8 00 1a 00 00          | mov eax,0x1a00  ; descriptor 0: header, ...
     66 ba 10 00 00 00          | mov edx,0x10  ; ... 16 bytes, ...
     66 b9 01 00 01 00          | mov ecx,0x10001  ; ... followed by 1
-    e8 49 00                   | call descriptor
+    e8 4b 00                   | call descriptor
     66 0f b7 c3                | movzx eax,bx  ; descriptor 1: buffer, ...
-    ba 00 02                   | mov dx,0x200  ; ... 512 bytes, followed by 2, ...
-    66 0f b6 0e 00 1a          | movzx ecx,byte [0x1a00]
-    66 f7 d9                   | neg ecx
-    67 66 8d 0c 4d 03 00 02 00 | lea ecx,[ecx*2+0x20003]  ; ... written to unless type 1
+    ba 00 02                   | mov dx,0x200  ; ... 512 bytes, ...
+    8a 0e 00 1a                | mov cl,byte [0x1a00]
+    d0 e9                      | shr cl,0x1  ; sets the carry of an odd type
+    9c                         | pushf
+    d3 ea                      | shr dx,cl  ; ... or, with type 11, 0x200 >> 5 of them, ...
+    9d                         | popf
+    66 b9 03 00 02 00          | mov ecx,0x20003  ; ... followed by 2, ...
+    73 02                      | jnc buffer
+    b1 01                      | mov cl,0x1  ; ... written to unless the type is odd
+buffer:
     e8 2d 00                   | call descriptor
     66 b8 10 1a 00 00          | mov eax,0x1a10  ; descriptor 2: result, ...
     42                         | inc dx  ; ... 1 byte (dx was 0), ...
@@ -243,7 +249,7 @@ def boot_sector(area: Area) -> bytes:
     """What the first sector of the boot volume holds."""
     lines = (line.partition("|")[0].strip() for line in _CODE.splitlines())
     code = b"".join(bytes.fromhex(line) for line in lines if not line.endswith(":"))
-    body = (code + _GREETING).ljust(_PARAMETERS, b"\0")
+    body = code.ljust(_PARAMETERS, b"\0")
     parameters = struct.pack("<II2x", area.progress_sector, area.first_sector)
     return body + parameters + _SIGNATURE
 

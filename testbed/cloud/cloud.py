@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, Self
@@ -61,6 +61,8 @@ VOLUME_TYPES: dict[str, dict[str, str]] = {
     "lightos-encrypted": {"volume_backend_name": "lightos-1"},
 }
 ENCRYPTED_TYPE = "lightos-encrypted"
+UNVERIFIED = {"driver_ssl_cert_verify": False}
+"""What Cinder's own driver needs to use a cluster with certificates of a CA of its own."""
 LUKS = {
     "provider": "luks",
     "cipher": "aes-xts-plain64",
@@ -151,6 +153,7 @@ class Cloud(Life):
         deployment = Deployment.load(folder)
         found = cls(folder, deployment.network)
         found.deployment = deployment
+        found.cinder = cinder.Cinder(deployment)
         found.lab.attach()
         return found
 
@@ -194,10 +197,19 @@ class Cloud(Life):
 
         Volumes and back ends stay. That driver cannot be given a CA, so it verifies nothing.
         """
+        self._lightos |= UNVERIFIED
+        self._restart_volume({"LIGHTOS_OVERLAY": "0"})
+
+    def use_own(self) -> None:
+        """Start cinder-volume anew with our driver and connector, after `use_incumbent`."""
+        for name in UNVERIFIED:
+            del self._lightos[name]
+        self._restart_volume({})
+
+    def _restart_volume(self, environment: Mapping[str, str]) -> None:
         self.volume_host.kill(VOLUME)
-        self._lightos |= {"driver_ssl_cert_verify": False}
         self._configure_volume(self.volume_host.address)
-        self.volume_host.launch(VOLUME, {"LIGHTOS_OVERLAY": "0"})
+        self.volume_host.launch(VOLUME, environment)
         self.volume_host.wait_up(VOLUME)
 
     # ------------------------------------------------------------------ starting

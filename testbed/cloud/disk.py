@@ -84,8 +84,11 @@ class Disk:
     def read(self, offset: int, count: int) -> bytes:
         """Some bytes, from an offset in bytes."""
         size = self.initiator.block_size(self.nsid)
-        first, end = offset // size, -(-(offset + count) // size)
-        data = self.initiator.read(self.nsid, first, end - first)
+        first, end, step = offset // size, -(-(offset + count) // size), READ_BYTES // size
+        data = b"".join(
+            self.initiator.read(self.nsid, start, min(step, end - start))
+            for start in range(first, end, step)
+        )
         return data[offset - first * size :][:count]
 
     def chunks(self) -> Iterator[bytes]:

@@ -174,6 +174,17 @@ class Instances:
         self._compute.delete_server(server, force=False)
         self._compute.wait_for_delete(server, wait=WAIT_SECONDS)
 
+    def conclude(self, instance: Instance, *volume_ids: str) -> None:
+        """Detach volumes, delete the instance, see that all it wrote is on each of its volumes.
+
+        Raises `InstanceFailed`.
+        """
+        for volume_id in volume_ids:
+            self.detach(instance, volume_id)
+            self.check(instance, volume_id)
+        self.delete(instance)
+        self.check(instance)
+
     def delete_everything(self) -> None:
         """Delete every instance, then every volume, those of Cinder's image cache among them."""
         for server in list(self._compute.servers(all_projects=True)):

@@ -1,36 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our Nova driver and connector beside those that ship with Nova and os-brick: what one has
-attached the other takes over, while cinder-volume stays ours."""
+"""Our Nova driver, connector and Cinder driver beside those that ship with OpenStack: what one has
+attached the other takes over."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager, nullcontext
+
+import pytest
+
 from testbed.cinder.client import CinderClient
+from testbed.cloud.cloud import Cloud
 from testbed.cloud.compute_host import COMPUTE, HOSTS, ComputeHost
 from testbed.cloud.instances import Instances
 
 FIRST, _ = HOSTS
-INCUMBENT = {"LIGHTOS_OVERLAY": "0"}
+NOVA_DRIVER = "nova.virt.libvirt.volume.lightos"
+CONNECTOR = "os_brick.initiator.connectors.lightos"
+CINDER = "cinder.volume.drivers.lightos"
 
 
-def test_the_incumbents_nova_driver_and_connector_with_our_cinder_driver(
-    instances: Instances, cinder: CinderClient, hosts: list[ComputeHost]
-) -> None:
-    host = hosts[0]
-    instance = instances.boot("mixed", FIRST)
-    ours, theirs = (cinder.create_volume(1) for _ in range(2))
-    instances.attach(instance, ours.id)
+@contextmanager
+def their_nova(host: ComputeHost, instances: Instances, modules: Sequence[str]) -> Iterator[None]:
+    """A host whose nova-compute has these modules as OpenStack ships them."""
     host.kill(COMPUTE)
-    host.start_compute(INCUMBENT)
+    host.start_compute(modules)
     try:
-        instances.wait_host(FIRST)
-        instances.attach(instance, theirs.id)
-        instances.detach(instance, ours.id)
+        instances.wait_host(host.name)
+        yield
     finally:
         host.kill(COMPUTE)
         host.start_compute()
-        instances.wait_host(FIRST)
-    instances.detach(instance, theirs.id)
-    for volume in (ours, theirs):
-        assert instances.check(instance, volume.id).counter > 0
-    instances.delete(instance)
-    assert instances.check(instance).counter > 0
+        instances.wait_host(host.name)
+
+
+@contextmanager
+def their_cinder(cloud: Cloud) -> Iterator[None]:
+    """cinder-volume with what OpenStack ships."""
+    cloud.volume_host.attach()
+    cloud.use_incumbent()
+    try:
+        yield
+    finally:
+        cloud.use_own()
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        pytest.param(
+            {NOVA_DRIVER, CONNECTOR}, id="their-nova-driver-and-connector-with-our-cinder"
+        ),
+        pytest.param({NOVA_DRIVER}, id="their-nova-driver-with-our-connector-and-cinder"),
+        pytest.param({CONNECTOR, CINDER}, id="our-nova-driver-with-their-connector-and-cinder"),
+    ],
+)
+def test_what_is_attached_is_detached_across_a_switch(
+    cloud: Cloud,
+    instances: Instances,
+    cinder: CinderClient,
+    hosts: list[ComputeHost],
+    theirs: Set[str],
+) -> None:
+    instance = instances.boot("mixed", FIRST)
+    before, meanwhile = (cinder.create_volume(1) for _ in range(2))
+    instances.attach(instance, before.id)
+    with (
+        their_cinder(cloud) if CINDER in theirs else nullcontext(),
+        their_nova(hosts[0], instances, sorted(theirs - {CINDER})),
+    ):
+        instances.attach(instance, meanwhile.id)
+        instances.detach(instance, before.id)
+    instances.check(instance, before.id)
+    instances.conclude(instance, meanwhile.id)
