@@ -191,6 +191,8 @@ class ComputeHost(ServiceHost):
                 "reserved_host_memory_mb": 0,
                 "resume_guests_state_on_host_boot": True,
                 "pointer_model": "ps2mouse",
+                # By default 20 s, in which a busy machine does not even begin.
+                "reimage_timeout_per_gb": 300,
                 # A boot sector does not hear that it is asked to shut down.
                 "shutdown_timeout": 0,
                 # It forks, and in user-mode Linux a fork of so large a process takes long.
