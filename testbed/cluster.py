@@ -141,6 +141,11 @@ class Cluster:
         """Who may connect to the volume; empty when nobody may."""
         return allowed(self.volume_of(cinder_volume_id)["acl"])
 
+    def refuse_hosts(self, cinder_volume_id: str) -> None:
+        """Take the volume from every host, as the cluster's administrator may, behind Cinder."""
+        path = f"/projects/{PROJECT}/volumes/{self.volume_of(cinder_volume_id)['UUID']}"
+        self.request("PUT", path, {"acl": {"values": ["ALLOW_NONE"]}})
+
     def host_addresses(self, cinder_volume_id: str) -> set[str]:
         return allowed(self.volume_of(cinder_volume_id)["IPAcl"])
 

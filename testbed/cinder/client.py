@@ -169,6 +169,12 @@ class CinderClient:
         self._request("GET", f"/qos-specs/{qos_id}/associate?vol_type_id={volume_type.id}")
         return volume_type
 
+    def delete_qos_type(self, volume_type: Type) -> None:
+        """Delete a type that `create_qos_type` made, with its QoS specs."""
+        qos_id = self._request("GET", f"/types/{volume_type.id}")["volume_type"]["qos_specs_id"]
+        self.delete_type(volume_type)
+        self._request("DELETE", f"/qos-specs/{qos_id}?force=True")
+
     def create_volume(
         self,
         size_gib: int,
@@ -355,6 +361,17 @@ class CinderClient:
         self._request("DELETE", f"/attachments/{attachment.id}")
         return self.volume(attachment.volume_id)
 
+    def force_detach(
+        self, volume_id: str, attachment_id: str, *, service_token: str | None = None
+    ) -> None:
+        """Take a volume from every host without asking any, then end this attachment.
+
+        Refused while an instance has the volume, unless the token of a service comes along.
+        """
+        body = {"os-force_detach": {"attachment_id": attachment_id}}
+        headers = {"X-Service-Token": service_token} if service_token else {}
+        self._request("POST", f"/volumes/{volume_id}/action", body, headers)
+
     def attachments(self) -> list[Attachment]:
         reply = self._request("GET", "/attachments/detail")
         return [Attachment.from_body(body) for body in reply["attachments"]]
@@ -384,9 +401,20 @@ class CinderClient:
         reply = self._request("POST", "/attachments", {"attachment": body})
         return Attachment.from_body(reply["attachment"])
 
-    def _request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         reply = self._volumes.request(
-            path, method, json=body, microversion=ATTACHMENTS_MICROVERSION, raise_exc=False
+            path,
+            method,
+            json=body,
+            headers=dict(headers or {}),
+            microversion=ATTACHMENTS_MICROVERSION,
+            raise_exc=False,
         )
         exceptions.raise_from_response(reply)
         return reply.json() if reply.content else {}

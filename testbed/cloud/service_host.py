@@ -97,6 +97,12 @@ class ServiceHost:
             return "\n".join(text.splitlines()[-lines:])
         return "(nothing logged)"
 
+    def block_devices(self) -> set[str]:
+        """The names of its NVMe block devices."""
+        return set(
+            self.guest.shell("cd /sys/class/block; ls -d nvme*n* 2>/dev/null || true").split()
+        )
+
     def leftovers(self) -> list[str]:
         """NVMe block devices and discovery files that the host has."""
         return self.guest.shell(

@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import pytest
+from openstack.exceptions import ConflictException
+
 from testbed.cinder.client import CinderClient
+from testbed.cloud.cloud import Cloud
 from testbed.cloud.compute_host import COMPUTE, HOSTS, ComputeHost
+from testbed.cloud.deployment import SERVICE_PROJECT
 from testbed.cloud.disk import InnerCluster
 from testbed.cloud.instances import Instances
+from testbed.cloud.keystone import connect
+from testbed.cloud.nova import USER
 from testbed.polling import wait_until
 
 FIRST, SECOND = HOSTS
@@ -25,10 +32,7 @@ def test_after_a_reboot_of_the_host_the_instance_goes_on_with_its_volumes(
     for volume_id in (instance.volume_id, data.id):
         instances.wait_writes(instance, volume_id)
     assert instances.progress(instance, data.id).counter > before.counter
-    instances.detach(instance, data.id)
-    assert instances.check(instance, data.id).errors == 0
-    instances.delete(instance)
-    assert instances.check(instance).errors == 0
+    instances.conclude(instance, data.id)
 
 
 def test_evacuation_of_a_host_that_is_cut_off_and_returns(
@@ -56,10 +60,7 @@ def test_evacuation_of_a_host_that_is_cut_off_and_returns(
         f"{FIRST} to be clean again",
         RETURN_SECONDS,
     )
-    instances.detach(instance, data.id)
-    assert instances.check(instance, data.id).errors == 0
-    instances.delete(instance)
-    assert instances.check(instance).errors == 0
+    instances.conclude(instance, data.id)
 
 
 def test_nova_compute_dies_in_the_midst_of_an_attach(
@@ -73,12 +74,49 @@ def test_nova_compute_dies_in_the_midst_of_an_attach(
     host.kill(COMPUTE)
     host.start_compute()
     instances.wait_host(FIRST)
-    if cinder.volume(data.id).status != "in-use":
-        cinder.reset_volume_status(data.id, "in-use")  # what an administrator does
-    instances.detach(instance, data.id)
+    instances.wait_writes(instance)
+    # Nova keeps no connection of an attach that did not end, so it cannot detach the volume.
+    instances.conclude(instance)
+    wait_until(lambda: cinder.volume(data.id).status == "available", "the volume to be free")
     assert cluster.host_nqns(data.id) == set()
+    successor = instances.boot("successor", FIRST)
+    instances.attach(successor, data.id)
+    instances.conclude(successor, data.id)
+
+
+def test_a_volume_is_taken_by_force_from_a_host_that_is_cut_off(
+    cloud: Cloud,
+    instances: Instances,
+    cinder: CinderClient,
+    cluster: InnerCluster,
+    hosts: list[ComputeHost],
+) -> None:
+    instance = instances.boot("robbed", FIRST)
+    data = cinder.create_volume(1)
     instances.attach(instance, data.id)
-    instances.detach(instance, data.id)
-    assert instances.check(instance, data.id).counter > 0
-    instances.delete(instance)
-    assert instances.check(instance).errors == 0
+    (attachment,) = (found for found in cinder.attachments() if found.volume_id == data.id)
+    service = connect(cloud.deployment, username=USER, project=SERVICE_PROJECT)
+    hosts[0].cut_off()
+    try:
+        with pytest.raises(ConflictException):  # Nova says that an instance has it
+            cinder.force_detach(data.id, attachment.id)
+        cinder.force_detach(data.id, attachment.id, service_token=service.auth_token)
+        assert cluster.host_nqns(data.id) == set()
+        written = instances.check(instance, data.id)
+    finally:
+        hosts[0].reconnect()
+    instances.wait_writes(instance)
+    instances.conclude(instance)  # though the device and Cinder's attachment have gone
+    assert instances.check(instance, data.id) == written
+
+
+def test_a_volume_whose_device_has_gone_is_detached(
+    instances: Instances, cinder: CinderClient, cluster: InnerCluster, hosts: list[ComputeHost]
+) -> None:
+    instance = instances.boot("bereft", FIRST)
+    before = hosts[0].block_devices()
+    data = cinder.create_volume(1)
+    instances.attach(instance, data.id)
+    cluster.refuse_hosts(data.id)
+    wait_until(lambda: hosts[0].block_devices() == before, "the device to be gone")
+    instances.conclude(instance, data.id)
