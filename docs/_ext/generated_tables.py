@@ -4,7 +4,8 @@
 `.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. route-table::` lists the
 operations of the management API that the lab serves; `.. command-options:: lightos lab up`
 lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings,
-`.. discovery-metrics::` what it tells Prometheus, `.. discovery-commands::` its commands;
+`.. discovery-metrics::` what it tells Prometheus, `.. discovery-commands::` its commands,
+and `.. driver-metrics::` what the Cinder driver tells Prometheus;
 `.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
 the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
 `.. lock-table::` is the driver's table of locks;
@@ -21,6 +22,7 @@ import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from prometheus_client.metrics import MetricWrapperBase
 
 TEMPEST_RESULT = Path(__file__).parents[2] / "bench" / "results" / "tempest.json"
 BENCH = TEMPEST_RESULT.with_name("cinder.json")
@@ -148,6 +150,24 @@ class DiscoveryMetrics(Directive):
             for family in families
         ]
         return [_table(("Metric", "Kind", "Labels", "Meaning"), (34, 8, 24, 34), rows)]
+
+
+class DriverMetrics(Directive):
+    """Name, kind, labels and meaning of each metric of the Cinder driver."""
+
+    def run(self) -> list[nodes.Node]:
+        metrics = importlib.import_module("lightos.openstack.cinder.metrics").DriverMetrics()
+        found = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
+        rows = [
+            [
+                _cell(nodes.literal(text=f"{each._name}{'_total' * (each._type == 'counter')}")),
+                _cell(nodes.Text(each._type)),
+                _cell(nodes.Text(", ".join(each._labelnames))),
+                _cell(nodes.Text(each._documentation)),
+            ]
+            for each in found
+        ]
+        return [_table(("Metric", "Kind", "Labels", "Meaning"), (34, 10, 22, 34), rows)]
 
 
 class DiscoveryCommands(Directive):
@@ -343,6 +363,7 @@ def setup(app):
     app.add_directive("command-options", CommandOptions)
     app.add_directive("discovery-keys", DiscoveryKeys)
     app.add_directive("discovery-metrics", DiscoveryMetrics)
+    app.add_directive("driver-metrics", DriverMetrics)
     app.add_directive("discovery-commands", DiscoveryCommands)
     app.add_directive("route-table", RouteTable)
     app.add_directive("tempest-result", TempestResult)

@@ -19,6 +19,7 @@ from lightos.api import errors
 from lightos.api.credentials import TokenSource, is_expired, refusal_hint
 from lightos.api.endpoints import Endpoints
 from lightos.api.http import CertificateRefused, HttpReply, NotSent, ReplyLost, Transport
+from lightos.api.observer import REPLY_LOST, UNREACHABLE, Observer
 from lightos.api.routes import Route
 from lightos.api.wire import Model, WireError
 from lightos.waiting import Clock, Deadline, backoff
@@ -47,7 +48,9 @@ class Caller:
         transport: Transport,
         tokens: TokenSource,
         clock: Clock,
+        observer: Observer,
     ) -> None:
+        self.observer = observer
         self.transport = transport
         self.tokens = tokens
         self.clock = clock
@@ -130,6 +133,8 @@ class _Call(Generic[Request, Reply]):
     failure: errors.LightOSError | None = None
     unreachable: dict[str, NotSent] = field(default_factory=dict)
     server_faults: int = 0
+    outcome: str = ""
+    """Of the last request; empty before the first."""
     used_tokens: set[str] = field(default_factory=set, repr=False)
     pauses: Iterator[float] = field(
         default_factory=lambda: backoff(FIRST_PAUSE_SECONDS, ceiling=LONGEST_PAUSE_SECONDS)
@@ -179,8 +184,11 @@ class _Call(Generic[Request, Reply]):
         """Ask one address; None when no answer came, which is then noted."""
         token = self.caller.tokens.current()
         self.used_tokens.add(token)
+        if self.outcome:
+            self.caller.observer.asked_again(self.route.operation, self.outcome)
+        began = self.caller.clock.monotonic()
         try:
-            return self.caller.transport.send(
+            reply = self.caller.transport.send(
                 address,
                 self.route.method,
                 self.route.address(self.request),
@@ -191,6 +199,7 @@ class _Call(Generic[Request, Reply]):
                 if_match=self.etag,
             )
         except NotSent as cause:
+            self._note_outcome(address, UNREACHABLE, began)
             self.caller.note_failure(address, cause)
             self.unreachable[address] = cause
             if not self.in_doubt:
@@ -198,10 +207,19 @@ class _Call(Generic[Request, Reply]):
             if isinstance(self.failure, errors.Untrusted):
                 raise self.failure from None
         except ReplyLost as cause:
+            self._note_outcome(address, REPLY_LOST, began)
             self.caller.note_failure(address, cause)
             self.in_doubt = self.in_doubt or self.route.is_write
             self.failure = self._error(errors.TimedOut, f"{address}: {cause}")
+        else:
+            self._note_outcome(address, str(reply.status), began)
+            return reply
         return None
+
+    def _note_outcome(self, address: str, outcome: str, began: float) -> None:
+        seconds = self.caller.clock.monotonic() - began
+        self.outcome = outcome
+        self.caller.observer.request_ended(self.route.operation, address, outcome, seconds)
 
     def _unreachable_error(self) -> errors.LightOSError:
         """Say why each address failed; Untrusted when certificates are all that is wrong."""

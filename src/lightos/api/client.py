@@ -76,6 +76,7 @@ from lightos.api.models import (
     VolumeState,
     VolumeUpdated,
 )
+from lightos.api.observer import Observer
 from lightos.api.wire import Model
 from lightos.waiting import SYSTEM_CLOCK, Clock, Deadline
 
@@ -107,16 +108,19 @@ class LightOSClient:
         verify: bool | str = True,
         request_timeout_seconds: float = 30.0,
         clock: Clock = SYSTEM_CLOCK,
+        observer: Observer | None = None,
     ) -> LightOSClient:
         """Make a client; connections are opened when first needed.
 
         `addresses` are IP addresses or host names; `jwt` is the token, or where to get it for
         each request; empty for a cluster without multi-tenancy. `verify` is True, False, or the
-        path of a CA file or folder. ValueError for what cannot be used.
+        path of a CA file or folder; `observer` is told of each request. ValueError for what cannot
+        be used.
         """
         tokens = FixedToken(jwt) if isinstance(jwt, str) else jwt
         transport = Transport(port, verify=verify, request_timeout_seconds=request_timeout_seconds)
-        return cls(Caller(Endpoints.of(addresses), transport, tokens, clock))
+        endpoints = Endpoints.of(addresses)
+        return cls(Caller(endpoints, transport, tokens, clock, observer or Observer()))
 
     def __repr__(self) -> str:
         return f"LightOSClient({', '.join(self._caller.addresses)})"

@@ -29,6 +29,8 @@ BAD_VALUES = {
     "lightos_sparse_image_upload": ("often", "True, False"),
     "driver_ssl_cert_path": ("/nonexistent/ca.pem", "No such file"),
     "driver_ssl_cert_verify": ("perhaps", "True, False"),
+    "lightos_metrics_address": ("no host!", "of this machine"),
+    "lightos_metrics_port": ("70000", "1 to 65535"),
     "max_over_subscription_ratio": ("0.5", "1.0 or more, or auto"),
     "reserved_percentage": ("101", "0 to 100"),
 }

@@ -72,8 +72,16 @@ Seen = TypeVar("Seen", Volume, Snapshot, Policy, Volume | None, Snapshot | None)
 class ClusterOperations:
     """Changes of volumes and snapshots, each confirmed. Thread-safe."""
 
-    def __init__(self, client: LightOSClient, *, snapshot_attempts: int) -> None:
+    def __init__(
+        self,
+        client: LightOSClient,
+        *,
+        snapshot_attempts: int,
+        on_wait: Callable[[str, str, float], None] = lambda *_: None,
+    ) -> None:
+        """`on_wait` is told of each wait: operation, outcome, seconds."""
         self.client = client
+        self._on_wait = on_wait
         self._snapshot_attempts = snapshot_attempts
         self._pace = Pace()
 
@@ -374,11 +382,16 @@ class ClusterOperations:
         expected = next(pauses)
         # Whatever was learned, most of the time allowed is for looking.
         deadline.sleep(min(expected, allowed / 4))
+        outcome = "failed"
         try:
             (seen,) = poll_until(look, deadline=deadline, intervals=pauses)
+            outcome = "done"
         except DeadlineExpired:
+            outcome = "timed out"
             reason = f"accepted, but not done after {deadline.seconds:g} s; last seen: {last}"
             raise TimedOut(operation, target, reason) from None
+        finally:
+            self._on_wait(operation, outcome, allowed - deadline.remaining())
         self._pace.learn(kind, expected=expected, looks=looks, seconds=looked_after)
         return seen
 

@@ -56,6 +56,7 @@ from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, NO_EVIDENCE, Clust
 from lightos.openstack.cinder.connection import Fabric, host_of
 from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured
 from lightos.openstack.cinder.housekeeping import BackEnd, Housekeeping
+from lightos.openstack.cinder.metrics import DriverMetrics
 from lightos.openstack.cinder.naming import (
     DEFAULT_PROJECT,
     ProviderId,
@@ -99,6 +100,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(lightos_opts)
         self._stats: dict[str, Any] = {}
+        self._metrics = DriverMetrics()
         self._space = Capacity()
         self._timeout_seconds: float
         self._tokens: TokenSource
@@ -134,15 +136,21 @@ class LightOSVolumeDriver(driver.VolumeDriver):
                 ", ".join(conf.lightos_api_address),
             )
         self._tokens = options.token_source(conf.lightos_jwt, conf.lightos_jwt_file)
+        self._metrics.watch_token(self._tokens)
+        if conf.lightos_metrics_port:
+            self._serve_metrics()
         client = LightOSClient.connect(
             conf.lightos_api_address,
             conf.lightos_api_port,
             self._tokens,
             verify=verify,
             request_timeout_seconds=conf.lightos_api_service_timeout,
+            observer=self._metrics,
         )
         self._cluster = ClusterOperations(
-            client, snapshot_attempts=conf.lightos_api_service_snapshots_max_calls
+            client,
+            snapshot_attempts=conf.lightos_api_service_snapshots_max_calls,
+            on_wait=self._metrics.waited,
         )
         self._places = Places(client)
         self._policies = QosPolicies(self._cluster)
@@ -157,8 +165,20 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             self._places,
             self._deadline,
             policies=self._policies,
+            on_access=(
+                self._metrics.access_without_attachment if conf.lightos_metrics_port else None
+            ),
         )
         self._housekeeping.note_unfinished()
+
+    def _serve_metrics(self) -> None:
+        address = self.configuration.lightos_metrics_address
+        port = self.configuration.lightos_metrics_port
+        try:
+            self._metrics.serve(address, port)
+        except OSError as error:
+            reason = f"cannot listen on {address}, port {port}: {error.strerror or error}"
+            raise options.unusable_option("lightos_metrics_port", reason) from error
 
     def check_for_setup_error(self):
         """Ask the cluster where its services are; an error names the option to check."""

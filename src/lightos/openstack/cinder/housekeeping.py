@@ -74,9 +74,13 @@ class Housekeeping:
         deadline: Callable[[], Deadline],
         *,
         policies: QosPolicies,
+        on_access: Callable[[int], None] | None = None,
     ) -> None:
+        """`on_access` is told, after each look, how many hosts have access that no attachment
+        shows."""
         self._back_end = back_end
         self._policies = policies
+        self._on_access = on_access
         self._cluster = cluster
         self._attachments = attachments
         self._places = places
@@ -125,6 +129,8 @@ class Housekeeping:
             self.remove_own_snapshots()
         if whole:
             self.drop_policies()
+        if self._on_access:
+            self._try(self._count_access, self._on_access)
 
     def _another_service_died(self) -> bool:
         """Whether a cinder-volume of our cluster was seen to go down since the last look."""
@@ -163,6 +169,10 @@ class Housekeeping:
         for (volume_id, host_nqn), seen in pairs.items():
             if not self._try(self._settle, volume_id, host_nqn, seen):
                 self._attachments.look_again(volume_id, host_nqn, seen)
+
+    def _count_access(self, tell: Callable[[int], None]) -> None:
+        back_end = self._back_end
+        tell(sum(1 for _ in grants.unrecorded_grants(back_end.host, back_end.cluster_name)))
 
     def drop_policies(self) -> None:
         """Delete the QoS policies made on demand that no volume has any more."""

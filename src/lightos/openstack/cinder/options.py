@@ -111,6 +111,16 @@ lightos_opts = [
         "a block is: switch it on only for clusters that are known to tell them in sectors of the "
         "volume.",
     ),
+    cfg.HostAddressOpt(
+        "lightos_metrics_address",
+        default="127.0.0.1",
+        help="Address where this back end's metrics are served.",
+    ),
+    cfg.PortOpt(
+        "lightos_metrics_port",
+        help="TCP port where this back end's metrics are served to Prometheus (HTTP, /metrics). "
+        "Each back end of a host needs one of its own. Not set: they are not served.",
+    ),
 ]
 
 SHARED_OPTION_NAMES = (
@@ -137,6 +147,8 @@ LEGAL_VALUES = {
     "lightos_data_networks": "networks such as 192.168.75.0/24 or fd00::/64, separated by commas",
     "lightos_api_service_snapshots_max_calls": "1 or more",
     "lightos_sparse_image_upload": "True, False",
+    "lightos_metrics_address": "an IPv4 address, IPv6 address or host name of this machine",
+    "lightos_metrics_port": "1 to 65535",
     "driver_ssl_cert_path": "the path of a CA file, or of a folder prepared by `openssl rehash`",
     "driver_ssl_cert_verify": "True, False",
     "filter_function": "an expression of Cinder's DriverFilter",
