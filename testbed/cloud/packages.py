@@ -42,6 +42,7 @@ class PackageSet:
 
 CLOUD = PackageSet("packages", ("mariadb-client-core", "mariadb-server-core", "rabbitmq-server"))
 LOCK_MANAGERS = PackageSet("lock-managers", ("etcd-server", "redis-server"))
+MONITORING = PackageSet("monitoring", ("prometheus",))
 HYPERVISOR = PackageSet(
     "hypervisor",
     (

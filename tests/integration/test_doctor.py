@@ -434,10 +434,16 @@ def test_a_cluster_without_its_lock_manager(
     assert PASSWORD not in said.output
 
 
-def test_a_database_that_is_not_there(world: World) -> None:
-    conf = world.conf("no-database", {"lightos": world.back_end()}, with_database=False)
+@pytest.mark.parametrize("url", ["", f"mysql+pymysql://cinder:{PASSWORD}@127.0.0.1:1/cinder"])
+def test_a_database_that_is_not_there(world: World, url: str) -> None:
+    name = f"no-database-{bool(url)}"
+    conf = world.conf(name, {"lightos": world.back_end()}, with_database=False)
+    if url:
+        own = database.connection_url(conf.with_name("cinder.sqlite"))
+        conf.write_text(conf.read_text().replace(own, url))
     said = doctor("--cinder-conf", conf, status=1)
     assert [(severity, check) for severity, check, _ in said.bad()] == [("warning", "database")]
+    assert PASSWORD not in said.output
     assert not conf.with_name("cinder.sqlite").exists()
 
 

@@ -23,6 +23,11 @@ DASHBOARDS = sorted((MONITORING / "grafana").glob("*.json"))
 ALERTS = MONITORING / "prometheus" / "alerts.yaml"
 BY_PROMETHEUS = {"instance"}
 
+_PATH = ControllerPath(Cluster("nqn.host", "nqn.subsystem"), Endpoint("192.168.75.11", 4420))
+_SERVICE = Endpoint("192.168.75.11", 8009)
+CLUSTER_STATUS = ClusterStatus(_PATH.cluster, (_SERVICE,), _SERVICE, 1, frozenset({_PATH}))
+"""One cluster of a host, with a path that it wants and lacks."""
+
 _METRIC = re.compile(r"\b(?:lightos|discovery)_[a-z_]+")
 _MATCHED = re.compile(r"\b((?:lightos|discovery)_[a-z_]+)\{([^}]*)\}")
 _LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")
@@ -35,13 +40,8 @@ def exposed() -> dict[str, set[str]]:
     driver.request_ended("GetVolume", "192.168.67.78", "200", 0.01)
     driver.asked_again("GetVolume", "503")
     driver.waited("CreateVolume", "done", 0.1)
-    path = ControllerPath(Cluster("nqn.host", "nqn.subsystem"), Endpoint("192.168.75.11", 4420))
-    service = Endpoint("192.168.75.11", 8009)
-    cluster = ClusterStatus(path.cluster, (service,), service, 1, frozenset({path}))
     hosts = CollectorRegistry()
-    hosts.register(
-        StatusCollector(lambda: Status((cluster,), 1, 0, (("live", 1),), frozenset({path})))
-    )
+    hosts.register(StatusCollector(lambda: Status((CLUSTER_STATUS,), 1, 0, (("live", 1),))))
     found: dict[str, set[str]] = {}
     for registry in (driver.registry, hosts):
         for family in text_string_to_metric_families(generate_latest(registry).decode()):

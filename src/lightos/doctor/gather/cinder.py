@@ -251,6 +251,8 @@ def _records() -> tuple[RecordFacts, Sequence[Any] | None]:
     except (db_exception.DBError, SQLAlchemyError, exception.CinderException) as error:
         # Its words may quote the URL, with the password.
         return RecordFacts(f"it cannot be read: {type(error).__name__}"), None
+    except ImportError as error:
+        return RecordFacts(f"it cannot be read: Python has no {error.name} here"), None
 
 
 def _types(conf: Any, all_types: Sequence[Any]) -> tuple[TypeFacts, ...]:
