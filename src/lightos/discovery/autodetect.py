@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lightos.discovery.config import Config
+from lightos.discovery.desired import LIGHTOS_DOMAIN
 from lightos.discovery.entries import DiscoveryEntry, InvalidEntry, format_file
 from lightos.discovery.kernel import SYSFS_ROOT, read_controllers
 from lightos.discovery.publish import is_discovery_file, publish_as
@@ -18,16 +19,14 @@ from lightos.discovery.reconcile import KernelController
 
 LOG = logging.getLogger(__name__)
 
-_LIGHTOS = "com.lightbitslabs"
-"""In the NQN of every LightOS subsystem. Of others it is not known where they are discovered."""
-
 
 def detected_entries(controllers: Iterable[KernelController], port: int) -> list[DiscoveryEntry]:
     """A discovery service at the address of each I/O controller of a LightOS cluster."""
     entries = []
     for controller in controllers:
         path = controller.path
-        if _LIGHTOS in path.cluster.subsystem_nqn:
+        # Of subsystems of others it is not known where they are discovered.
+        if LIGHTOS_DOMAIN in path.cluster.subsystem_nqn:
             try:
                 entries.append(
                     DiscoveryEntry(

@@ -18,6 +18,9 @@ from lightos.discovery.entries import (
     validated_port,
 )
 
+LIGHTOS_DOMAIN = "com.lightbitslabs"
+"""In the NQN of every LightOS subsystem."""
+
 
 @dataclass(frozen=True, order=True)
 class Cluster:

@@ -62,9 +62,6 @@ class Findings:
     def critical(self, check: str, subject: str, said: str, fix: str) -> None:
         self._found.append(Finding(Severity.CRITICAL, check, subject, said, fix))
 
-    def extend(self, others: Sequence[Finding]) -> None:
-        self._found.extend(others)
-
     @property
     def all(self) -> list[Finding]:
         return list(self._found)

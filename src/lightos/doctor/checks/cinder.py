@@ -15,7 +15,6 @@ from lightos.api.errors import (
     LightOSError,
     NotFound,
     Unauthorized,
-    Unreachable,
     Untrusted,
 )
 from lightos.api.models import ClusterInfo, Node, NodeState, Policy, PolicyState, PolicyVisibility
@@ -206,8 +205,8 @@ def _addresses(found: Findings, subject: str, facts: BackEndFacts) -> None:
         else:
             fix = "check the address, lightos_api_port, the node and the network"
             tell = found.warning if some_answer else found.critical
-            reason = error.reason if isinstance(error, Unreachable) else str(error)
-            tell(check, where, f"no answer: {reason}", fix)
+            reason = error.reason.removeprefix(f"{each.address}: ")
+            tell(check, where, f"no good answer: {reason}", fix)
 
 
 def _refusals(found: Findings, facts: BackEndFacts) -> None:
@@ -409,8 +408,9 @@ def _locks(found: Findings, locks: LockFacts) -> None:
 
 def _records(found: Findings, records: RecordFacts) -> None:
     if records.problem:
-        fix = "run the doctor as a user who may read it; volume types and hosts were not checked"
-        found.warning("database", "[database] connection", records.problem, fix)
+        said = f"volume types and hosts were not checked: {records.problem}"
+        fix = "see that it is reached from here, by this user and this environment"
+        found.warning("database", "[database] connection", said, fix)
         return
     shared = shared_nqns(records.connectors)
     for nqn, names in shared.items():

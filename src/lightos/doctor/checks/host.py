@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from lightos.discovery.config import Config
-from lightos.discovery.desired import Cluster, ControllerPath, Demand, demands
+from lightos.discovery.desired import LIGHTOS_DOMAIN, Cluster, ControllerPath, Demand, demands
 from lightos.discovery.entries import DiscoveryEntry, InvalidEntry, LineError, validated_nqn
 from lightos.discovery.host_identity import HostIdentity
 from lightos.discovery.subsystems import Subsystem
@@ -20,9 +20,6 @@ OLDEST_LINUX = (5, 0)
 """The first with NVMe/TCP."""
 
 MODULES = ("nvme_core", "nvme_fabrics", "nvme_tcp")
-
-LIGHTOS = "com.lightbitslabs"
-"""In the NQN of every LightOS subsystem."""
 
 _LOAD = "`modprobe nvme-tcp`, and put nvme-tcp into /etc/modules-load.d/nvme-tcp.conf"
 _START = "`systemctl enable --now lightos-discovery-client`"
@@ -153,7 +150,7 @@ def _is_ours(
     subsystem: Subsystem, wanted: Mapping[Cluster, Demand], made_here: frozenset[ControllerPath]
 ) -> bool:
     return (
-        LIGHTOS in subsystem.nqn
+        LIGHTOS_DOMAIN in subsystem.nqn
         or any(cluster.subsystem_nqn == subsystem.nqn for cluster in wanted)
         or any(controller.path in made_here for controller in subsystem.controllers)
     )
