@@ -12,7 +12,7 @@ import pytest
 from lightos.api.models import Volume
 from testbed import nvme
 from testbed.discovery_daemon import FOLDER, DiscoveryDaemon
-from testbed.guest import Guest
+from testbed.guest import OS_BRICK, Guest
 from testbed.kernel_host import KernelHost
 from testbed.lab import Lab
 from testbed.polling import wait_until
@@ -51,6 +51,8 @@ class Attached:
 @pytest.fixture
 def attached(daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes) -> Attached:
     nodes = lab.network.node_addresses
+    # What is still being imported there would tell its warnings amid the doctor's words.
+    daemon.host.call("testbed.guest_agent.warm_up", OS_BRICK)
     volume = volumes.create(daemon.host.host_nqn)
     name = f"{volume.uuid}.conf"
     daemon.publish(name, lab.subsystem_nqn, *nodes)

@@ -100,12 +100,17 @@ def test_days_that_the_token_has_left_and_nothing_of_the_token(
     assert not [word for word in sensitive_words(lab) if word in text]
 
 
-def test_hosts_with_access_that_no_attachment_shows(served: LightOSVolumeDriver, port: int) -> None:
+def test_hosts_with_access_that_no_attachment_shows(
+    make_driver: Callable[..., LightOSVolumeDriver], port: int
+) -> None:
+    # A back end of its own, that has no volumes of other tests.
+    served = make_driver(lightos_metrics_port=port, cluster_name="measured@lightos")
     name = "lightos_access_without_attachment"
     assert math.isnan(samples(port, name)[0])
     volume = new_volume()
     volume.update(served.create_volume(volume))
-    store(volume, status="attaching", attach_status="detached")
+    in_cluster = {"cluster_name": "measured@lightos#lightos"}
+    store(volume, status="attaching", attach_status="detached", **in_cluster)
     attachment = reserve_attachment(volume)
     served.initialize_connection(volume, HOST)
     served._housekeeping.look()
