@@ -218,6 +218,16 @@ class Instances:
             WAIT_SECONDS,
         )
 
+    def stop(self, instance: Instance) -> None:
+        """Turn an instance off; its volumes stay attached to the host."""
+        self._compute.stop_server(instance.id)
+        self.wait_status(instance, "SHUTOFF")
+
+    def start(self, instance: Instance) -> None:
+        """Turn it on again; returns when it writes."""
+        self._compute.start_server(instance.id)
+        self._wait_running(instance)
+
     def live_migrate(self, instance: Instance, host: str) -> float:
         """Move a running instance to a host; how many seconds it took as Nova's API sees it."""
         started = time.monotonic()
@@ -265,9 +275,8 @@ class Instances:
             f"{instance.name} to be on {host}",
             WAIT_SECONDS,
         )
-        if self.server(instance).status == "SHUTOFF":  # since microversion 2.95
-            self._compute.start_server(instance.id)
-        self._wait_running(instance)
+        self.wait_status(instance, "SHUTOFF")  # since microversion 2.95
+        self.start(instance)
 
     def wait_host(self, host: str) -> None:
         """Wait until a compute host's nova-compute, started just now, has reported."""
