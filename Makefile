@@ -41,6 +41,15 @@ test-ha: install-cloud  ## Several cinder-volumes as one back end, with etcd and
 test-nova: install-cloud  ## Instances on LightOS volumes: real Nova, libvirt and QEMU on two real kernels
 	@$(VENV)/python -W ignore -m tests.run nova
 
+install-page:  ## The browser that `make test-page` and `make screenshots` drive (Debian)
+	@tools/install page
+
+test-page: install-page  ## The lab's web page in headless Chromium
+	@$(VENV)/python -m tests.run page
+
+screenshots: install-page  ## The pictures of the lab's web page in docs/, taken anew
+	@$(VENV)/python -m demo.screenshots
+
 lint: install  ## Style, types and layering
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .

@@ -25,7 +25,7 @@ from rich.table import Table
 TESTS = Path(__file__).parent
 AS_ROOT = ("fuzz", "kernel", "cloud", "ha", "nova")
 """Kinds that make a network namespace, and guests in it."""
-KINDS = ("unit", "contract", "integration", "defects", "model", *AS_ROOT)
+KINDS = ("unit", "contract", "integration", "defects", "model", "page", *AS_ROOT)
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ def test_lab_json(lab: Lab) -> None:
         "subsystem_nqn",
         "discovery_port",
         "nvme_port",
+        "page_address",
         "pid",
         "nodes",
     }

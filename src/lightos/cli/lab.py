@@ -23,7 +23,7 @@ from urllib.parse import quote
 import click
 
 from lightos.cli.lab_fault import fault
-from lightos.cli.lab_folder import one_line_errors, running, state_dir
+from lightos.cli.lab_folder import one_line_errors, page_url, running, state_dir
 from lightos.lab.errors import LabError
 from lightos.lab.founding import DEFAULT_NODES
 from lightos.lab.placement import MAX_NODES
@@ -136,6 +136,11 @@ lab.add_command(fault)
     callback=_projects,
     help="Projects to have beside `default`.",
 )
+@click.option(
+    "--page-port",
+    type=PORT,
+    help="Port of the web page on 127.0.0.1.  [default: 4480, or another if it is in use]",
+)
 @click.option("--allow-public-addresses", is_flag=True, help="Listen on open networks, too.")
 @click.option("--detach", is_flag=True, help="Return once it is ready; it goes on by itself.")
 @click.option("--ready-fd", type=int, hidden=True)
@@ -150,6 +155,7 @@ def up(
     transition_ms: int,
     failback_seconds: float,
     projects: tuple[str, ...],
+    page_port: int | None,
     allow_public_addresses: bool,
     detach: bool,
     ready_fd: int | None,
@@ -178,6 +184,7 @@ def up(
             transition_seconds=transition_ms / 1000,
             failback_seconds=failback_seconds,
             allow_public_addresses=allow_public_addresses,
+            page_port=page_port,
         )
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -260,6 +267,8 @@ def _say_ready(description: dict[str, Any], folder: StateFolder) -> None:
         f"Lab is ready: {len(description['nodes'])} nodes ({nodes}), API port "
         f"{description['api_port']}, pid {description['pid']}; {folder.description}"
     )
+    if url := page_url(description, folder):
+        click.echo(f"Web page: {url}")
 
 
 @lab.command()
@@ -283,7 +292,7 @@ def status(folder: StateFolder, as_json: bool) -> None:
         return
     from lightos.cli.lab_table import print_status  # noqa: PLC0415
 
-    print_status(description, nodes, cluster)
+    print_status(description, nodes, cluster, page_url(description, folder))
 
 
 @lab.command()

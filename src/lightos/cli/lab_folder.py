@@ -63,3 +63,9 @@ def running(folder: StateFolder) -> Iterator[ControlClient]:
         folder.require_running()
         with ControlClient(folder) as control:
             yield control
+
+
+def page_url(description: dict[str, Any], folder: StateFolder) -> str:
+    """The address of the lab's web page, with the key that it asks for; empty where it has none."""
+    address = description.get("page_address")
+    return f"{address}#{folder.page_key.read_text().strip()}" if address else ""

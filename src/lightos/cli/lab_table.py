@@ -19,7 +19,10 @@ STYLES = {"Active": "green", "Activating": "yellow", "OK": "green", "Warning": "
 
 
 def print_status(
-    description: dict[str, Any], nodes: Sequence[models.Node], cluster: models.Cluster
+    description: dict[str, Any],
+    nodes: Sequence[models.Node],
+    cluster: models.Cluster,
+    page_url: str,
 ) -> None:
     """Print one table of nodes, and the cluster in a few lines."""
     console = Console()
@@ -42,6 +45,8 @@ def print_status(
         f"API port {description['api_port']}, discovery {description['discovery_port']}, "
         f"NVMe/TCP {description['nvme_port']}, pid {description['pid']}"
     )
+    if page_url:
+        console.print(f"web page {page_url}", soft_wrap=True, highlight=False)
 
 
 def print_faults(plan: dict[str, Any]) -> None:

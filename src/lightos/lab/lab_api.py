@@ -7,6 +7,7 @@
     /lab/v1/nodes/NAME     PUT {"address": A}, DELETE
     /lab/v1/tokens/renew   POST
     /lab/v1/traffic        GET calls by operation, TLS connections, bytes read and written
+    /lab/v1/overview       GET all that the web page shows
 
 Errors have the form of the management API's.
 """
@@ -23,6 +24,8 @@ from lightos.lab.errors import InvalidArgument
 from lightos.lab.faults.calls import Faults
 from lightos.lab.faults.rules import BadRule, parse_plan, parse_rule
 from lightos.lab.membership import Membership
+from lightos.lab.page.events import EventLog
+from lightos.lab.page.overview import Overview
 from lightos.lab.replies import json_reply
 from lightos.lab.tokens import Tokens
 from lightos.lab.traffic import Traffic
@@ -37,12 +40,21 @@ class LabApi:
     """The operations below `/lab/v1`."""
 
     def __init__(
-        self, faults: Faults, membership: Membership, tokens: Tokens, traffic: Traffic
+        self,
+        faults: Faults,
+        membership: Membership,
+        tokens: Tokens,
+        traffic: Traffic,
+        *,
+        overview: Overview,
+        events: EventLog,
     ) -> None:
         self._faults = faults
         self._membership = membership
         self._tokens = tokens
         self._traffic = traffic
+        self._overview = overview
+        self._events = events
         self._handlers: dict[str, dict[str, Handler]] = {
             "faults": {
                 "GET": self._list_faults,
@@ -55,6 +67,7 @@ class LabApi:
             "nodes/*": {"PUT": self._move_node, "DELETE": self._remove_node},
             "tokens/renew": {"POST": self._renew_tokens},
             "traffic": {"GET": self._tell_traffic},
+            "overview": {"GET": self._tell_overview},
         }
 
     async def respond(self, method: str, path: str, body: bytes) -> Response:
@@ -78,7 +91,9 @@ class LabApi:
             rule = parse_rule(_document(body), self._membership.addresses())
         except BadRule as cause:
             raise InvalidArgument(str(cause)) from None
-        return (await self._faults.add(rule)).to_json()
+        added = (await self._faults.add(rule)).to_json()
+        self._events.note("fault", f"{_worded(rule.to_json())}: in force")
+        return added
 
     async def _load_faults(self, _name: str, body: bytes) -> Any:
         try:
@@ -86,16 +101,19 @@ class LabApi:
         except BadRule as cause:
             raise InvalidArgument(str(cause)) from None
         await self._faults.load(plan)
+        self._events.note("fault", f"a plan is loaded; it has {len(plan.rules)} rules")
         return self._faults.to_json()
 
     async def _clear_faults(self, _name: str, _body: bytes) -> Any:
         await self._faults.clear()
+        self._events.note("fault", "all are cleared")
         return {}
 
     async def _clear_fault(self, name: str, _body: bytes) -> Any:
         if not name.isdecimal():
             raise InvalidArgument(f"{name[:64]!r} is not the id of a fault")
-        await self._faults.remove(int(name))
+        rule = await self._faults.remove(int(name))
+        self._events.note("fault", f"{_worded(rule.to_json())}: cleared")
         return {}
 
     async def _list_nodes(self, _name: str, _body: bytes) -> Any:
@@ -118,6 +136,9 @@ class LabApi:
     async def _tell_traffic(self, _name: str, _body: bytes) -> Any:
         return self._traffic.to_json()
 
+    async def _tell_overview(self, _name: str, _body: bytes) -> Any:
+        return self._overview.to_json()
+
 
 def _address(body: bytes) -> str:
     document = _document(body)
@@ -125,6 +146,10 @@ def _address(body: bytes) -> str:
     if fields.keys() != {"address"} or not isinstance(fields["address"], str):
         raise InvalidArgument('the body must be {"address": ...}, the IP address of the node')
     return str(fields["address"])
+
+
+def _worded(fields: dict[str, Any]) -> str:
+    return ", ".join(name if value is True else f"{name} {value}" for name, value in fields.items())
 
 
 def _document(body: bytes) -> Any:

@@ -233,6 +233,10 @@ class Nodes(Mapping[UUID, NodeRecord]):
         """The node that serves a volume's I/O now; None when none of its replicas serves."""
         return self._paths.primary(group_id)
 
+    def primaries(self) -> dict[int, UUID | None]:
+        """The primary of every placement group, as `primary` gives it."""
+        return {each.group_id: self._paths.primary(each.group_id) for each in self._paths.groups}
+
     def replicas(self, group_id: int) -> Sequence[UUID]:
         """Nodes that hold a volume, in order of preference."""
         return self._paths.group(group_id).node_uuids

@@ -10,12 +10,14 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -34,18 +36,24 @@ from lightos.lab.lab_api import LabApi
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
 from lightos.lab.membership import Membership
 from lightos.lab.node_services import NodeServices, Service
+from lightos.lab.page.events import Chronicle, EventLog
+from lightos.lab.page.overview import Overview
+from lightos.lab.page.server import PageServer, page_key
 from lightos.lab.records import ClusterRecord
 from lightos.lab.reservations.rules import Host, ReservationCommand
 from lightos.lab.rest import ManagementApi
 from lightos.lab.state_folder import StateFolder
 from lightos.lab.store import ThinStore
-from lightos.lab.target import serve_node
+from lightos.lab.target import NodeServer, serve_node
 from lightos.lab.throttle import Throttles
 from lightos.lab.tokens import Tokens, token_file
 from lightos.lab.traffic import Traffic
 from lightos.lab.view import NodeView
 
 LOG = logging.getLogger(__name__)
+
+PAGE_ADDRESS = "127.0.0.1"
+PAGE_PORT = 4480
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class LabOptions:
     transition_seconds: float
     failback_seconds: float
     allow_public_addresses: bool = False
+    page_port: int | None = None
+    """None: any that is free, `PAGE_PORT` before others."""
 
 
 def now() -> datetime:
@@ -97,7 +107,9 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         folder.tls.mkdir(mode=0o755, exist_ok=True)
         tls = ensure_certificates(folder.tls, addresses, now())
         tokens = Tokens(folder.tokens, cluster.projects, now)
-        changes = ChangeQueue(cluster)
+        traffic = Traffic()
+        events = EventLog(now)
+        changes = ChangeQueue(Chronicle(cluster, events, traffic))
         stack.push_async_callback(changes.close)
         description = Description(
             cluster, store, options.api_port, lambda: shutil.disk_usage(folder.path).free
@@ -106,7 +118,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
 
         async def follow() -> None:
             await nodes.follow()
-            folder.publish(_lab_json(options, cluster, tls))
+            folder.publish(_lab_json(options, cluster, tls, page_address))
 
         membership = Membership(
             cluster,
@@ -116,14 +128,24 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             prove=lambda addresses: ensure_certificates(folder.tls, addresses, now()),
             follow=follow,
         )
-        traffic = Traffic()
-        lab_api = LabApi(faults, membership, tokens, traffic)
+        node_servers: dict[UUID, NodeServer] = {}
+        overview = Overview(description, node_servers, traffic, faults, events, time.monotonic)
+        lab_api = LabApi(faults, membership, tokens, traffic, overview=overview, events=events)
         authenticate = tokens.authenticator.authenticate
         api = ManagementApi(
             description, changes, authenticate, lab_api, faults=faults, traffic=traffic
         )
         starter = _NodeStarter(
-            options, cluster, changes, store, api, traffic, tls, Throttles(cluster)
+            options,
+            cluster,
+            changes,
+            store,
+            api,
+            traffic,
+            events,
+            tls,
+            Throttles(cluster),
+            node_servers,
         )
         nodes = NodeServices(cluster, changes, starter.start, faults.at_address)
         faults.addresses_changed = nodes.follow
@@ -132,7 +154,8 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         control = ManagementApi(description, changes, lambda _header: LOCAL_ADMINISTRATOR, lab_api)
         server = await HttpServer.start(control, control_listener(folder))
         stack.push_async_callback(server.close)
-        published = _lab_json(options, cluster, tls)
+        page_address = await _serve_page(options, control, stack)
+        published = _lab_json(options, cluster, tls, page_address)
         stack.callback(folder.clear)
         stack.push_async_callback(faults.clear)  # what waits, or is refused, ends in order
         folder.publish(published)
@@ -152,8 +175,10 @@ class _NodeStarter:
     store: ThinStore
     api: ManagementApi
     traffic: Traffic
+    events: EventLog
     tls: CertificateFiles
     throttles: Throttles
+    running: dict[UUID, NodeServer]
 
     async def start(
         self, node: NodeView, fault: CertificateFault | None, opened: contextlib.AsyncExitStack
@@ -174,8 +199,11 @@ class _NodeStarter:
             self.throttles,
             self.traffic,
             reserve=self._reserve,
+            watch=partial(self.events.note_controller, node.name),
         )
         opened.push_async_callback(services.close)
+        self.running[node.uuid] = services
+        opened.callback(self.running.pop, node.uuid)
         return [api, services]
 
     async def _reserve(self, volume_uuid: UUID, host: Host, command: ReservationCommand) -> None:
@@ -228,7 +256,39 @@ def _check_nvme_ports(address: str, options: LabOptions) -> None:
     check_tcp_port(address, options.nvme_port, "--nvme-port")
 
 
-def _lab_json(options: LabOptions, cluster: Cluster, tls: CertificateFiles) -> dict[str, Any]:
+async def _serve_page(
+    options: LabOptions, control: ManagementApi, stack: contextlib.AsyncExitStack
+) -> str | None:
+    """Serve the web page; its address, or None where loopback has no port for it.
+
+    Raises LabError for a port that was asked for and cannot be had.
+    """
+    key = page_key(options.folder.page_key)
+    try:
+        listener = _page_listener(options.page_port)
+    except LabError as cause:
+        if options.page_port is not None:
+            raise
+        LOG.warning("there is no web page: %s", cause)
+        return None
+    port = listener.getsockname()[1]
+    server = await HttpServer.start(PageServer(control, key, port), listener)
+    stack.push_async_callback(server.close)
+    return f"http://{PAGE_ADDRESS}:{port}/"
+
+
+def _page_listener(wanted_port: int | None) -> socket.socket:
+    if wanted_port is not None:
+        return tcp_listener(PAGE_ADDRESS, wanted_port, "--page-port")
+    try:
+        return tcp_listener(PAGE_ADDRESS, PAGE_PORT, "--page-port")
+    except LabError:
+        return tcp_listener(PAGE_ADDRESS, 0, "--page-port")
+
+
+def _lab_json(
+    options: LabOptions, cluster: Cluster, tls: CertificateFiles, page_address: str | None
+) -> dict[str, Any]:
     nodes = [
         {"uuid": str(node.uuid), "name": node.name, "address": node.address}
         for node in cluster.nodes.values()
@@ -241,6 +301,7 @@ def _lab_json(options: LabOptions, cluster: Cluster, tls: CertificateFiles) -> d
         "subsystem_nqn": cluster.subsystem_nqn,
         "discovery_port": options.discovery_port,
         "nvme_port": options.nvme_port,
+        "page_address": page_address,
         "pid": os.getpid(),
         "nodes": nodes,
     }

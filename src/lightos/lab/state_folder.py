@@ -64,6 +64,11 @@ class StateFolder:
         return self.path / "tokens"
 
     @property
+    def page_key(self) -> Path:
+        """What whoever opens the lab's web page must know."""
+        return self.path / "page.key"
+
+    @property
     def control_socket(self) -> Path:
         return self.path / "control.sock"
 

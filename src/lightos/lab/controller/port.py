@@ -57,7 +57,9 @@ class Port:
         first_controller_id: int,
         host_may_connect: Callable[[str, str], bool],
         make_controller: ControllerFactory,
+        watch: Callable[[Controller, bool], None] = lambda _controller, _connected: None,
     ) -> None:
+        """`watch` is told of each controller as it comes (True) and when it is gone (False)."""
         self.subsystem_nqn = subsystem_nqn
         self.controllers: dict[int, Controller] = {}
         self._first_controller_id = first_controller_id
@@ -65,6 +67,7 @@ class Port:
         self._next_controller = random.randrange(CONTROLLER_IDS_PER_PORT)  # noqa: S311
         self._host_may_connect = host_may_connect
         self._make_controller = make_controller
+        self._watch = watch
         self._queues: set[Queue] = set()
         self._server: asyncio.Server | None = None
         self._silence = Silence()
@@ -179,6 +182,7 @@ class Port:
         )
         self.controllers[controller_id] = controller
         controller.queues[0] = queue
+        self._watch(controller, True)
         return controller
 
     def _connect_io(self, queue: Queue, queue_id: int, wanted: ConnectData) -> Controller:
@@ -205,7 +209,8 @@ class Port:
                 return controller_id
 
     def _ended(self, controller_id: int) -> None:
-        self.controllers.pop(controller_id, None)
+        if (controller := self.controllers.pop(controller_id, None)) is not None:
+            self._watch(controller, False)
 
 
 def _invalid(parameter: int) -> CommandFailed:

@@ -117,9 +117,10 @@ class Faults:
         """Have no rule."""
         await self.load(PlanDocument())
 
-    async def remove(self, number: int) -> None:
-        """Clear one rule. Raises NotFound."""
-        if self._plan.rules.pop(number, None) is None:
+    async def remove(self, number: int) -> Rule:
+        """Clear one rule, and say which it was. Raises NotFound."""
+        planned = self._plan.rules.pop(number, None)
+        if planned is None:
             raise NotFound(
                 f"there is no fault {number}; `GET /lab/v1/faults` lists those there are"
             )
@@ -127,6 +128,7 @@ class Faults:
         cleared = self._in_force.pop(number, None)
         await self._end([] if cleared is None else [cleared])
         await self.addresses_changed()
+        return planned.rule
 
     async def _end(self, cleared: Sequence[RuleInForce]) -> None:
         """Let calls go on and objects settle, those included that a change in hand holds."""

@@ -9,8 +9,10 @@ await server.close()
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+from lightos.lab.controller.base import Controller
 from lightos.lab.controller.port import Port
 from lightos.lab.discovery_service import DiscoveryController
 from lightos.lab.target.held_writes import HeldWrites
@@ -75,11 +77,13 @@ async def serve_node(
     traffic: Traffic,
     *,
     reserve: Reserve,
+    watch: Callable[[Controller, bool], None] = lambda _controller, _connected: None,
 ) -> NodeServer:
     """Serve `node` on its own address, at the view's ports, until `close`.
 
     `throttles` are those of the cluster: volumes keep their limits whatever node serves them.
     `traffic` counts what hosts read and write. `reserve` carries out their reservation commands.
+    `watch` is told of their I/O controllers, as they come (True) and go (False).
 
     Raises OSError, naming address, port and cause, if a port cannot be had; then neither
     is served.
@@ -99,6 +103,7 @@ async def serve_node(
             reserve=reserve,
             held_writes=held_writes,
         ),
+        watch=watch,
     )
     discovery = Port(
         subsystem_nqn=DISCOVERY_NQN,

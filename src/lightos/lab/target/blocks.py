@@ -18,7 +18,7 @@ from uuid import UUID
 from lightos.lab.controller.base import MAX_TRANSFER_BYTES
 from lightos.lab.controller.outcome import GatherSink, Later, Sink
 from lightos.lab.reservations.rules import Access, conflicts
-from lightos.lab.traffic import Traffic
+from lightos.lab.traffic import IoCounters, Traffic
 from lightos.lab.view import AnaState, BlockStore, ClusterView, NamespaceView
 from lightos.nvme_tcp.commands import FORCE_UNIT_ACCESS, Command
 from lightos.nvme_tcp.constants import ALL_NAMESPACES, Status
@@ -39,15 +39,6 @@ _ANA_STATUS = {
 }
 
 
-class Counters:
-    """What the host has read and written, for the SMART log."""
-
-    __slots__ = ("read_bytes", "reads", "writes", "written_bytes")
-
-    def __init__(self) -> None:
-        self.reads = self.read_bytes = self.writes = self.written_bytes = 0
-
-
 class Blocks:
     """Reads and writes the namespaces that one host sees through one node."""
 
@@ -62,7 +53,8 @@ class Blocks:
         self.namespaces: Mapping[int, NamespaceView] = {}
         self.write_cache = True
         """Volatile Write Cache feature; without it every write is flushed."""
-        self.counters = Counters()
+        self.counters = IoCounters()
+        """What the host has read and written here, for the SMART log."""
         self.ended = False
         """The association is over: nothing that is still under way may touch the store."""
         self._view = view
@@ -82,13 +74,14 @@ class Blocks:
             raise _store_failed(error, Status.UNRECOVERED_READ_ERROR) from error
         self.counters.reads += 1
         self.counters.read_bytes += length
-        self._traffic.note_read(length)
+        self._traffic.note_read(namespace.uuid, length)
         return data
 
     def write(self, command: Command) -> Sink:
         flush = not self.write_cache or bool(command.cdw12 >> 16 & FORCE_UNIT_ACCESS)
         sink = self._sink(command, Access.WRITE, self._write_piece, flush=flush)
         self.counters.writes += 1
+        self._traffic.note_write(self.namespaces[command.nsid].uuid)
         return sink
 
     def compare(self, command: Command) -> Sink:
@@ -200,7 +193,7 @@ class Blocks:
         except (KeyError, ValueError, OSError) as error:
             raise _store_failed(error, Status.WRITE_FAULT) from error
         self.counters.written_bytes += len(data)
-        self._traffic.note_written(len(data))
+        self._traffic.note_written(uuid, len(data))
 
     def _compare_piece(self, uuid: UUID, offset: int, data: bytes) -> None:
         try:
