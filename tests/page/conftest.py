@@ -18,10 +18,12 @@ from testbed.initiator import Initiator
 from tests.contract.lab import Api, Lab
 from tests.contract.test_data_path import HOST, connect
 
+NAME = "volume-5b5a4fbb-9ad8-4a6c-9d5e-8e5d6d0a9a01"
+
 
 @dataclass
 class LabPage:
-    """A lab of three nodes with the volume `data`, and a host with a path to each node."""
+    """A lab of three nodes with a volume called as Cinder does, and a host with paths to all."""
 
     lab: Lab
     volume: dict[str, Any]
@@ -56,7 +58,7 @@ def lab_page(tmp_path: Path, browser: Browser) -> Iterator[LabPage]:
     lab.start()
     with ExitStack() as stack:
         stack.callback(lab.stop)
-        volume = Api(lab).create_volume("data", acl={"values": [HOST]})
+        volume = Api(lab).create_volume(NAME, acl={"values": [HOST]})
         paths = {
             node["name"]: stack.enter_context(connect(lab, node["uuid"]))
             for node in lab.info["nodes"]

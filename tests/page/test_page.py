@@ -10,7 +10,7 @@ import pytest
 
 from testbed.browser import Page
 from tests.contract.lab import PROJECT, Api
-from tests.page.conftest import LabPage
+from tests.page.conftest import NAME, LabPage
 
 WINDOWS = [{"width": 1440, "height": 900}, {"width": 390, "height": 844}]
 
@@ -31,12 +31,12 @@ def test_it_shows_nodes_volumes_hosts_and_events(lab_page: LabPage) -> None:
         assert node["name"] in shown
         assert node["address"] in shown
     row = f"#volume-{lab_page.volume['UUID']}"
-    assert text(page, f"{row} th span") == "data"
+    assert text(page, f"{row} th span") == NAME
     assert text(page, f"{row} .primary") == lab_page.primary
     assert page.run(f"document.querySelectorAll('{row} .replicas span').length") == 3
     assert text(page, "#hosts .used") == f"{lab_page.primary}\n1 volume"
     assert page.run("document.querySelectorAll('#hosts .standby').length") == 2
-    assert "data is made: 1 GiB, 3 replicas" in text(page, "#events")
+    assert f"{NAME} is made: 1 GiB, 3 replicas" in text(page, "#events")
 
 
 def test_a_node_stopped_and_started_on_the_page(lab_page: LabPage) -> None:
@@ -50,7 +50,7 @@ def test_a_node_stopped_and_started_on_the_page(lab_page: LabPage) -> None:
     second = text(page, f"#volume-{lab_page.volume['UUID']} .primary")
     assert second != name
     assert text(page, "#hosts .used") == f"{second}\n1 volume"
-    assert f"primary of data: {name} → {second}" in text(page, "#events")
+    assert f"primary of {NAME}: {name} → {second}" in text(page, "#events")
     lab_page.paths[second].write(lab_page.volume["nsid"], 0, bytes(4096))
     page.click(f'button[aria-label="Start {name}"]')
     wait_for(page, "#events", f"{name} is Active")
@@ -63,7 +63,7 @@ def test_a_fault_is_switched_on_and_off(lab_page: LabPage) -> None:
     demote = f"#node-{uuid} .toggle[title^='Leaves']"
     page.click(demote)
     page.wait(f"document.querySelector({json.dumps(demote)}).ariaChecked === 'true'")
-    wait_for(page, "#events", f"primary of data: {name} →")
+    wait_for(page, "#events", f"primary of {NAME}: {name} →")
     page.click(demote)
     page.wait(f"document.querySelector({json.dumps(demote)}).ariaChecked === 'false'")
     page.wait(f"document.querySelector('.replicas .primary').innerText === '{name}'")
@@ -105,7 +105,7 @@ def test_names_are_never_markup(lab_page: LabPage) -> None:
     nqn = "nqn.x:<img src=x onerror=alert(1)>"
     volume = f"{PROJECT}/volumes/{lab_page.volume['UUID']}"
     Api(lab_page.lab).call("PUT", volume, {"acl": {"values": [nqn]}})
-    wait_for(page, "#events", f"data admits {nqn}")
+    wait_for(page, "#events", f"{NAME} admits {nqn}")
     assert page.run("document.querySelectorAll('#events img').length") == 0
 
 

@@ -91,6 +91,7 @@ function live(is, text) {
   const shown = document.getElementById("live");
   shown.textContent = text;
   shown.className = is ? "ok" : "bad";
+  document.querySelector("main").classList.toggle("stale", !is);
 }
 
 function tell(text) {
