@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -49,7 +49,7 @@ class Attached:
 
 
 @pytest.fixture
-def attached(daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes) -> Attached:
+def attached(daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes) -> Iterator[Attached]:
     nodes = lab.network.node_addresses
     # What is still being imported there would tell its warnings amid the doctor's words.
     daemon.host.call("testbed.guest_agent.warm_up", OS_BRICK)
@@ -59,7 +59,9 @@ def attached(daemon: DiscoveryDaemon, lab: Lab, volumes: Volumes) -> Attached:
     connected = wait_for_controllers(daemon.host, lab, nodes)
     device = nvme.wait_for_device(daemon.host, volume.uuid)
     wait_until(lambda: doctor(daemon.host)[0] == 0, "all is well")
-    return Attached(volume, device, name, connected)
+    yield Attached(volume, device, name, connected)
+    daemon.remove(*daemon.files())
+    wait_for_controllers(daemon.host, lab, ())
 
 
 def test_a_good_host(host: KernelHost, attached: Attached) -> None:
