@@ -351,9 +351,8 @@ def _type(
         fix = "correct it: a volume of this type cannot be made"
         found.critical("volume-type", where, facts.problem, fix)
         return
-    limit = facts.specs.qos_limit
-    name = facts.specs.qos_policy_uuid or facts.specs.qos_policy_name
-    policy = policies.get(limit.policy_name if limit else name)
+    limit, name = facts.specs.qos_limit, policy_of(facts.specs)
+    policy = policies.get(name)
     if policy is None:
         return
     check = "qos-policy"
@@ -376,11 +375,11 @@ def _type(
             found.ok(check, where, f"QoS policy {policy.name} is there")
     elif limit and isinstance(policy, NotFound):
         if token and token.roles and CLUSTER_ADMIN not in token.roles:
-            said = f"there is no QoS policy {limit.policy_name}, and the token may not make it"
+            said = f"there is no QoS policy {name}, and the token may not make it"
             fix = "have it made, or give Cinder a token with the role system:cluster-admin"
             found.warning(check, where, said, fix)
         else:
-            found.ok(check, where, f"QoS policy {limit.policy_name} is made when it is needed")
+            found.ok(check, where, f"QoS policy {name} is made when it is needed")
     elif isinstance(policy, NotFound):
         said = f"the cluster has no QoS policy {name}, so no volume of this type is made"
         found.critical(check, where, said, "make it, or correct lightos:qos_policy of the type")
@@ -447,3 +446,10 @@ def projects_of(types: Iterable[TypeFacts] | None) -> tuple[str, ...]:
 def policies_of(types: Iterable[TypeFacts] | None) -> tuple[VolumeSpecs, ...]:
     """The specs that need a QoS policy of the cluster."""
     return tuple(each.specs for each in types or () if each.specs and each.specs.has_qos)
+
+
+def policy_of(specs: VolumeSpecs) -> str:
+    """UUID or name of the QoS policy that volumes shall have; empty for none."""
+    if specs.qos_limit:
+        return specs.qos_limit.policy_name
+    return specs.qos_policy_uuid or specs.qos_policy_name

@@ -37,6 +37,7 @@ from lightos.doctor.checks.cinder import (
     TokenFacts,
     TypeFacts,
     policies_of,
+    policy_of,
     projects_of,
 )
 from lightos.openstack.cinder import grants, options, records, volume_types
@@ -165,7 +166,10 @@ def _token(conf: Any, conf_path: Path) -> tuple[TokenSource, TokenFacts]:
     file = conf.lightos_jwt_file
     option = "lightos_jwt_file" if file else "lightos_jwt"
     path = Path(file or conf_path)
-    mode = path.stat().st_mode & 0o7777 if path.exists() else 0
+    try:
+        mode = path.stat().st_mode & 0o7777
+    except OSError:
+        mode = 0
     try:
         source = options.token_source(conf.lightos_jwt, file)
     except exception.InvalidConfigurationValue as error:
@@ -194,22 +198,16 @@ def _cluster(client: LightOSClient, types: tuple[TypeFacts, ...] | None) -> Clus
         deadline = client.deadline(ANSWER_SECONDS)
         if specs.qos_policy_uuid:
             return client.get_policy(specs.qos_policy_uuid, deadline)
-        return client.get_policy_by_name(_policy_key(specs), deadline)
+        return client.get_policy_by_name(policy_of(specs), deadline)
 
     return ClusterFacts(
         _answer_of(lambda: client.list_nodes(client.deadline(ANSWER_SECONDS))),
         {name: _answer_of(functools.partial(project, name)) for name in projects_of(types)},
         {
-            _policy_key(specs): _answer_of(functools.partial(policy, specs))
+            policy_of(specs): _answer_of(functools.partial(policy, specs))
             for specs in policies_of(types)
         },
     )
-
-
-def _policy_key(specs: volume_types.VolumeSpecs) -> str:
-    if specs.qos_limit:
-        return specs.qos_limit.policy_name
-    return specs.qos_policy_uuid or specs.qos_policy_name
 
 
 # --- the deployment ----------------------------------------------------------------------------
