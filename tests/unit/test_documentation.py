@@ -18,6 +18,7 @@ from cinder.volume import driver as volume_driver
 from lightos.cli.main import lightos
 from lightos.openstack.cinder.options import lightos_opts
 from tests.kernel.test_compatibility import COMBINATIONS, SWITCHES
+from tests.nova.test_compatibility import COMBINATIONS as NOVA_COMBINATIONS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.rst"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -66,11 +67,16 @@ def test_the_guide_configures_options_that_exist() -> None:
 
 def test_the_combinations_shown_are_those_that_are_tested() -> None:
     page = (ROOT / "docs" / "compatibility.rst").read_text()
-    combinations, switches = (
-        tuple(re.findall(r"^   \* - (.+)\n     - (.+)$", table, re.MULTILINE)[1:])
+    combinations, switches, with_nova = (
+        tuple(
+            row.split("\n     - ")
+            for row in re.findall(r"^   \* - (.+(?:\n     - .+)+)", table, re.M)[1:]
+        )
         for table in page.split(".. list-table::")[1:]
     )
-    assert (combinations, switches) == (COMBINATIONS, SWITCHES)
+    assert [tuple(row[:2]) for row in combinations] == list(COMBINATIONS)
+    assert [tuple(row[:2]) for row in switches] == list(SWITCHES)
+    assert [tuple(row) for row in with_nova] == list(NOVA_COMBINATIONS)
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
