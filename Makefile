@@ -29,8 +29,8 @@ cloud: install-cloud  ## Keystone, Glance and Cinder with the lab behind them, l
 cloud-down: install-cloud  ## End what `make cloud` left running
 	@$(VENV)/python -m testbed.cloud --down
 
-tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cloud of their own
-	@$(VENV)/python -m tests.tempest
+tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cloud of their own (NOVA=1: those that make instances, on compute hosts)
+	@$(VENV)/python -m tests.tempest $(if $(NOVA),--nova)
 
 test: lint  ## Every check and test
 	@$(VENV)/python -m tests.run unit contract integration defects model fuzz kernel

@@ -19,7 +19,7 @@ from testbed.cinder.paths import cache_dir
 from testbed.cloud.__main__ import FAILURES, PLAIN_WIDTH, Lines
 from testbed.cloud.cloud import Cloud
 from testbed.cloud.network_stub import NetworkStub
-from testbed.cloud.nova import Nova
+from testbed.cloud.nova import Nova, parts_with_compute_hosts
 from testbed.cloud.placement import Placement
 from testbed.kernel_image import CHECKOUT
 from testbed.network import Network
@@ -41,7 +41,7 @@ API_SECONDS = 30.0
 DISTRIBUTIONS = ("tempest", "cinder-tempest-plugin", "cinder", "nova", "keystone", "glance")
 
 
-def run(console: Console, regex: str | None) -> int:
+def run(console: Console, regex: str | None, *, with_compute_hosts: bool) -> int:
     """Start a cloud, run our own tests of it and tempest's; the exit status.
 
     `regex`: run only the tempest tests with this in their names, and keep no result.
@@ -49,7 +49,8 @@ def run(console: Console, regex: str | None) -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     network = Network.for_this_process("tempest")
-    parts = (Placement(), NetworkStub(), Nova())
+    faked = (Placement(), NetworkStub(), Nova())
+    parts = parts_with_compute_hosts() if with_compute_hosts else faked
     with Lines(console) as lines:
         cloud = Cloud(FOLDER / "cloud", network, parts=parts, progress=lines)
         cloud.__enter__()
@@ -141,13 +142,19 @@ def main() -> int:
         metavar="REGEX",
         help="run only tempest's tests with this in their names; keeps no result",
     )
+    parser.add_argument(
+        "--nova",
+        action="store_true",
+        help="run tempest's tests that make instances, on compute hosts with libvirt",
+    )
     arguments = parser.parse_args()
+    regex = arguments.only or (selection.WITH_INSTANCES if arguments.nova else None)
     if os.geteuid() != 0:
         print("make tempest needs root: it makes a network namespace for itself", file=sys.stderr)
         return 2
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:
-        return run(console, arguments.only)
+        return run(console, regex, with_compute_hosts=arguments.nova)
     except (*FAILURES, TempestFailed) as error:
         console.print(f"make tempest: {error}", style="red", markup=False)
         console.print(f"Logs: {FOLDER / 'cloud' / 'logs'}", soft_wrap=True)

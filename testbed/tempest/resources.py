@@ -10,6 +10,7 @@ from pathlib import Path
 
 from openstack.connection import Connection
 
+from testbed.cloud.boot_sector import SECTOR_BYTES, Area, boot_sector
 from testbed.cloud.cinder import BACKENDS
 from testbed.cloud.cloud import Cloud
 from testbed.cloud.deployment import ADMIN, IDENTITY, REGION
@@ -36,10 +37,10 @@ def prepare(cloud: Cloud) -> Settings:
 
 
 def _make_images(admin: Connection) -> tuple[str, str]:
-    """The same random bytes as a qcow2 and as a raw image; their ids."""
+    """The same bytes as a qcow2 and as a raw image, random but for an instance's program."""
     with tempfile.TemporaryDirectory() as folder:
         raw, qcow2 = Path(folder, "image.raw"), Path(folder, "image.qcow2")
-        raw.write_bytes(os.urandom(IMAGE_BYTES))
+        raw.write_bytes(boot_sector(Area()) + os.urandom(IMAGE_BYTES - SECTOR_BYTES))
         convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2]
         subprocess.run(convert, check=True, capture_output=True)
         ids = [

@@ -15,6 +15,12 @@ SELECTED = (
 """The plugin's own backup tests take as long as all else together, and go the same ways as those
 of tempest.api.volume and tests/cloud."""
 
+WITH_INSTANCES = (
+    r"^tempest\.api\.volume\."
+    r".*(\[[^]]*compute|[Aa]ttached|in_use|_online|multiattach)"
+)
+"""Those that make instances, which run on compute hosts if there are any."""
+
 EXCUSES = {
     "Volume replication feature disabled": "the management API has no replication between clusters",
     "consistency group feature disabled": "the management API has no group snapshots",
