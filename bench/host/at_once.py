@@ -7,7 +7,6 @@ Access is granted before, as Cinder does it before Nova calls os-brick.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.host.bed import Bed
@@ -49,9 +48,10 @@ def a_round(bed: Bed, side: str) -> tuple[float, float, int]:
 
     for volume in volumes:
         bed.grant(volume)
-    attached = all_at_once(lambda volume: bed.connect(side, volume), volumes)
+    attached = bed.connect_at_once(side, *volumes)
     began = time.monotonic()
-    all_at_once(detach, volumes)
+    with ThreadPoolExecutor(len(volumes)) as threads:
+        list(threads.map(detach, volumes))
     ghosts = bed.look("devices_left", GHOST_SECONDS, *volumes)
     detached = time.monotonic() - began
     ghosts += len(bed.daemon.files()) - 1
@@ -60,10 +60,3 @@ def a_round(bed: Bed, side: str) -> tuple[float, float, int]:
     for volume in (kept, *volumes):
         bed.delete(volume)
     return attached, detached, ghosts
-
-
-def all_at_once(operation: Callable[[str], object], volumes: list[str]) -> float:
-    began = time.monotonic()
-    with ThreadPoolExecutor(len(volumes)) as threads:
-        list(threads.map(operation, volumes))
-    return time.monotonic() - began

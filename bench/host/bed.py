@@ -93,6 +93,11 @@ class Bed:
         seconds, _ = self.sides[side].call(f"{GUEST_SIDE}.timed", function, *args, **kwargs)
         return float(seconds)
 
+    def connect_at_once(self, side: str, *uuids: str) -> float:
+        """Attach all by one side's connector, a thread for each; seconds until all are."""
+        connections = map(self.lab.connection, uuids)
+        return float(self.sides[side].call(f"{GUEST_SIDE}.timed_at_once", "connect", *connections))
+
     def look(self, function: str, *args: Any) -> Any:
         """Call a function of `guest_side` in the process that has neither connector."""
         return self.host.call(f"{GUEST_SIDE}.{function}", *args)

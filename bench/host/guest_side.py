@@ -7,8 +7,10 @@ The looks are for a process that has neither connector, so both are judged by th
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,26 @@ def timed(function: str, *args: Any, **kwargs: Any) -> tuple[float, Any]:
     began = time.monotonic()
     given = call(*args, **kwargs)
     return time.monotonic() - began, given
+
+
+def timed_at_once(function: str, *arguments: Any) -> float:
+    """Seconds from when a thread for each argument begins until the last one is done with it.
+
+    Of `function` as in `timed`. Starting the threads is no part of it: services have theirs.
+    """
+    from testbed import brick  # noqa: PLC0415 - as above
+
+    call: Callable[[Any], Any] = getattr(brick, function)
+    began: list[float] = []
+    ready = threading.Barrier(len(arguments), action=lambda: began.append(time.monotonic()))
+
+    def at_once(argument: Any) -> float:
+        ready.wait()
+        call(argument)
+        return time.monotonic()
+
+    with ThreadPoolExecutor(len(arguments)) as threads:
+        return max(threads.map(at_once, arguments)) - began[0]
 
 
 def wait_until_gone(*volume_uuids: str) -> None:
