@@ -16,14 +16,15 @@ SELECTED = (
 of tempest.api.volume and tests/cloud."""
 
 WITH_INSTANCES = (
-    r"^tempest\.api\.volume\."
-    r".*(\[[^]]*compute|[Aa]ttached|in_use|_online|multiattach)"
+    r"^tempest\.api\.(compute\.volumes\.|"
+    r"volume\..*(\[[^]]*compute|[Aa]ttached|in_use|_online|multiattach))"
 )
 """Those that make instances, which run on compute hosts if there are any."""
 
 EXCUSES = {
     "Volume replication feature disabled": "the management API has no replication between clusters",
     "consistency group feature disabled": "the management API has no group snapshots",
+    "hw_scsi_model=virtio-scsi not set on image": "a boot sector drives virtio-blk only",
     "Skipped until [Bb]ug": "an open bug of OpenStack, named in the reason",
 }
 """Part of the reason that a skipped test gives: why it can't run here. Any other skip is a fault
