@@ -45,9 +45,13 @@ class DiscoveryDaemon:
         wait_until(self._has_started, "discovery client is ready", START_SECONDS)
 
     def _has_started(self) -> bool:
+        self.check()
+        return "ready" in self.log
+
+    def check(self) -> None:
+        """Raise RuntimeError, with its log, if it has ended by itself."""
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError(f"the discovery client ended: {self.log}")
-        return "ready" in self.log
 
     @property
     def log(self) -> str:

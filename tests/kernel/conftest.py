@@ -119,3 +119,4 @@ def daemon(_running_daemon: DiscoveryDaemon, lab: Lab) -> Iterator[DiscoveryDaem
     _running_daemon.remove(*_running_daemon.files())
     nvme.disconnect(_running_daemon.host, lab.subsystem_nqn)
     wait_for_controllers(_running_daemon.host, lab, ())
+    _running_daemon.check()

@@ -8,13 +8,14 @@ so the daemon looks here before it disconnects.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from lightos.discovery.sysfs import attribute
 
 _DEVICE_NAME = re.compile(r"nvme[0-9]+n[0-9]+")
 
@@ -65,13 +66,17 @@ def _device_names(subsystem_nqn: str, sysfs_root: Path) -> Iterator[str]:
 
 
 def _partitions(disk: str, sysfs_root: Path) -> dict[int, str]:
-    """Device numbers and names. One that is mounted is no news: its disk is claimed, too."""
-    partitions = {}
-    for file in (sysfs_root / "class" / "block" / disk).glob(f"{disk}p*/dev"):
-        with contextlib.suppress(OSError):  # gone meanwhile
-            major, minor = file.read_text().split(":")
-            partitions[os.makedev(int(major), int(minor))] = file.parent.name
-    return partitions
+    """Device numbers and names. One that is mounted is no news: its disk is claimed, too.
+
+    A disk or a partition that goes meanwhile has none.
+    """
+    folder = sysfs_root / "class" / "block" / disk
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith(f"{disk}p")]
+    except OSError:
+        return {}
+    numbers = ((attribute(folder / name / "dev"), name) for name in names)
+    return {os.makedev(*map(int, number.split(":"))): name for number, name in numbers if number}
 
 
 def _open_block_devices(process: Path) -> Iterator[int]:
