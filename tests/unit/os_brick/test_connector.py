@@ -81,7 +81,11 @@ def commands() -> Commands:
 
 
 @pytest.fixture
-def connector(conf: Any, kernel: SysfsTree, commands: Commands) -> ours.LightOSConnector:
+def connector(
+    conf: Any, kernel: SysfsTree, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> ours.LightOSConnector:
+    # The tree has no devices that one could open, and the privileged half knows only /sys.
+    monkeypatch.setattr(ours.privileged, "can_be_opened", lambda *_: True)
     made = ours.LightOSConnector("sudo", execute=commands, device_scan_attempts=1)
     made.sysfs_root = kernel.sysfs
     made.dev_root = kernel.dev
@@ -164,26 +168,26 @@ def test_connect_waits_until_the_device_can_be_opened(
     connector: ours.LightOSConnector, kernel: SysfsTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel.add_namespace("nvme0n3", VOLUME)
-    answers = [True, True, False]
-    monkeypatch.setattr(ours.privileged, "is_coming", lambda *_: answers.pop(0))
+    answers = [False, False, True]
+    monkeypatch.setattr(ours.privileged, "can_be_opened", lambda *_: answers.pop(0))
     assert connector.connect_volume(properties())["path"] == "/dev/nvme0n3"
     assert answers == []
 
 
-def test_a_device_that_is_shown_and_cannot_be_opened_is_coming(
+def test_a_device_that_is_shown_and_cannot_be_opened_yet_or_any_more_is_none(
     conf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "device"
     monkeypatch.setattr(devices, "path_of", lambda *_: str(path))
-    assert ours.privileged.is_coming(VOLUME, "nvme0n3")  # no node yet
+    assert not ours.privileged.can_be_opened(VOLUME, "nvme0n3")  # no node yet
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))  # open(2) of it fails as that of an unfinished disk, with ENXIO
-        assert ours.privileged.is_coming(VOLUME, "nvme0n3")
+        assert not ours.privileged.can_be_opened(VOLUME, "nvme0n3")
     path.unlink()
     path.touch()
-    assert not ours.privileged.is_coming(VOLUME, "nvme0n3")
+    assert ours.privileged.can_be_opened(VOLUME, "nvme0n3")
     monkeypatch.setattr(devices, "path_of", lambda *_: None)
-    assert not ours.privileged.is_coming(VOLUME, "nvme0n3")
+    assert not ours.privileged.can_be_opened(VOLUME, "nvme0n3")
 
 
 def test_endpoints_that_changed_are_refreshed(

@@ -262,7 +262,7 @@ class LightOSConnector(base.BaseLinuxConnector):
         device = self._find_device(volume_uuid)
         if not device or not device.size_bytes or not (self.dev_root / device.name).exists():
             return None
-        return None if privileged.is_coming(str(volume_uuid), device.name) else device
+        return device if privileged.can_be_opened(str(volume_uuid), device.name) else None
 
     def _flush(self, volume_uuid, force):
         device = self._find_device(volume_uuid)

@@ -86,10 +86,11 @@ def release_discovery_file(volume_uuid: str, user: str) -> tuple[str, ...]:
 
 
 @_entrypoint
-def is_coming(volume_uuid: str, name: str) -> bool:
-    """Whether `name` is a volume's device that is shown, but cannot be opened yet.
+def can_be_opened(volume_uuid: str, name: str) -> bool:
+    """Whether `name` is a volume's device, and one that can be opened.
 
-    The kernel adds a disk to sysfs and /dev first (Linux `block/genhd.c`, device_add_disk).
+    The kernel adds a disk to sysfs and /dev before it lets anybody open it, and one that it
+    removes is shown there for a while (Linux `block/genhd.c`, device_add_disk, del_gendisk).
     """
     path = devices.path_of(name, UUID(volume_uuid))
     if path is None:
@@ -97,8 +98,8 @@ def is_coming(volume_uuid: str, name: str) -> bool:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
-        return error.errno in (errno.ENXIO, errno.ENODEV, errno.ENOENT)
-    return False
+        return error.errno not in (errno.ENXIO, errno.ENODEV, errno.ENOENT)
+    return True
 
 
 @_entrypoint
