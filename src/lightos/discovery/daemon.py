@@ -336,7 +336,8 @@ class DiscoveryClient:
             async with self._kernel_calls:
                 if path.cluster in self._following or not self._demands_known:
                     return
-                await _in_thread(lambda: self._disconnect_unless_used(controller))
+                if not await _in_thread(lambda: self._disconnect_unless_used(controller)):
+                    return
         except kernel.KernelError as error:
             # The first refusal is news; the same one again, every few seconds, is not.
             level = (
@@ -350,11 +351,17 @@ class DiscoveryClient:
             self._counts["disconnects"] += 1
             LOG.info("%s: disconnected %s", where, controller.name, extra=what("disconnected"))
 
-    def _disconnect_unless_used(self, controller: KernelController) -> None:
+    def _disconnect_unless_used(self, controller: KernelController) -> bool:
+        """False if a file asks for its cluster again. Raises KernelError for one in use."""
         used = use_of(controller.path.cluster.subsystem_nqn, self._sysfs_root)
         if used:
             raise kernel.KernelError(f"no file wants it, but it stays connected: {used}")
+        # A volume that is attached again now has its device at once, and would lose it.
+        with contextlib.suppress(OSError), DiscoveryFolder(self._config.discovery_dir) as folder:
+            if controller.path.cluster in demands(folder.entries):
+                return False
         kernel.disconnect(controller, self._sysfs_root)
+        return True
 
     def _forget_vanished(self, actual: list[KernelController]) -> None:
         """Drop from the ledger what the kernel gave up itself and nobody is about to remake."""
