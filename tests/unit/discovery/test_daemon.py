@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from lightos.discovery import kernel
 from lightos.discovery.config import Config
 from lightos.discovery.daemon import DiscoveryClient, notify_systemd
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
@@ -215,6 +216,20 @@ def test_nothing_goes_while_a_file_was_bad_from_the_start(host: Host) -> None:
             await until(deletion.read_text)
 
     asyncio.run(scenario())
+
+
+def test_a_file_that_comes_at_the_moment_of_the_disconnect_prevents_it(host: Host) -> None:
+    path = ControllerPath(CLUSTER, Endpoint("192.168.75.11", 4420))
+    folder = host.add_controller("nvme0", path)
+    client = DiscoveryClient(host.config, sysfs_root=host.sysfs)
+    (controller,) = kernel.read_controllers(host.sysfs)
+    entry = DiscoveryEntry("192.168.75.11", 8009, HOST_NQN, SUBSYSTEM_NQN)
+    (host.files / "a.conf").write_text(format_file([entry]))
+    assert not client._disconnect_unless_used(controller)
+    assert (folder / "delete_controller").read_text() == ""
+    (host.files / "a.conf").unlink()
+    assert client._disconnect_unless_used(controller)
+    assert (folder / "delete_controller").read_text() == "1"
 
 
 def test_stopping_the_daemon_disconnects_nothing(host: Host, store_folder: Path) -> None:
