@@ -35,7 +35,7 @@ from lightos.discovery.reconcile import KernelController, reconcile
 from lightos.discovery.status import Status, StatusServer
 from lightos.discovery.uevents import Uevents
 from lightos.discovery.usage import use_of
-from lightos.discovery.watch import DiscoveryFolder, FolderLost
+from lightos.discovery.watch import DiscoveryFolder, FolderLost, read_folder
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -357,8 +357,9 @@ class DiscoveryClient:
         if used:
             raise kernel.KernelError(f"no file wants it, but it stays connected: {used}")
         # A volume that is attached again now has its device at once, and would lose it.
-        with contextlib.suppress(OSError), DiscoveryFolder(self._config.discovery_dir) as folder:
-            if controller.path.cluster in demands(folder.entries):
+        with contextlib.suppress(OSError):
+            files = read_folder(self._config.discovery_dir)
+            if controller.path.cluster in demands({n: file.entries for n, file in files.items()}):
                 return False
         kernel.disconnect(controller, self._sysfs_root)
         return True

@@ -115,21 +115,33 @@ class DiscoveryFolder:
     def _refresh_one(self, name: str) -> None:
         if not is_discovery_file(name):
             return
-        try:
-            text = read_discovery_file(self._path / name)
-        except (FileNotFoundError, IsADirectoryError):
+        read = _read(self._path / name)
+        if read is None:
             self._files.pop(name, None)
             self._once_good.discard(name)
             return
-        except OSError as error:
-            read = DiscoveryFile(errors=(LineError(name, 0, f"unreadable: {error.strerror}"),))
-        else:
-            read = parse(text, name)
         if not read.errors:
             self._once_good.add(name)
         earlier = self._files.get(name, DiscoveryFile()).entries if read.errors else ()
         entries = tuple(dict.fromkeys((*read.entries, *earlier)))[:_KEPT_ENTRIES]
         self._files[name] = DiscoveryFile(entries, read.errors)
+
+
+def read_folder(path: Path) -> dict[str, DiscoveryFile]:
+    """What each discovery file of a folder says now, by name. OSError for one not to be listed."""
+    found = {name: _read(path / name) for name in os.listdir(path) if is_discovery_file(name)}
+    return {name: read for name, read in found.items() if read is not None}
+
+
+def _read(path: Path) -> DiscoveryFile | None:
+    """None for a folder, and for a file that is gone; one that cannot be read has that error."""
+    try:
+        return parse(read_discovery_file(path), path.name)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+    except OSError as error:
+        unreadable = LineError(path.name, 0, f"unreadable: {error.strerror}")
+        return DiscoveryFile(errors=(unreadable,))
 
 
 def read_discovery_file(path: Path) -> str:
