@@ -388,15 +388,15 @@ def _ana(found: Findings, subsystems: Sequence[Subsystem]) -> None:
                 fix = "check the cluster: the volume's primary node is away, or not reached"
                 found.critical(check, subject, f"no path with access: {shown}", fix)
         if len(good) == len(subsystem.namespaces):
-            said = f"an optimized path to each of {len(good)} volumes{_some(good)}"
+            said = f"an optimized path to each of {len(good)} volumes"
+            if good:
+                said += f": {_some(good)}"
             found.ok(check, subsystem.nqn, said)
 
 
 def _some(names: Sequence[str]) -> str:
-    if not names:
-        return ""
     more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
-    return f": {', '.join(names[:_NAMED])}{more}"
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _time_outs(
@@ -501,14 +501,11 @@ def _leftovers(
             none = False
             names = ", ".join(each.name for each in unwanted)
             by = "the client" if all(c.path in facts.made_here for c in unwanted) else "others"
-            said = f"no discovery file asks for {names}, which {by} made{_in_use(subsystem)}"
+            said = f"no discovery file asks for {names}, which {by} made"
+            if subsystem.namespaces:
+                has = _some([f"/dev/{each.device}" for each in subsystem.namespaces])
+                said += f"; it has {has}"
             fix = f"`nvme disconnect -n {subsystem.nqn}` once none of its devices is in use"
             found.warning(check, subsystem.nqn, said, fix)
     if none:
         found.ok(check, folder, "none: each file has its device, and each controller its file")
-
-
-def _in_use(subsystem: Subsystem) -> str:
-    return _some([f"/dev/{each.device}" for each in subsystem.namespaces]).replace(
-        ": ", "; it has ", 1
-    )
