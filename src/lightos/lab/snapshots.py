@@ -16,7 +16,7 @@ from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgumen
 from lightos.lab.lifecycle import Lifecycle
 from lightos.lab.records import SnapshotRecord, SnapshotState, VolumeRecord
 from lightos.lab.storage import Storage, disk_errors
-from lightos.lab.tables import Table, page_of
+from lightos.lab.tables import Table
 from lightos.lab.tenants import Tenants
 from lightos.lab.validation import check_etag, check_name
 
@@ -148,12 +148,11 @@ class Snapshots(Mapping[UUID, SnapshotRecord]):
         """One page in ascending UUID. Raises NotFound (project)."""
         if project is not None:
             self._tenants.check_project(project)
-        snapshots = (
-            snapshot
-            for snapshot in self._table.after(offset)
-            if show_all or snapshot.state is not SnapshotState.DELETING
-        )
-        return page_of(snapshots, project, limit, name, uuid)
+
+        def admits(snapshot: SnapshotRecord) -> bool:
+            return show_all or snapshot.state is not SnapshotState.DELETING
+
+        return self._table.page(project, admits, limit=limit, offset=offset, name=name, uuid=uuid)
 
     def compare(
         self, project: str, key: UUID | str, base: UUID | str | None, offset_lba: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right, insort
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -80,25 +80,28 @@ class Table(dict[UUID, Object]):
         living = [record for record in namesakes if record.state not in self._dead]
         return (living or namesakes)[-1]
 
-    def after(self, offset: UUID | None) -> Iterator[Object]:
-        """Objects in ascending UUID, those up to and including `offset` left out."""
+    def page(
+        self,
+        project: str | None,
+        admits: Callable[[Object], bool],
+        *,
+        limit: int,
+        offset: UUID | None,
+        name: str | None,
+        uuid: UUID | None,
+    ) -> list[Object]:
+        """The first `limit` objects in ascending UUID that match what is not None.
+
+        Those up to and including `offset` are left out.
+        """
         start = 0 if offset is None else bisect_right(self._order, offset)
-        return (self[uuid] for uuid in itertools.islice(self._order, start, None))
-
-
-def page_of(
-    records: Iterable[Object],
-    project: str | None,
-    limit: int,
-    name: str | None,
-    uuid: UUID | None,
-) -> list[Object]:
-    """The first `limit` records that match what is not None."""
-    matching = (
-        record
-        for record in records
-        if project in (None, record.project)
-        and name in (None, record.name)
-        and uuid in (None, record.uuid)
-    )
-    return list(itertools.islice(matching, limit))
+        records = (self[each] for each in itertools.islice(self._order, start, None))
+        matching = (
+            record
+            for record in records
+            if project in (None, record.project)
+            and name in (None, record.name)
+            and uuid in (None, record.uuid)
+            and admits(record)
+        )
+        return list(itertools.islice(matching, limit))

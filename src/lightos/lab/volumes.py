@@ -19,7 +19,7 @@ from lightos.lab.records import SnapshotRecord, VolumeRecord, VolumeState
 from lightos.lab.reservations.changes import Reservations
 from lightos.lab.snapshots import available_snapshot
 from lightos.lab.storage import Storage, disk_errors
-from lightos.lab.tables import Table, page_of
+from lightos.lab.tables import Table
 from lightos.lab.tenants import NO_POLICY, Tenants
 from lightos.lab.validation import (
     check_acl,
@@ -265,13 +265,13 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         """One page in ascending UUID, of one project or of all. Raises NotFound (project)."""
         if project is not None:
             self._tenants.check_project(project)
-        volumes = (
-            volume
-            for volume in self._table.after(offset)
-            if (show_all or volume.state is not VolumeState.DELETING)
-            and source_snapshot_uuid in (None, volume.source_snapshot_uuid)
-        )
-        return page_of(volumes, project, limit, name, uuid)
+
+        def admits(volume: VolumeRecord) -> bool:
+            return (show_all or volume.state is not VolumeState.DELETING) and (
+                source_snapshot_uuid in (None, volume.source_snapshot_uuid)
+            )
+
+        return self._table.page(project, admits, limit=limit, offset=offset, name=name, uuid=uuid)
 
     # What hosts see
 
