@@ -16,6 +16,7 @@ the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` l
 
 import importlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -140,16 +141,7 @@ class DiscoveryMetrics(Directive):
     def run(self) -> list[nodes.Node]:
         status = importlib.import_module("lightos.discovery.status")
         families = status.StatusCollector(status.Status).collect()
-        rows = [
-            [
-                _cell(nodes.literal(text=f"{family.name}{'_total' * (family.type == 'counter')}")),
-                _cell(nodes.Text(family.type)),
-                _cell(nodes.Text(", ".join(family._labelnames))),
-                _cell(nodes.Text(family.documentation)),
-            ]
-            for family in families
-        ]
-        return [_table(("Metric", "Kind", "Labels", "Meaning"), (34, 8, 24, 34), rows)]
+        return [_metric_table((f.name, f.type, f._labelnames, f.documentation) for f in families)]
 
 
 class DriverMetrics(Directive):
@@ -158,16 +150,21 @@ class DriverMetrics(Directive):
     def run(self) -> list[nodes.Node]:
         metrics = importlib.import_module("lightos.openstack.cinder.metrics").DriverMetrics()
         found = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
-        rows = [
-            [
-                _cell(nodes.literal(text=f"{each._name}{'_total' * (each._type == 'counter')}")),
-                _cell(nodes.Text(each._type)),
-                _cell(nodes.Text(", ".join(each._labelnames))),
-                _cell(nodes.Text(each._documentation)),
-            ]
-            for each in found
+        return [_metric_table((m._name, m._type, m._labelnames, m._documentation) for m in found)]
+
+
+def _metric_table(metrics: Iterable[tuple[str, str, Iterable[str], str]]) -> nodes.table:
+    """Of name, kind, labels and meaning."""
+    rows = [
+        [
+            _cell(nodes.literal(text=f"{name}{'_total' * (kind == 'counter')}")),
+            _cell(nodes.Text(kind)),
+            _cell(nodes.Text(", ".join(labels))),
+            _cell(nodes.Text(meaning)),
         ]
-        return [_table(("Metric", "Kind", "Labels", "Meaning"), (34, 10, 22, 34), rows)]
+        for name, kind, labels, meaning in metrics
+    ]
+    return _table(("Metric", "Kind", "Labels", "Meaning"), (34, 10, 22, 34), rows)
 
 
 class DiscoveryCommands(Directive):
