@@ -14,11 +14,12 @@ import select
 import shlex
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from testbed.polling import wait_until
 
 CHROMIUM = "chromium"
 ANSWER_SECONDS = 60
@@ -104,12 +105,10 @@ class Page:
 
     def wait(self, script: str, seconds: float = ANSWER_SECONDS) -> None:
         """Return once a script is true. Raises BrowserError, with what the page says, if never."""
-        deadline = time.monotonic() + seconds
-        while not self.run(script):
-            if time.monotonic() > deadline:
-                said = self.run("document.body.innerText")
-                raise BrowserError(f"not so within {seconds:g} s: {script}\n{said}")
-            time.sleep(POLL_SECONDS)
+        try:
+            wait_until(lambda: self.run(script), script, seconds, pause=POLL_SECONDS)
+        except TimeoutError as error:
+            raise BrowserError(f"{error}\n{self.run('document.body.innerText')}") from None
 
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse does; what is covered is not hit."""
