@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from lightos.discovery.desired import Cluster, ControllerPath
-
-_ENDING_STATES = frozenset({"deleting", "deleting (no IO)", "dead"})
-"""Linux `drivers/nvme/host/sysfs.c`; the kernel allows a new connect beside one of these."""
+from lightos.discovery.sysfs import CONTROLLER_ENDING_STATES
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class KernelController:
 
     @property
     def is_ending(self) -> bool:
-        return self.state in _ENDING_STATES
+        return self.state in CONTROLLER_ENDING_STATES
 
 
 @dataclass(frozen=True)

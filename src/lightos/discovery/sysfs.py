@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+CONTROLLER_ENDING_STATES = frozenset({"deleting", "deleting (no IO)", "dead"})
+"""Linux `drivers/nvme/host/sysfs.c`; the kernel allows a new connect beside one of these."""
 _ATTRIBUTE_BYTES = 4096
 """sysfs shows no more than a page of anything."""
 

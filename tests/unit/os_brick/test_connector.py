@@ -174,6 +174,17 @@ def test_connect_waits_until_the_device_can_be_opened(
     assert answers == []
 
 
+def test_connect_waits_while_the_device_of_the_last_attachment_goes(
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path
+) -> None:
+    states = [kernel.add_controller(f"nvme{n}", state="deleting") / "state" for n in (0, 1)]
+    kernel.add_namespace("nvme0n3", VOLUME)
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        connector.connect_volume(properties())
+    states[1].write_text("connecting\n")  # one path stays: so does the device
+    assert connector.connect_volume(properties())["path"] == "/dev/nvme0n3"
+
+
 def test_a_device_that_is_shown_and_cannot_be_opened_yet_or_any_more_is_none(
     conf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

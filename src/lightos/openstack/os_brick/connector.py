@@ -262,6 +262,8 @@ class LightOSConnector(base.BaseLinuxConnector):
         device = self._find_device(volume_uuid)
         if not device or not device.size_bytes or not (self.dev_root / device.name).exists():
             return None
+        if device.is_ending:  # of the last detach; the discovery client connects it anew
+            return None
         return device if privileged.can_be_opened(str(volume_uuid), device.name) else None
 
     def _flush(self, volume_uuid, force):

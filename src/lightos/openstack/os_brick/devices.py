@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from lightos.discovery.sysfs import attribute
+from lightos.discovery.sysfs import CONTROLLER_ENDING_STATES, attribute
 from lightos.openstack.os_brick.shared_call import SharedCall
 
 SYSFS_ROOT = Path("/sys")
@@ -51,7 +51,16 @@ class NamespaceDevice:
     @property
     def has_live_path(self) -> bool:
         """Whether any controller could do I/O now."""
-        return any(attribute(f"{folder}/state") == "live" for folder in self.controllers)
+        return "live" in self._controller_states
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the kernel removes every controller that leads to it, and then it."""
+        return self._controller_states <= CONTROLLER_ENDING_STATES
+
+    @property
+    def _controller_states(self) -> set[str | None]:
+        return {attribute(f"{folder}/state") for folder in self.controllers}
 
 
 def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDevice | None:
