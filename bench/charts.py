@@ -65,6 +65,11 @@ def side_by_side(title: str, bars: Sequence[Bars], *, logarithmic: bool = False)
     return panel
 
 
+def from_zero(axes: Axes) -> None:
+    """Have what is drawn begin at zero, with room above: values may lie close together."""
+    axes.set_ylim(0, axes.dataLim.y1 * 1.1)
+
+
 def save(panels: Sequence[Panel], path: Path, *, width_inches: float = 5.2) -> None:
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.charts import COLOURS, Axes, Bars, Panel, save, side_by_side
+from bench.charts import COLOURS, Axes, Bars, Panel, from_zero, save, side_by_side
 from bench.cinder.operations import LIMITS
 from bench.sides import OURS
 
@@ -50,7 +50,7 @@ def _volumes(rows: Sequence[dict[str, Any]]) -> Panel:
             axes.plot([row["volumes"] for row in rows], times, marker=marker, label=operation)
         axes.set(title="Time by volumes in the cluster", xlabel="volumes", ylabel="ms")
         axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
         axes.legend()
 
     return panel
@@ -62,7 +62,7 @@ def _list(found: dict[str, Any]) -> Panel:
         volumes = [row["volumes"] for row in rows]
         axes.plot(volumes, [row[OURS]["list_s"] for row in rows], marker="o")
         axes.set(title="List of what can be managed", xlabel="volumes", ylabel="s")
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
 
     return panel
 
@@ -73,7 +73,7 @@ def _hosts(rows: Sequence[dict[str, Any]]) -> Panel:
             times = [row[name] * 1000 for row in rows]
             axes.plot([row["attachments"] for row in rows], times, marker="o", label=label)
         axes.set(title="Attach, by attachments in Cinder", xlabel="attachments", ylabel="ms")
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
         axes.legend()
 
     return panel
