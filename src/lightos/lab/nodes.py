@@ -251,13 +251,13 @@ class Nodes(Mapping[UUID, NodeRecord]):
             return ProtectionState.FULLY_PROTECTED
         return ProtectionState.DEGRADED if up else ProtectionState.NOT_AVAILABLE
 
-    def group_for(self, replica_count: int) -> int:
+    def group_for(self, replica_count: int, volumes_of_group: Mapping[int, int]) -> int:
         """The placement group of a new volume. Raises Unavailable when no node serves."""
         group = choose_group(
             self._paths.groups,
             replica_count,
             {node.uuid for node in self.serving},
-            self._paths.volumes_of_group(),
+            volumes_of_group,
         )
         if group is None:
             raise Unavailable("no storage node is active; start one")

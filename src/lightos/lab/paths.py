@@ -80,9 +80,6 @@ class Paths:
             self._members[group_id].remove(nsid)
             self._changed(group_id)
 
-    def volumes_of_group(self) -> dict[int, int]:
-        return {group_id: len(members) for group_id, members in self._members.items()}
-
     def follow(self, serving: Collection[UUID], settled: Collection[UUID]) -> bool:
         """Choose every primary anew; True when at least one group changed its state."""
         changed = False

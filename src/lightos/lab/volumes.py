@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -64,6 +65,7 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         self._access = AccessIndex()
         self._rate_limits: dict[UUID, RateLimits] = {}
         self._nsids: set[int] = set()
+        self._count_of_group: Counter[int] = Counter()
         self._last_nsid = 0
 
     def __getitem__(self, uuid: UUID) -> VolumeRecord:
@@ -291,8 +293,11 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         if before is None:
             self._nsids.add(volume.nsid)
             self._last_nsid = volume.nsid
+            self._count_of_group[volume.group_id] += 1
         elif before.group_id != volume.group_id:
             self._paths.remove(before.group_id, volume.nsid)
+            self._count_of_group[before.group_id] -= 1
+            self._count_of_group[volume.group_id] += 1
         self._table.put(volume)
         if volume.state in VISIBLE_STATES:
             self._paths.add(volume.group_id, volume.nsid)
@@ -312,6 +317,7 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         self._table.drop(volume)
         self._rate_limits.pop(volume.uuid, None)
         self._nsids.discard(volume.nsid)
+        self._count_of_group[volume.group_id] -= 1
         self._paths.remove(volume.group_id, volume.nsid)
         return self._access.drop(volume.nsid)
 
@@ -346,7 +352,7 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         """A clone stays where its snapshot's blocks are, if it has as many replicas."""
         if snapshot is not None and snapshot.replica_count == replica_count:
             return snapshot.group_id
-        return self._nodes.group_for(replica_count)
+        return self._nodes.group_for(replica_count, self._count_of_group)
 
     def _free_nsid(self) -> int:
         """The next id upwards, round and round: hosts should not soon see one used again."""

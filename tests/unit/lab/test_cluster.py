@@ -349,6 +349,13 @@ def test_volumes_are_spread_over_the_nodes(lab: Harness) -> None:
     assert sorted(primaries, key=str) == sorted([*lab.cluster.nodes] * 2, key=str)
 
 
+def test_volumes_that_are_made_at_once_are_spread_over_the_nodes(lab: Harness) -> None:
+    """While they are Creating no host sees them, and each counts nonetheless."""
+    volumes = [lab.volume(f"v{n}") for n in range(6)]
+    primaries = [lab.cluster.nodes.primary(volume.group_id) for volume in volumes]
+    assert sorted(primaries, key=str) == sorted([*lab.cluster.nodes] * 2, key=str)
+
+
 def test_a_stopped_node_hands_over_and_takes_back_later(lab: Harness) -> None:
     volume = lab.ready_volume()
     group = volume.group_id
