@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import time
+from base64 import urlsafe_b64decode
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.contract.lab import PROJECT, Api, Lab
+from tests.contract.lab import PROJECT, Api, Lab, lightos
 
 BODY = {"name": "v", "size": "4096", "replicaCount": 1, "acl": {"values": ["ALLOW_NONE"]}}
 
@@ -70,6 +72,36 @@ def test_a_projects_viewer(lab: Lab, api: Api) -> None:
     assert viewer.call("GET", f"{PROJECT}/volumes/{made['UUID']}") == made
     viewer.call("POST", f"{PROJECT}/volumes", BODY, status=403)
     viewer.call("DELETE", f"{PROJECT}/volumes/{made['UUID']}", status=403)
+
+
+def test_a_token_of_the_cluster_for_roles_in_two_projects(lab: Lab, api: Api) -> None:
+    roles = ["--role=default:admin", "--role=blue:viewer", "--subject=ci"]
+    token = lab.token("system", *roles)
+    head, claims = (json.loads(urlsafe_b64decode(part + "==")) for part in token.split(".")[:2])
+    assert (head["alg"], head["kid"]) == ("RS256", "system:lab")
+    assert (claims["roles"], claims["sub"]) == (["default:admin", "blue:viewer"], "ci")
+    both = Api(lab, token=token)
+    both.create_volume("mine")
+    both.call("GET", "/api/v2/projects/blue/volumes")
+    both.call("POST", "/api/v2/projects/blue/volumes", BODY, status=403)
+    both.call("GET", "/api/v2/cluster", status=403)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--project=green"], "no project green; projects are blue, default, system"),
+        (["--project=blue", "--role=veiwer"], "no role 'veiwer'; it has admin, viewer"),
+        (["--project=blue", "--role=cluster-admin"], "blue has no role 'cluster-admin'"),
+        (["--role=admin"], "system has no role 'admin'; it has cluster-admin"),
+        (["--project=blue", "--role=default:admin"], "one of default or of system can"),
+    ],
+)
+def test_tokens_that_would_be_refused_are_not_made(lab: Lab, options: list[str], said: str) -> None:
+    done = lightos("lab", "token", f"--state-dir={lab.state_dir}", *options, check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert said in done.stderr
 
 
 def test_the_projects_token_file(lab: Lab, api: Api) -> None:

@@ -420,26 +420,56 @@ def _see_node(control: ControlClient, folder: StateFolder, name: str, wanted: st
 
 @lab.command()
 @state_dir
-@click.option("--project", default="system", show_default=True)
-@click.option("--role", default=None, help="[default: cluster-admin for system, else admin]")
+@click.option("--project", default="system", show_default=True, help="Whose credential signs it.")
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    metavar="[PROJECT:]ROLE",
+    help="cluster-admin (of system), admin or viewer; may be repeated.  "
+    "[default: cluster-admin for system, else admin]",
+)
 @click.option(
     "--valid-seconds",
     type=click.IntRange(-LONGEST_TOKEN_SECONDS, LONGEST_TOKEN_SECONDS),
     default=86400,
     show_default=True,
+    help="Until it expires; below 0 it has expired already.",
 )
-def token(folder: StateFolder, project: str, role: str | None, valid_seconds: int) -> None:
-    """Print a new API token, for example one that expires soon."""
-    from lightos.lab.auth import ADMIN, CLUSTER_ADMIN, SYSTEM, Authority  # noqa: PLC0415
+@click.option("--subject", default="lab", show_default=True, help="Who it is for.")
+def token(
+    folder: StateFolder, project: str, roles: tuple[str, ...], valid_seconds: int, subject: str
+) -> None:
+    """Print a new API token, for a project and roles of your choice."""
+    from lightos.lab.auth import Authority, check_roles, default_role  # noqa: PLC0415
     from lightos.lab.process import now  # noqa: PLC0415
+    from lightos.lab.tokens import key_file  # noqa: PLC0415
 
     with one_line_errors():
-        key = folder.tokens / "key.pem"
+        key = key_file(folder.tokens)
         if not key.exists():
             raise LabError(f"{folder.path} holds no lab; start one with `lightos lab up`")
-        role = role or (CLUSTER_ADMIN if project == SYSTEM else ADMIN)
+        named = [role if ":" in role else f"{project}:{role}" for role in roles]
+        wanted = check_roles(project, named or [f"{project}:{default_role(project)}"])
+        _check_projects(folder, {project, *(name for name, _ in wanted)})
         valid = timedelta(seconds=valid_seconds)
-        click.echo(Authority.at(key).issue(project, role, now=now(), valid=valid))
+        authority = Authority.at(key)
+        click.echo(authority.issue(project, wanted, now=now(), valid=valid, subject=subject))
+
+
+def _check_projects(folder: StateFolder, names: set[str]) -> None:
+    """LabError for a project that a running lab does not have; one that is down cannot say."""
+    from lightos.lab.auth import SYSTEM  # noqa: PLC0415
+    from lightos.lab.control import ControlClient  # noqa: PLC0415
+
+    if not folder.running_pid():
+        return
+    with ControlClient(folder) as control:
+        known = {SYSTEM, *control.projects()}
+    if unknown := names - known:
+        raise LabError(
+            f"there is no project {min(unknown)}; projects are {', '.join(sorted(known))}"
+        )
 
 
 @lab.command("renew-tokens")

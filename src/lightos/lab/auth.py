@@ -7,7 +7,7 @@ RS256; the header's `kid` is `<project>:<credential>` and names the key; the cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,19 +94,47 @@ class Authority:
         return self._key.public_key()
 
     def issue(
-        self, project: str, role: str, *, now: datetime, valid: timedelta, subject: str = "lab"
+        self,
+        project: str,
+        roles: Iterable[tuple[str, str]],
+        *,
+        now: datetime,
+        valid: timedelta,
+        subject: str = "lab",
     ) -> str:
-        """A token for one role in one project (or in `system`)."""
+        """A token of a project's credential, or of `system`'s; each role is `(project, role)`."""
         claims = {
             "sub": subject,
             "iss": "lightos-lab",
             "iat": now,
             "exp": now + valid,
             "jti": str(uuid4()),  # two tokens of one second differ
-            "roles": [f"{project}:{role}"],
+            "roles": [f"{where}:{role}" for where, role in roles],
         }
         headers = {"kid": f"{project}:{CREDENTIAL}"}
         return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers=headers)
+
+
+def default_role(project: str) -> str:
+    """The role that may do everything in a project, or in the whole cluster (`system`)."""
+    return CLUSTER_ADMIN if project == SYSTEM else ADMIN
+
+
+def check_roles(credential_project: str, roles: Iterable[str]) -> list[tuple[str, str]]:
+    """`project:role` texts as pairs. LabError for what the cluster would refuse or not heed."""
+    checked = []
+    for text in roles:
+        project, _, role = text.partition(":")
+        known = (CLUSTER_ADMIN,) if project == SYSTEM else (ADMIN, VIEWER)
+        if role not in known:
+            raise LabError(f"project {project} has no role {role!r}; it has {', '.join(known)}")
+        if credential_project not in (SYSTEM, project):
+            raise LabError(
+                f"a credential of project {credential_project} cannot give the role {text!r}; "
+                f"one of {project} or of {SYSTEM} can"
+            )
+        checked.append((project, role))
+    return checked
 
 
 def _pem(key: rsa.RSAPrivateKey) -> bytes:

@@ -87,6 +87,11 @@ class ControlClient:
                 return node
         raise LabError(f"there is no node {name}; nodes are {', '.join(n.name for n in nodes)}")
 
+    def projects(self) -> tuple[str, ...]:
+        """The names of all projects."""
+        listed = self.call(routes.LIST_PROJECTS, models.ListProjects()).projects
+        return tuple(project.name for project in listed)
+
     def cluster(self) -> models.Cluster:
         return self.call(routes.GET_CLUSTER, models.GetCluster())
 

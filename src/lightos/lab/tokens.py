@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from lightos.lab.auth import ADMIN, CLUSTER_ADMIN, SYSTEM, Authenticator, Authority
+from lightos.lab.auth import SYSTEM, Authenticator, Authority, default_role
 from lightos.lab.errors import Internal
 from lightos.lab.files import write_secret
 
@@ -67,7 +67,7 @@ class Tokens:
                 ) from cause
 
     def _write(self, authority: Authority, projects: Collection[str]) -> None:
-        roles = {SYSTEM: CLUSTER_ADMIN} | dict.fromkeys(projects, ADMIN)
-        for project, role in roles.items():
-            token = authority.issue(project, role, now=self._now(), valid=LIFETIME)
+        for project in (SYSTEM, *projects):
+            roles = [(project, default_role(project))]
+            token = authority.issue(project, roles, now=self._now(), valid=LIFETIME)
             write_secret(token_file(self._directory, project), token.encode() + b"\n")

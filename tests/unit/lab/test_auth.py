@@ -51,7 +51,7 @@ def token(
 
 
 def test_an_issued_token_is_accepted(authenticator: Authenticator) -> None:
-    issued = Authority(KEY).issue("system", "cluster-admin", now=START, valid=HOUR)
+    issued = Authority(KEY).issue("system", [("system", "cluster-admin")], now=START, valid=HOUR)
     caller = authenticator.authenticate(f"Bearer {issued}")
     assert caller.is_cluster_admin
     assert caller.may_write("anything")
