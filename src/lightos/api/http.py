@@ -132,7 +132,7 @@ class Transport:
         *,
         token: str,
         deadline: Deadline,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str | list[str]] | None = None,
         body: Mapping[str, Any] | None = None,
         if_match: str = "",
     ) -> HttpReply:
@@ -159,7 +159,7 @@ class Transport:
         try:
             reply = self._pool_of(address).urlopen(
                 method,
-                f"{path}?{urlencode(query)}" if query else path,
+                f"{path}?{urlencode(query, doseq=True)}" if query else path,
                 body=None if body is None else json.dumps(body),
                 headers=headers,
                 timeout=urllib3.Timeout(

@@ -10,6 +10,7 @@ leaves zero values out. See `lightos.api.wire` for the rules.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -37,6 +38,7 @@ from lightos.api.wire import (
     WireError,
     enumeration,
     many,
+    mapping,
     message,
     wired,
 )
@@ -256,6 +258,112 @@ class MatchKey(WireEnum, schema="LabelValueKeyPair.Key"):
     FD = 1, "FD"
     PRIMARY_FD = 2, "PrimaryFD"
     CLUSTER_ID = 3, "ClusterID"
+
+
+class CredentialType(WireEnum, schema="CredsType"):
+    """What the payload of a credential is."""
+
+    UNKNOWN = 0, "UnknownType"
+    RS256_PUBLIC_KEY = 1, "RS256PubKey"
+    TLS_CERTIFICATE_CHAIN_PEM = 2, "TlsCertChainPem"
+    TLS_PRIVATE_KEY_PEM = 3, "TlsPrivKeyPem"
+
+
+class CredentialKind(WireEnum, schema="CredsKind"):
+    """Whose credential it is. There is no 1."""
+
+    USER = 0, "UserCreds"
+    BEACON = 2, "BeaconCreds"
+    UNKNOWN = 127, "UnknownKind"
+
+
+class ServiceRisk(WireEnum, schema="Server.RiskOfServiceLossEnum"):
+    """Whether the loss of a server would cost service."""
+
+    UNKNOWN = 0, "UnknownRiskOfServiceLoss"
+    NONE = 1, "NoRiskOfServiceLoss"
+    AT_RISK = 2, "InRiskOfServiceLoss"
+    SOURCE = 3, "SourceOfRiskOfServiceLoss"
+
+
+class ServerState(WireEnum, schema="Server.ServerStateEnum"):
+    """Life of a server, which nodes run on."""
+
+    UNKNOWN = 0, "UnknownState"
+    CREATING = 1, "Creating"
+    ENABLED = 2, "Enabled"
+    DELETING = 3, "Deleting"
+    FAILED = 4, "Failed"
+    DISABLED = 5, "Disabled"
+    ENABLING = 6, "Enabling"
+    DISABLING = 7, "Disabling"
+
+
+class ServerUpgradeStatus(WireEnum, schema="Server.UpgradeStatusEnum"):
+    """What an upgrade does to a server now."""
+
+    UNKNOWN = 0, "Unknown"
+    NONE = 1, "None"
+    UPGRADE_FAILED = 2, "UpgradeFailed"
+    UPGRADING = 3, "Upgrading"
+    REBOOTING = 4, "Rebooting"
+    RECOVERING = 5, "Recovering"
+
+
+class LastServerUpgradeStatus(WireEnum, schema="ServerLastUpgrade.UpgradeStatusEnum"):
+    """How the last upgrade of a server went."""
+
+    UNKNOWN = 0, "Unknown"
+    NONE = 1, "None"
+    UPGRADE_FAILED = 2, "UpgradeFailed"
+    UPGRADING = 3, "Upgrading"
+    REBOOTING = 4, "Rebooting"
+    RECOVERING = 5, "Recovering"
+
+
+class EvictionStatus(WireEnum, schema="ServerEvictionStatus.StatusEnum"):
+    """How the last eviction of a server's data went."""
+
+    NONE = 0, "None"
+    FAILED = 1, "Failed"
+    EVICTING = 2, "Evicting"
+    ABORTING = 3, "Aborting"
+    COMPLETED = 4, "Completed"
+    ABORTED = 5, "Aborted"
+
+
+class EventType(WireEnum, schema="Event.EventType"):
+    """What an event is about."""
+
+    UNKNOWN = 0, "UnknownType"
+    CLUSTER = 1, "Cluster"
+    NODE = 2, "Node"
+    VOLUME = 3, "Volume"
+    NVME_SSD = 4, "NVMeSSD"
+    SERVER = 5, "Server"
+    DATA_INTEGRITY = 6, "DataIntegrity"
+    CLUSTER_ENCRYPTION = 7, "ClusterEncryption"
+
+
+class EventSeverity(WireEnum, schema="Event.EventSeverity"):
+    """How bad an event is. The name of 0 is a spelling slip of the API, as is the next enum's."""
+
+    UNKNOWN = 0, "UnkownSeverity"
+    INFO = 1, "Info"
+    LOW = 2, "Low"
+    MEDIUM = 3, "Medium"
+    HIGH = 4, "High"
+    CRITICAL = 5, "Critical"
+
+
+class ReportingService(WireEnum, schema="Event.EventReportingService"):
+    """Which service of the cluster reports an event."""
+
+    UNKNOWN = 0, "UnkownReportingService"
+    CM = 1, "CM"
+    NM = 2, "NM"
+    API = 3, "API"
+    UM = 4, "UM"
 
 
 # --- version, cluster, nodes -------------------------------------------------------------------
@@ -1105,6 +1213,321 @@ class ProjectUpdated(Model, schema="UpdateProjectResponse"):
 @dataclass(frozen=True, kw_only=True)
 class ProjectDeleted(Model, schema="DeleteProjectResponse"):
     """Empty: the project was deleted."""
+
+
+# --- credentials -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credential(Model, schema="Credential"):
+    """A key that a project's tokens are checked with; `credential_id` is unique in it."""
+
+    project: str = wired("projectName", STRING)
+    credential_id: str = wired("ID", STRING)
+    credential_type: CredentialType = wired(
+        "type", enumeration(CredentialType, unknown=CredentialType.UNKNOWN)
+    )
+    payload: bytes = wired("payload", BYTES)
+    kind: CredentialKind = wired(
+        "kind", enumeration(CredentialKind, unknown=CredentialKind.UNKNOWN)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateCredential(Model, schema="CreateCredentialRequest"):
+    """A credential to make."""
+
+    project: str = wired("projectName", STRING, required=True)
+    credential_id: str = wired("ID", STRING, required=True)
+    credential_type: CredentialType = wired("type", enumeration(CredentialType), required=True)
+    payload: bytes = wired("payload", BYTES, required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListCredentials(Model, schema="ListCredentialsRequest"):
+    """Names the project."""
+
+    project: str = wired("projectName", STRING, required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialList(Model, schema="ListCredentialsResponse"):
+    """Reply of ListCredentials."""
+
+    credentials: tuple[Credential, ...] = wired("credentials", many(message(Credential)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetCredential(Model, schema="GetCredentialRequest"):
+    """Names one credential."""
+
+    project: str = wired("projectName", STRING, required=True)
+    credential_id: str = wired("ID", STRING, required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteCredential(Model, schema="DeleteCredentialRequest"):
+    """Names the credential to delete; tokens of it are refused from then on."""
+
+    project: str = wired("projectName", STRING, required=True)
+    credential_id: str = wired("ID", STRING, required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialDeleted(Model, schema="DeleteCredentialResponse"):
+    """Empty: the credential was deleted."""
+
+
+# --- servers -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastServerUpgrade(Model, schema="ServerLastUpgrade"):
+    """The last upgrade of a server."""
+
+    status: LastServerUpgradeStatus = wired(
+        "Status", enumeration(LastServerUpgradeStatus, unknown=LastServerUpgradeStatus.UNKNOWN)
+    )
+    start_time: datetime | None = wired("StartTime", TIMESTAMP)
+    end_time: datetime | None = wired("EndTime", TIMESTAMP)
+    target_version: str = wired("TargetVersion", STRING)
+    error_message: str = wired("ErrorMessage", STRING)
+    progress_step: int = wired("ProgressStep", UINT32)
+    progress_total: int = wired("ProgressTotal", UINT32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastEviction(Model, schema="ServerEvictionStatus"):
+    """The last time that a server's data were moved away."""
+
+    status: EvictionStatus = wired(
+        "status", enumeration(EvictionStatus, unknown=EvictionStatus.NONE)
+    )
+    start_time: datetime | None = wired("startTime", TIMESTAMP)
+    end_time: datetime | None = wired("endTime", TIMESTAMP)
+    error_message: str = wired("errorMessage", STRING)
+    progress: int = wired("progress", UINT32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server(Model, schema="Server"):
+    """A machine of the cluster, with the nodes on it."""
+
+    uuid: str = wired("UUID", STRING)
+    name: str = wired("name", STRING)
+    service_risk: ServiceRisk = wired(
+        "RiskOfServiceLossState", enumeration(ServiceRisk, unknown=ServiceRisk.UNKNOWN)
+    )
+    node_uuids: tuple[str, ...] = wired("NodesUUIDs", many(STRING))
+    state: ServerState = wired("state", enumeration(ServerState, unknown=ServerState.UNKNOWN))
+    server_endpoints: tuple[str, ...] = wired("ServerEndpoints", many(STRING))
+    etag: str = wired("ETag", STRING)
+    version: str = wired("LightOSVersion", STRING)
+    upgrade_status: ServerUpgradeStatus = wired(
+        "UpgradeStatus", enumeration(ServerUpgradeStatus, unknown=ServerUpgradeStatus.UNKNOWN)
+    )
+    api_endpoints: tuple[str, ...] = wired("ApiEndpoints", many(STRING))
+    last_upgrade: LastServerUpgrade | None = wired("LastUpgrade", message(LastServerUpgrade))
+    is_witness: bool = wired("IsWitness", BOOLEAN)
+    last_eviction: LastEviction | None = wired("LastEviction", message(LastEviction))
+    health: HealthState = wired("health", enumeration(HealthState, unknown=HealthState.NONE))
+    permanent_failure_timeout: timedelta | None = wired("ServerPermanenetFailureTimeout", DURATION)
+    """The wire name has a spelling slip."""
+    tpm2_is_supported: bool = wired("tpm2IsSupported", BOOLEAN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListServers(Model, schema="ListServersRequest"):
+    """Filter of ListServers."""
+
+    uuid: str = wired("UUID", STRING)
+    name: str = wired("Name", STRING)
+    service_risk: ServiceRisk = wired("RiskOfServiceLoss", enumeration(ServiceRisk))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerList(Model, schema="ListServersResponse"):
+    """Reply of ListServers."""
+
+    servers: tuple[Server, ...] = wired("servers", many(message(Server)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetServer(Model, schema="GetServerRequest"):
+    """Names one server."""
+
+    uuid: str = wired("UUID", STRING, required=True)
+
+
+# --- connected hosts ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectedHost(Model, schema="ConnectedHost"):
+    """A host that is connected now, and the volumes that it sees."""
+
+    host_nqn: str = wired("hostNQN", STRING)
+    ip_address: str = wired("iPAddress", STRING)
+    hostname: str = wired("hostname", STRING)
+    volume_uuids: tuple[str, ...] = wired("volumeUUIDs", many(STRING))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListHosts(Model, schema="ListHostsRequest"):
+    """Filter: hosts that see a volume. Clusters ignore the NQN."""
+
+    host_nqn: str = wired("hostNQN", STRING)
+    volume_uuid: str = wired("volumeUUID", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectedHostList(Model, schema="ListHostsResponse"):
+    """Reply of ListHosts."""
+
+    hosts: tuple[ConnectedHost, ...] = wired("connectedHosts", many(message(ConnectedHost)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetHost(Model, schema="GetHostRequest"):
+    """Names one host. Gateways do not take a colon here, which nearly every NQN has."""
+
+    host_nqn: str = wired("hostNQN", STRING, required=True)
+
+
+# --- events ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentVolume(Model, schema="ComponentVolumeInfo"):
+    """A volume that an event is about."""
+
+    uuid: str = wired("ID", STRING)
+    name: str = wired("Name", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentVolumeList(Model, schema="VolumeComponentInfoList"):
+    """Volumes of one project."""
+
+    volumes: tuple[ComponentVolume, ...] = wired(
+        "VolumeComponentInfoList", many(message(ComponentVolume))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentVolumes(Model, schema="ComponentVolumesInfo"):
+    """The volumes that an event is about, by project."""
+
+    projects: Mapping[str, ComponentVolumeList] | None = wired(
+        "ProjectVolumesMap", mapping(message(ComponentVolumeList))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentSsd(Model, schema="ComponentNVMeSSDInfo"):
+    """The NVMe device that an event is about."""
+
+    uuid: str = wired("ID", STRING)
+    name: str = wired("Name", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentNode(Model, schema="ComponentNodeInfo"):
+    """The node that an event is about."""
+
+    uuid: str = wired("ID", STRING)
+    name: str = wired("Name", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentServer(Model, schema="ComponentServerInfo"):
+    """The server that an event is about."""
+
+    uuid: str = wired("ID", STRING)
+    name: str = wired("Name", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentCluster(Model, schema="ComponentClusterInfo"):
+    """The cluster, where an event is about all of it."""
+
+    uuid: str = wired("ID", STRING)
+    name: str = wired("Name", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentDataIntegrity(Model, schema="ComponentDataIntegrityInfo"):
+    """Where data were found damaged."""
+
+    node_uuid: str = wired("NodeUUID", STRING)
+    server_uuid: str = wired("ServerUUID", STRING)
+    ssds: tuple[str, ...] = wired("SSDs", many(STRING))
+
+
+_COMPONENT = {"x-oneof": "ComponentInfo"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event(Model, schema="Event"):
+    """Something that happened in the cluster."""
+
+    event_id: str = wired("ID", STRING)
+    time: datetime | None = wired("Time", TIMESTAMP)
+    event_type: EventType = wired("Type", enumeration(EventType, unknown=EventType.UNKNOWN))
+    severity: EventSeverity = wired(
+        "Severity", enumeration(EventSeverity, unknown=EventSeverity.UNKNOWN)
+    )
+    name: str = wired("EventName", STRING)
+    code: int = wired("EventCode", UINT32)
+    reporting_service: ReportingService = wired(
+        "ReportingService", enumeration(ReportingService, unknown=ReportingService.UNKNOWN)
+    )
+    associated_event_id: str = wired("AssociatedEventID", STRING)
+    status: str = wired("Status", STRING)
+    cause_code: int = wired("CauseCode", UINT32)
+    description: str = wired("Description", STRING)
+    volumes: ComponentVolumes | None = wired(
+        "ComponentVolumesInfo", message(ComponentVolumes), limits=_COMPONENT
+    )
+    ssd: ComponentSsd | None = wired(
+        "ComponentNVMeSSDInfo", message(ComponentSsd), limits=_COMPONENT
+    )
+    node: ComponentNode | None = wired(
+        "ComponentNodeInfo", message(ComponentNode), limits=_COMPONENT
+    )
+    server: ComponentServer | None = wired(
+        "ComponentServerInfo", message(ComponentServer), limits=_COMPONENT
+    )
+    cluster: ComponentCluster | None = wired(
+        "ComponentClusterInfo", message(ComponentCluster), limits=_COMPONENT
+    )
+    data_integrity: ComponentDataIntegrity | None = wired(
+        "ComponentDataIntegrityInfo", message(ComponentDataIntegrity), limits=_COMPONENT
+    )
+
+
+_MOMENT = {"x-format": "ISO-8601 UTC"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListEvents(Model, schema="ListEventsRequest"):
+    """Page and filter. Clusters take one filter at a time: time, severity or component type."""
+
+    project: str = wired("projectName", STRING)
+    next_token: str = wired("nextToken", STRING)
+    since: str = wired("since", STRING, limits=_MOMENT)
+    until: str = wired("until", STRING, limits=_MOMENT)
+    limit: int = wired("limit", INT64)
+    severity: tuple[str, ...] = wired("severity", many(STRING))
+    component_type: str = wired("componentType", STRING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventList(Model, schema="ListEventsResponse"):
+    """Reply of ListEvents: one page; without `next_token` it is the last."""
+
+    events: tuple[Event, ...] = wired("events", many(message(Event)))
+    next_token: str = wired("nextToken", STRING)
 
 
 # --- errors ------------------------------------------------------------------------------------

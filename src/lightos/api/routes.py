@@ -75,7 +75,7 @@ class Route(Generic[Request, Reply]):
         values = request.to_wire()
         return _VARIABLE.sub(lambda name: _segment(name[1], values.get(name[1], "")), self.path)
 
-    def query(self, request: Request) -> dict[str, str]:
+    def query(self, request: Request) -> dict[str, str | list[str]]:
         """Return the query parameters for a request."""
         return {} if self.has_body else self._without_path(request.to_query())
 
@@ -222,7 +222,7 @@ ROLLBACK_VOLUME = Route(
 
 
 def _unscoped(route: Route[Request, Reply]) -> Route[Request, Reply]:
-    """Return the second binding of a volume operation, with the project outside the path."""
+    """Return the second binding of an operation, with the project outside the path."""
     return Route(
         route.operation,
         route.method,
@@ -380,6 +380,81 @@ DELETE_PROJECT = Route(
     if_match=True,
 )
 
+CREATE_CREDENTIAL = Route(
+    "CreateCredential",
+    "POST",
+    f"{P}/credentials",
+    models.CreateCredential,
+    models.Credential,
+    {**_USUAL, 400: "bad name or field", 409: "name taken"},
+)
+LIST_CREDENTIALS = Route(
+    "ListCredentials",
+    "GET",
+    f"{P}/credentials",
+    models.ListCredentials,
+    models.CredentialList,
+    {**_USUAL, **_BAD_ARGUMENT},
+)
+GET_CREDENTIAL = Route(
+    "GetCredential",
+    "GET",
+    f"{P}/credentials/{{ID}}",
+    models.GetCredential,
+    models.Credential,
+    {**_USUAL, **_BAD_ARGUMENT, 404: "no such credential"},
+)
+DELETE_CREDENTIAL = Route(
+    "DeleteCredential",
+    "DELETE",
+    f"{P}/credentials/{{ID}}",
+    models.DeleteCredential,
+    models.CredentialDeleted,
+    {
+        **_USUAL,
+        400: "bad name or undeletable",
+        404: "no such credential",
+        412: "ETag mismatch",
+    },
+    if_match=True,
+)
+
+LIST_SERVERS = Route(
+    "ListServers", "GET", f"{A}/servers", models.ListServers, models.ServerList, _USUAL
+)
+GET_SERVER = Route(
+    "GetServer",
+    "GET",
+    f"{A}/servers/{{UUID}}",
+    models.GetServer,
+    models.Server,
+    {**_USUAL, 404: "no such server"},
+)
+LIST_HOSTS = Route(
+    "ListHosts",
+    "GET",
+    f"{A}/connectedHosts",
+    models.ListHosts,
+    models.ConnectedHostList,
+    {**_USUAL, **_BAD_ARGUMENT, 404: "no such volume"},
+)
+GET_HOST = Route(
+    "GetHost",
+    "GET",
+    f"{A}/connectedHosts/{{hostNQN}}",
+    models.GetHost,
+    models.ConnectedHost,
+    {**_USUAL, 404: "no such host"},
+)
+LIST_EVENTS = Route(
+    "ListEvents",
+    "GET",
+    f"{P}/events",
+    models.ListEvents,
+    models.EventList,
+    {**_USUAL, **_BAD_ARGUMENT, 404: "no such project", 501: "more than one filter given"},
+)
+
 ROUTES: tuple[Route[Any, Any], ...] = (
     GET_VERSION,
     GET_CLUSTER,
@@ -415,6 +490,16 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     GET_PROJECT,
     UPDATE_PROJECT,
     DELETE_PROJECT,
+    CREATE_CREDENTIAL,
+    LIST_CREDENTIALS,
+    GET_CREDENTIAL,
+    DELETE_CREDENTIAL,
+    LIST_SERVERS,
+    GET_SERVER,
+    LIST_HOSTS,
+    GET_HOST,
+    LIST_EVENTS,
+    _unscoped(LIST_EVENTS),
 )
 
 

@@ -351,6 +351,27 @@ def many(item: Kind) -> Kind:
     return Kind(schema, read, write, (), nested=item.nested)
 
 
+def mapping(item: Kind) -> Kind:
+    """Return the kind of a map from strings to `item`."""
+
+    def read(value: JSON) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _expected("an object", value)
+        found = {}
+        for key, entry in value.items():
+            try:
+                found[key] = item.read(entry)
+            except WireError as error:
+                raise error.within(key) from None
+        return found
+
+    def write(value: Mapping[str, Any]) -> dict[str, JSON]:
+        return {key: item.write(entry) for key, entry in value.items()}
+
+    schema = {"type": "object", "additionalProperties": item.schema}
+    return Kind(schema, read, write, nested=item.nested)
+
+
 def _reference(component: type[Model] | type[WireEnum]) -> Schema:
     return {"$ref": f"#/components/schemas/{component.schema_name}"}
 
@@ -437,14 +458,18 @@ class Model:
 
     @classmethod
     def from_query(cls, query: Mapping[str, Sequence[str]]) -> Self:
-        """Read query parameters; of a repeated key the first counts, unknown keys are ignored."""
+        """Read query parameters; unknown keys are ignored.
+
+        A repeated field has all that its key is given for; for others the first counts.
+        """
         values: dict[str, Any] = {}
         for row in cls.wire_fields():
             texts = query.get(row.name)
             if not texts or not texts[0]:
                 continue
+            given: JSON = list(texts) if row.kind.zero == () else texts[0]
             try:
-                values[row.attribute] = (row.kind.parse_query or row.kind.read)(texts[0])
+                values[row.attribute] = (row.kind.parse_query or row.kind.read)(given)
             except WireError as error:
                 raise error.within(row.name) from None
         return cls(**values)
@@ -457,10 +482,10 @@ class Model:
             if not row.is_left_out(value := getattr(self, row.attribute))
         }
 
-    def to_query(self) -> dict[str, str]:
-        """Write query parameters without zero values."""
+    def to_query(self) -> dict[str, str | list[str]]:
+        """Write query parameters without zero values; a list stands for a repeated key."""
         return {
-            name: ("true" if value else "false") if isinstance(value, bool) else str(value)
+            name: list(map(_query_text, value)) if isinstance(value, list) else _query_text(value)
             for name, value in self.to_wire().items()
         }
 
@@ -495,6 +520,10 @@ class Model:
         if required := [row.name for row in rows if row.required]:
             schema["required"] = required
         return schema
+
+
+def _query_text(value: JSON) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
 def _broken_limits(limits: Schema, value: Any) -> Iterator[str]:

@@ -7,7 +7,8 @@ RS256; the header's `kid` is `<project>:<credential>` and names the key; the cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,13 +22,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lightos.lab.errors import LabError, Unauthenticated
 from lightos.lab.files import write_secret
+from lightos.lab.records import CredentialRecord
 
 SYSTEM = "system"
 CLUSTER_ADMIN = "cluster-admin"
 ADMIN = "admin"
 VIEWER = "viewer"
-CREDENTIAL = "lab"
+OWN_CREDENTIAL = "lab"
+"""Names the lab's own key, in every project."""
 MAX_KEPT_TOKENS = 256
+MIN_KEY_BITS = 2048
+"""RFC 7518, section 3.3."""
 ALGORITHM = "RS256"
 
 
@@ -111,7 +116,7 @@ class Authority:
             "jti": str(uuid4()),  # two tokens of one second differ
             "roles": [f"{where}:{role}" for where, role in roles],
         }
-        headers = {"kid": f"{project}:{CREDENTIAL}"}
+        headers = {"kid": f"{project}:{OWN_CREDENTIAL}"}
         return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers=headers)
 
 
@@ -147,11 +152,12 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
 
 @dataclass(frozen=True)
 class _KnownToken:
-    """What a token proved to be; `project` is that of its credential."""
+    """What a token proved to be, by which credential (project and name) and key."""
 
     caller: Caller
     expires: datetime
-    project: str
+    credential: tuple[str, str]
+    key: rsa.RSAPublicKey
 
 
 class Authenticator:
@@ -161,11 +167,16 @@ class Authenticator:
         self,
         public_key: rsa.RSAPublicKey,
         projects: Collection[str],
+        credentials: Mapping[tuple[str, str], CredentialRecord],
         now: Callable[[], datetime],
     ) -> None:
-        """`projects` may change later; every project has the one credential of the lab."""
+        """`projects` and `credentials`, by project and name, may change later.
+
+        Every project has the credential of the lab, whose key this is, beside those.
+        """
         self._key = public_key
         self._projects = projects
+        self._credentials = credentials
         self._now = now
         self._known: dict[str, _KnownToken] = {}
 
@@ -173,6 +184,13 @@ class Authenticator:
         """Accept tokens of this key only."""
         self._key = public_key
         self._known.clear()
+
+    @property
+    def public_key_pem(self) -> bytes:
+        """The key that the lab's own tokens are checked with."""
+        return self._key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
 
     def authenticate(self, header: str | None) -> Caller:
         """Who calls. Raises Unauthenticated, whose text never holds the token."""
@@ -186,7 +204,8 @@ class Authenticator:
             if len(self._known) >= MAX_KEPT_TOKENS:
                 self._known.clear()
             self._known[token] = known
-        self._check_project(known.project)
+        elif self._credential_key(*known.credential) is not known.key:
+            known = self._known[token] = self._verify(token)
         if known.expires <= self._now():
             raise Unauthenticated(
                 f"the token expired at {known.expires:%Y-%m-%dT%H:%M:%SZ}; renew it"
@@ -195,11 +214,11 @@ class Authenticator:
 
     def _verify(self, token: str) -> _KnownToken:
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
-            project = self._credential_project(kid)
+            credential = _credential_of(jwt.get_unverified_header(token).get("kid"))
+            key = self._credential_key(*credential)
             claims = jwt.decode(
                 token,
-                self._key,
+                key,
                 algorithms=[ALGORITHM],
                 # Time is checked against the injected clock, and again for a known token.
                 options={
@@ -219,24 +238,40 @@ class Authenticator:
         expires = _moment(claims, "exp")
         if "nbf" in claims and _moment(claims, "nbf") > self._now():
             raise Unauthenticated("the token is not valid yet (nbf lies in the future)")
-        caller = Caller(str(claims["sub"]), _roles(claims["roles"], project))
-        return _KnownToken(caller, expires, project)
+        caller = Caller(str(claims["sub"]), _roles(claims["roles"], credential[0]))
+        return _KnownToken(caller, expires, credential, key)
 
-    def _credential_project(self, kid: Any) -> str:
-        project, _, credential = kid.partition(":") if isinstance(kid, str) else ("", "", "")
-        if not project or not credential:
-            raise Unauthenticated("the token's kid is not `<project>:<credential>`")
-        if credential != CREDENTIAL:
-            raise Unauthenticated(f"credential {kid[:128]!r} is not known to this cluster")
-        self._check_project(project)
-        return project
+    def _credential_key(self, project: str, name: str) -> rsa.RSAPublicKey:
+        """The key of a credential as it is now; a project's credentials end with it."""
+        if project == SYSTEM or project in self._projects:
+            if name == OWN_CREDENTIAL:
+                return self._key
+            if (record := self._credentials.get((project, name))) is not None:
+                return public_key(record.public_key.encode())
+        raise Unauthenticated(
+            f"credential '{project[:63]}:{name[:64]}' is not known to this cluster"
+        )
 
-    def _check_project(self, project: str) -> None:
-        """A project's credential ends with it, whatever is known of a token."""
-        if project != SYSTEM and project not in self._projects:
-            raise Unauthenticated(
-                f"credential '{project[:63]}:{CREDENTIAL}' is not known to this cluster"
-            )
+
+@functools.lru_cache(MAX_KEPT_TOKENS)
+def public_key(pem: bytes) -> rsa.RSAPublicKey:
+    """The RSA key of a PEM text. ValueError for anything else."""
+    try:
+        loaded = serialization.load_pem_public_key(pem)
+    except UnsupportedAlgorithm as cause:
+        raise ValueError(str(cause)) from cause
+    if not isinstance(loaded, rsa.RSAPublicKey):
+        raise ValueError("it is no RSA key")
+    if loaded.key_size < MIN_KEY_BITS:
+        raise ValueError(f"it has {loaded.key_size} bits, fewer than {MIN_KEY_BITS}")
+    return loaded
+
+
+def _credential_of(kid: Any) -> tuple[str, str]:
+    project, _, name = kid.partition(":") if isinstance(kid, str) else ("", "", "")
+    if not project or not name:
+        raise Unauthenticated("the token's kid is not `<project>:<credential>`")
+    return project, name
 
 
 def _moment(claims: dict[str, Any], name: str) -> datetime:

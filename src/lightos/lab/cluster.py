@@ -26,6 +26,7 @@ from lightos.lab.paths import Paths
 from lightos.lab.placement import MAX_GROUPS
 from lightos.lab.records import (
     ClusterRecord,
+    CredentialRecord,
     GroupRecord,
     NodeRecord,
     NodeState,
@@ -101,7 +102,11 @@ class Cluster:
             "snapshot", {SnapshotState.FAILED, SnapshotState.DELETING}
         )
         self.tenants = Tenants(
-            database.load(ProjectRecord), database.load(PolicyRecord), volumes, snapshots
+            database.load(ProjectRecord),
+            database.load(PolicyRecord),
+            database.load(CredentialRecord),
+            volumes,
+            snapshots,
         )
         self.projects = self.tenants.projects
         self.nodes = Nodes(
@@ -291,7 +296,7 @@ class Cluster:
                     self.tenants.put(record)
                     for volume in self.tenants.users(record):
                         limits = self.volumes.follow_limits(volume) or limits
-                case ProjectRecord():
+                case ProjectRecord() | CredentialRecord():
                     self.tenants.put(record)
                 case NodeRecord():
                     self.nodes.put(record)
@@ -320,7 +325,7 @@ class Cluster:
                 if self.volumes.drop(record):
                     nsids.add(record.nsid)
                 self.snapshots.drop_clone(record)
-            case PolicyRecord() | ProjectRecord():
+            case PolicyRecord() | ProjectRecord() | CredentialRecord():
                 self.tenants.drop(record)
             case NodeRecord():
                 self.nodes.drop(record)

@@ -8,9 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from lightos.api import models
+from lightos.lab.auth import OWN_CREDENTIAL
 from lightos.lab.cluster import Cluster
+from lightos.lab.connected_hosts import ConnectedHosts
+from lightos.lab.event_log import Event, EventLog
 from lightos.lab.placement import MAX_REPLICAS
 from lightos.lab.records import (
+    CredentialRecord,
     LimitKind,
     NodeRecord,
     NodeState,
@@ -34,12 +38,19 @@ def endpoint(address: str, port: int) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """Describes one cluster; `free_bytes` tells the free space of the disk under the store."""
+    """Describes one cluster, with the hosts that are connected and the events that there were.
+
+    `free_bytes` tells the free space of the disk under the store, `public_key_pem` the key that
+    the lab signs its own tokens with.
+    """
 
     cluster: Cluster
     store: BlockStore
+    hosts: ConnectedHosts
+    events: EventLog
     api_port: int
     free_bytes: Callable[[], int]
+    public_key_pem: Callable[[], bytes]
 
     def version(self) -> models.Version:
         return models.Version(api_version="v2.0")
@@ -93,6 +104,53 @@ class Description:
             managed_devices=1,
             max_nvme_devices=1,
         )
+
+    def server(self, node: NodeRecord) -> models.Server:
+        """The machine of a node: each has one of its own, with the node's UUID and name."""
+        serves = self.cluster.nodes.state_of(node) is NodeState.ACTIVE
+        return models.Server(
+            uuid=str(node.uuid),
+            name=node.name,
+            node_uuids=(str(node.uuid),),
+            state=models.ServerState.ENABLED,
+            server_endpoints=(endpoint(node.address, self.api_port),),
+            api_endpoints=(endpoint(node.address, self.api_port),),
+            version=LAB_VERSION,
+            upgrade_status=models.ServerUpgradeStatus.NONE,
+            health=models.HealthState.OK if serves else models.HealthState.ERROR,
+        )
+
+    def event(self, event: Event) -> models.Event:
+        told = models.Event(
+            event_id=str(event.number),
+            time=event.at,
+            event_type=event.event_type,
+            severity=event.news.severity,
+            name=event.news.name,
+            reporting_service=models.ReportingService.CM,
+            description=event.news.text,
+        )
+        match event.event_type:
+            case models.EventType.NODE:
+                (node,) = event.components
+                return replace(told, node=models.ComponentNode(uuid=str(node.uuid), name=node.name))
+            case models.EventType.VOLUME:
+                volumes = tuple(
+                    models.ComponentVolume(uuid=str(each.uuid), name=each.name)
+                    for each in event.components
+                )
+                projects = {event.project: models.ComponentVolumeList(volumes=volumes)}
+                return replace(told, volumes=models.ComponentVolumes(projects=projects))
+        cluster = self.cluster.record
+        whole = models.ComponentCluster(uuid=str(cluster.uuid), name=cluster.name)
+        return replace(told, cluster=whole)
+
+    def credential(self, credential: CredentialRecord) -> models.Credential:
+        return _credential(credential.project, credential.name, credential.public_key.encode())
+
+    def own_credential(self, project: str) -> models.Credential:
+        """That of the lab's own tokens."""
+        return _credential(project, OWN_CREDENTIAL, self.public_key_pem())
 
     def volume(self, volume: VolumeRecord) -> models.Volume:
         primary = self.cluster.nodes.primary(volume.group_id)
@@ -228,6 +286,16 @@ class Description:
             inactive_nodes=inactive,
             healthy_volumes=states.count(ProtectionState.FULLY_PROTECTED),
         )
+
+
+def _credential(project: str, name: str, public_key: bytes) -> models.Credential:
+    return models.Credential(
+        project=project,
+        credential_id=name,
+        credential_type=models.CredentialType.RS256_PUBLIC_KEY,
+        payload=public_key,
+        kind=models.CredentialKind.USER,
+    )
 
 
 def _limit(policy: PolicyRecord) -> models.RateLimit:

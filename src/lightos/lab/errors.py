@@ -38,6 +38,10 @@ class FailedPrecondition(ClusterError):
     code = GrpcCode.FAILED_PRECONDITION
 
 
+class Unimplemented(ClusterError):
+    code = GrpcCode.UNIMPLEMENTED
+
+
 class Internal(ClusterError):
     code = GrpcCode.INTERNAL
 

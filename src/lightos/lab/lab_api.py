@@ -21,10 +21,10 @@ from typing import Any
 from starlette.responses import PlainTextResponse, Response
 
 from lightos.lab.errors import InvalidArgument
+from lightos.lab.event_log import EventLog, News
 from lightos.lab.faults.calls import Faults
 from lightos.lab.faults.rules import BadRule, parse_plan, parse_rule
 from lightos.lab.membership import Membership
-from lightos.lab.page.events import EventLog
 from lightos.lab.page.overview import Overview
 from lightos.lab.replies import json_reply
 from lightos.lab.tokens import Tokens
@@ -92,7 +92,7 @@ class LabApi:
         except BadRule as cause:
             raise InvalidArgument(str(cause)) from None
         added = (await self._faults.add(rule)).to_json()
-        self._events.note("fault", f"{_worded(rule.to_json())}: in force")
+        self._note_faults("FaultAdded", f"{_worded(rule.to_json())}: in force")
         return added
 
     async def _load_faults(self, _name: str, body: bytes) -> Any:
@@ -101,20 +101,23 @@ class LabApi:
         except BadRule as cause:
             raise InvalidArgument(str(cause)) from None
         await self._faults.load(plan)
-        self._events.note("fault", f"a plan is loaded; it has {len(plan.rules)} rules")
+        self._note_faults("FaultPlanLoaded", f"a plan is loaded; it has {len(plan.rules)} rules")
         return self._faults.to_json()
 
     async def _clear_faults(self, _name: str, _body: bytes) -> Any:
         await self._faults.clear()
-        self._events.note("fault", "all are cleared")
+        self._note_faults("FaultsCleared", "all are cleared")
         return {}
 
     async def _clear_fault(self, name: str, _body: bytes) -> Any:
         if not name.isdecimal():
             raise InvalidArgument(f"{name[:64]!r} is not the id of a fault")
         rule = await self._faults.remove(int(name))
-        self._events.note("fault", f"{_worded(rule.to_json())}: cleared")
+        self._note_faults("FaultCleared", f"{_worded(rule.to_json())}: cleared")
         return {}
+
+    def _note_faults(self, name: str, text: str) -> None:
+        self._events.note("fault", News(name, text))
 
     async def _list_nodes(self, _name: str, _body: bytes) -> Any:
         return {"nodes": self._membership.to_json()}

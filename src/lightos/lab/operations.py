@@ -19,6 +19,7 @@ from lightos.lab.cluster import Cluster
 from lightos.lab.describe import Description
 from lightos.lab.errors import InvalidArgument
 from lightos.lab.records import NodeRecord
+from lightos.lab.report_operations import ReportOperations
 from lightos.lab.tenant_operations import TenantOperations
 
 DEFAULT_SECTOR_BYTES = 4096
@@ -58,6 +59,7 @@ class Operations:
             "ListChangedBlocks": self._list_changed_blocks,
         }
         tenants = TenantOperations(description, changes)
+        reports = ReportOperations(description)
         self._run_for: dict[str, Callable[..., Awaitable[Model]]] = {
             "CreatePolicy": tenants.create_policy,
             "ListPolicies": tenants.list_policies,
@@ -69,6 +71,15 @@ class Operations:
             "GetProject": tenants.get_project,
             "UpdateProject": tenants.update_project,
             "DeleteProject": tenants.delete_project,
+            "CreateCredential": tenants.create_credential,
+            "ListCredentials": tenants.list_credentials,
+            "GetCredential": tenants.get_credential,
+            "DeleteCredential": tenants.delete_credential,
+            "ListServers": reports.list_servers,
+            "GetServer": reports.get_server,
+            "ListHosts": reports.list_hosts,
+            "GetHost": reports.get_host,
+            "ListEvents": reports.list_events,
         }
         """What depends on who calls."""
 

@@ -26,9 +26,11 @@ from lightos.lab.auth import LOCAL_ADMINISTRATOR, SYSTEM
 from lightos.lab.certificates import CertificateFiles, bad_certificate, ensure_certificates
 from lightos.lab.changes import ChangeQueue
 from lightos.lab.cluster import Cluster
+from lightos.lab.connected_hosts import ConnectedHosts
 from lightos.lab.database import Database
 from lightos.lab.describe import Description
 from lightos.lab.errors import LabError
+from lightos.lab.event_log import Chronicle, EventLog
 from lightos.lab.faults.calls import Faults
 from lightos.lab.faults.rules import CertificateFault
 from lightos.lab.founding import found_cluster
@@ -36,7 +38,6 @@ from lightos.lab.lab_api import LabApi
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
 from lightos.lab.membership import Membership
 from lightos.lab.node_services import NodeServices, Service
-from lightos.lab.page.events import Chronicle, EventLog
 from lightos.lab.page.overview import Overview
 from lightos.lab.page.server import PageServer, page_key
 from lightos.lab.records import ClusterRecord
@@ -106,13 +107,20 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         addresses = [node.address for node in cluster.nodes.values()]
         folder.tls.mkdir(mode=0o755, exist_ok=True)
         tls = ensure_certificates(folder.tls, addresses, now())
-        tokens = Tokens(folder.tokens, cluster.projects, now)
+        tokens = Tokens(folder.tokens, cluster.projects, cluster.tenants.credentials, now)
         traffic = Traffic()
         events = EventLog(now)
         changes = ChangeQueue(Chronicle(cluster, events, traffic))
         stack.push_async_callback(changes.close)
+        node_servers: dict[UUID, NodeServer] = {}
         description = Description(
-            cluster, store, options.api_port, lambda: shutil.disk_usage(folder.path).free
+            cluster,
+            store,
+            ConnectedHosts(cluster.nodes, node_servers),
+            events,
+            api_port=options.api_port,
+            free_bytes=lambda: shutil.disk_usage(folder.path).free,
+            public_key_pem=lambda: tokens.authenticator.public_key_pem,
         )
         faults = Faults(cluster, changes, tokens)
 
@@ -128,8 +136,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             prove=lambda addresses: ensure_certificates(folder.tls, addresses, now()),
             follow=follow,
         )
-        node_servers: dict[UUID, NodeServer] = {}
-        overview = Overview(description, node_servers, traffic, faults, events, time.monotonic)
+        overview = Overview(description, traffic, faults, time.monotonic)
         lab_api = LabApi(faults, membership, tokens, traffic, overview=overview, events=events)
         authenticate = tokens.authenticator.authenticate
         api = ManagementApi(
@@ -199,7 +206,7 @@ class _NodeStarter:
             self.throttles,
             self.traffic,
             reserve=self._reserve,
-            watch=partial(self.events.note_controller, node.name),
+            watch=partial(self.events.note_controller, node),
         )
         opened.push_async_callback(services.close)
         self.running[node.uuid] = services

@@ -18,6 +18,7 @@ from lightos.api.models import NodeState, ProtectionState, SnapshotState, Volume
 
 __all__ = [
     "ClusterRecord",
+    "CredentialRecord",
     "GroupRecord",
     "LimitKind",
     "NodeRecord",
@@ -127,6 +128,17 @@ class ProjectRecord(Record):
     description: str = ""
     default_policy_uuid: UUID | None = None
     """The QoS policy of new volumes that name none."""
+
+
+@dataclass(frozen=True)
+class CredentialRecord(Record):
+    """A public key, as PEM, that tokens of a project (or of `system`) may be signed with."""
+
+    kind: ClassVar[str] = "credential"
+    uuid: UUID
+    project: str
+    name: str
+    public_key: str
 
 
 class LimitKind(enum.StrEnum):

@@ -40,13 +40,17 @@ FOR_ANY_TOKEN = frozenset(
         "GetClusterInfo",
         "ListNodes",
         "GetNode",
+        "ListServers",
+        "GetServer",
+        "ListHosts",
+        "GetHost",
         "ListPolicies",
         "GetPolicy",
         "ListProjects",
         "GetProject",
     }
 )
-"""Policies and projects show as much as the token's roles cover."""
+"""Hosts, policies and projects show as much as the token's roles cover."""
 FOR_CLUSTER_ADMINS = frozenset(
     {
         "GetCluster",

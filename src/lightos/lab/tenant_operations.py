@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operations on QoS policies and projects do.
+"""What the operations on QoS policies, projects and credentials do.
 
-Administrators of the cluster write them (`lightos.lab.rest`); everyone else reads the projects of
+Administrators of the cluster write policies and projects (`lightos.lab.rest`), those of a project
+its credentials too; everyone else reads the projects of
 their roles and the policies that those may use, without who else may.
 """
 
@@ -12,7 +13,7 @@ from uuid import UUID
 from lightos.api import models
 from lightos.api.wire import Model
 from lightos.lab.arguments import checked, optional_uuid, uuid_or_name
-from lightos.lab.auth import Caller
+from lightos.lab.auth import OWN_CREDENTIAL, Caller
 from lightos.lab.changes import Changes
 from lightos.lab.describe import Description
 from lightos.lab.errors import InvalidArgument, PermissionDenied
@@ -21,7 +22,7 @@ from lightos.lab.tenants import Tenants
 
 
 class TenantOperations:
-    """The operations on policies and projects, each with its message and who calls."""
+    """The operations on policies, projects and credentials, each with its message and who calls."""
 
     def __init__(self, description: Description, changes: Changes) -> None:
         self._describe = description
@@ -115,6 +116,39 @@ class TenantOperations:
     async def delete_project(self, message: models.DeleteProject, _caller: Caller) -> Model:
         await self._changes.carry_out(self._tenants.delete_project, message.name)
         return models.ProjectDeleted()
+
+    async def create_credential(self, message: models.CreateCredential, _caller: Caller) -> Model:
+        checked(message)
+        if message.credential_type is not models.CredentialType.RS256_PUBLIC_KEY:
+            raise InvalidArgument(
+                f"credentials of type {message.credential_type.wire_name} are not supported here; "
+                f"{models.CredentialType.RS256_PUBLIC_KEY.wire_name} is"
+            )
+        change = await self._changes.carry_out(
+            self._tenants.create_credential,
+            message.project,
+            message.credential_id,
+            message.payload,
+        )
+        return self._describe.credential(change.put[0])
+
+    async def list_credentials(self, message: models.ListCredentials, _caller: Caller) -> Model:
+        made = self._tenants.list_credentials(message.project)
+        own = self._describe.own_credential(message.project)
+        return models.CredentialList(credentials=(own, *map(self._describe.credential, made)))
+
+    async def get_credential(self, message: models.GetCredential, _caller: Caller) -> Model:
+        if message.credential_id == OWN_CREDENTIAL:
+            self._tenants.check_credential_project(message.project)
+            return self._describe.own_credential(message.project)
+        found = self._tenants.find_credential(message.project, message.credential_id)
+        return self._describe.credential(found)
+
+    async def delete_credential(self, message: models.DeleteCredential, _caller: Caller) -> Model:
+        await self._changes.carry_out(
+            self._tenants.delete_credential, message.project, message.credential_id
+        )
+        return models.CredentialDeleted()
 
     def _asking(self, project: str, caller: Caller) -> frozenset[str] | None:
         """The projects for which a caller asks: one that it names, or all that it may read."""

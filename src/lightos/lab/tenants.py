@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Projects and QoS policies: who shares the cluster, and how much each volume may do.
+"""Projects, credentials and QoS policies: who shares the cluster, and how much a volume may do.
 
 Operations check what is asked and return the `Change` to carry out, as those of the cluster do.
 """
@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
+from lightos.lab.auth import OWN_CREDENTIAL, SYSTEM, public_key
 from lightos.lab.changes import Change
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from lightos.lab.founding import DEFAULT_PROJECT
 from lightos.lab.policies import Policies, is_usable_by, kept_limit, rate_limits
 from lightos.lab.records import (
+    CredentialRecord,
     LimitKind,
     PolicyRecord,
     ProjectRecord,
@@ -35,18 +37,20 @@ _ENDING = (VolumeState.DELETING, VolumeState.FAILED)
 
 
 class Tenants:
-    """The projects and policies of one cluster."""
+    """The projects, credentials and policies of one cluster."""
 
     def __init__(
         self,
         projects: Iterable[ProjectRecord],
         policies: Iterable[PolicyRecord],
+        credentials: Iterable[CredentialRecord],
         volumes: Mapping[UUID, VolumeRecord],
         snapshots: Mapping[UUID, SnapshotRecord],
     ) -> None:
         """`volumes` and `snapshots` are the cluster's own tables, as they are now."""
         self.projects = {project.name: project for project in projects}
         self.policies = Policies(policies)
+        self.credentials = {(each.project, each.name): each for each in credentials}
         self._volumes = volumes
         self._snapshots = snapshots
 
@@ -238,7 +242,8 @@ class Tenants:
         ]
         if held:
             raise FailedPrecondition(f"project {name} is in use by {_some(held)}")
-        return Change(drop=[project])
+        credentials = [each for each in self.credentials.values() if each.project == name]
+        return Change(drop=[project, *credentials])
 
     def _check_default_policy(self, project: str, uuid: UUID | None) -> None:
         if uuid is None:
@@ -247,20 +252,75 @@ class Tenants:
         if policy is None or not is_usable_by(policy, {project}):
             raise InvalidArgument(f"QoS policy {uuid} does not exist for project {project}")
 
+    # Credentials
+
+    def create_credential(
+        self, project: str, name: str, payload: bytes
+    ) -> Change[CredentialRecord]:
+        """Have tokens of a project, or of `system`, checked with one more RSA key, in PEM.
+
+        Raises InvalidArgument (name, payload), NotFound (project) and AlreadyExists.
+        """
+        self.check_credential_project(project)
+        check_name("credential ID", name)
+        if name == OWN_CREDENTIAL or (project, name) in self.credentials:
+            raise AlreadyExists(f"credential {name} already exists in project {project}")
+        try:
+            public_key(payload)
+            text = payload.decode()
+        except ValueError as cause:
+            raise InvalidArgument(
+                f"the payload of credential {name} is not an RSA public key in PEM: {cause}"
+            ) from None
+        return Change(put=[CredentialRecord(uuid4(), project, name, text)])
+
+    def find_credential(self, project: str, name: str) -> CredentialRecord:
+        """One that was made, not the lab's own. Raises NotFound."""
+        self.check_credential_project(project)
+        if (found := self.credentials.get((project, name))) is None:
+            raise NotFound(f"credential {name[:64]} does not exist in project {project}")
+        return found
+
+    def list_credentials(self, project: str) -> list[CredentialRecord]:
+        """Those that were made in a project, by name. Raises NotFound."""
+        self.check_credential_project(project)
+        return [each for key, each in sorted(self.credentials.items()) if key[0] == project]
+
+    def delete_credential(self, project: str, name: str) -> Change[CredentialRecord]:
+        """Refuse tokens of a credential from now on. Raises NotFound and FailedPrecondition."""
+        if name == OWN_CREDENTIAL:
+            self.check_credential_project(project)
+            raise FailedPrecondition(
+                f"credential {name} is the lab's own and stays; to have tokens of it refused: "
+                "`lightos lab fault add --token replace`"
+            )
+        return Change(drop=[self.find_credential(project, name)])
+
+    def check_credential_project(self, project: str) -> None:
+        """Raises NotFound for what has no credentials: no project, nor `system`."""
+        if project != SYSTEM:
+            self.check_project(project)
+
     # Changes
 
-    def put(self, record: PolicyRecord | ProjectRecord) -> None:
+    def put(self, record: PolicyRecord | ProjectRecord | CredentialRecord) -> None:
         """Take what is durable now."""
-        if isinstance(record, PolicyRecord):
-            self.policies[record.uuid] = record
-        else:
-            self.projects[record.name] = record
+        match record:
+            case PolicyRecord():
+                self.policies[record.uuid] = record
+            case ProjectRecord():
+                self.projects[record.name] = record
+            case CredentialRecord():
+                self.credentials[record.project, record.name] = record
 
-    def drop(self, record: PolicyRecord | ProjectRecord) -> None:
-        if isinstance(record, PolicyRecord):
-            del self.policies[record.uuid]
-        else:
-            del self.projects[record.name]
+    def drop(self, record: PolicyRecord | ProjectRecord | CredentialRecord) -> None:
+        match record:
+            case PolicyRecord():
+                del self.policies[record.uuid]
+            case ProjectRecord():
+                del self.projects[record.name]
+            case CredentialRecord():
+                del self.credentials[record.project, record.name]
 
 
 def _some(names: Sequence[str]) -> str:

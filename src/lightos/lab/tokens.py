@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from lightos.lab.auth import SYSTEM, Authenticator, Authority, default_role
 from lightos.lab.errors import Internal
 from lightos.lab.files import write_secret
+from lightos.lab.records import CredentialRecord
 
 LIFETIME = timedelta(days=365)
 
@@ -28,9 +29,15 @@ class Tokens:
     """Issues the tokens in a directory, and anew while the cluster runs."""
 
     def __init__(
-        self, directory: Path, projects: Collection[str], now: Callable[[], datetime]
+        self,
+        directory: Path,
+        projects: Collection[str],
+        credentials: Mapping[tuple[str, str], CredentialRecord],
+        now: Callable[[], datetime],
     ) -> None:
-        """Read the key or make it, and write a token for each. `projects` may change later.
+        """Read the key or make it, and write a token for each of `projects`.
+
+        These and `credentials`, by project and name, may change later.
 
         Raises LabError for a key file that is none, OSError from the disk.
         """
@@ -41,7 +48,7 @@ class Tokens:
         directory.mkdir(mode=0o700, exist_ok=True)
         authority = Authority.at(key_file(directory))
         self._write(authority, tuple(projects))
-        self.authenticator = Authenticator(authority.public_key, projects, now)
+        self.authenticator = Authenticator(authority.public_key, projects, credentials, now)
 
     async def renew(self) -> None:
         """Write new tokens; those issued before stay good. Raises Internal (disk)."""

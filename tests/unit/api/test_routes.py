@@ -67,7 +67,7 @@ def test_wrong_method() -> None:
 def test_operation_ids_and_bindings_are_unique() -> None:
     ids = [route.operation_id for route in routes.ROUTES]
     lines = [(route.method, route.path) for route in routes.ROUTES]
-    assert len(set(ids)) == len(set(lines)) == len(routes.ROUTES) == 34
+    assert len(set(ids)) == len(set(lines)) == len(routes.ROUTES) == 44
 
 
 @pytest.mark.parametrize("route", routes.ROUTES, ids=lambda route: route.operation_id)
@@ -123,5 +123,7 @@ _SEGMENT = st.text(min_size=1, max_size=12).filter(
 def test_what_a_client_sends_is_what_a_server_reads(project: str, uuid: str, name: str) -> None:
     request = models.DeleteVolume(project=project, uuid=uuid, name=name)
     found = match("DELETE", unquote(routes.DELETE_VOLUME.address(request)))
-    query = parse_qs(urlencode(routes.DELETE_VOLUME.query(request)), keep_blank_values=True)
+    query = parse_qs(
+        urlencode(routes.DELETE_VOLUME.query(request), doseq=True), keep_blank_values=True
+    )
     assert found.route.read_request(found.path, query, b"") == request

@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def authenticator(clock: Clock) -> Authenticator:
-    return Authenticator(KEY.public_key(), {"default", "blue"}, clock)
+    return Authenticator(KEY.public_key(), {"default", "blue"}, {}, clock)
 
 
 def token(

@@ -3,22 +3,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
-from uuid import UUID
 
 from lightos.api import models
+from lightos.lab.connected_hosts import visible_volumes
 from lightos.lab.describe import Description
 from lightos.lab.faults.calls import Faults
-from lightos.lab.page.events import EventLog
 from lightos.lab.records import NodeRecord, NodeState, VolumeRecord, VolumeState
-from lightos.lab.target import NodeServer
 from lightos.lab.target.io_controller import IoController
 from lightos.lab.traffic import IoCounters, Traffic
 
+MAX_EVENTS = 200
 MAX_VOLUMES = 500
 """So many are described one by one, the busiest first; the others are only counted."""
 
@@ -32,19 +31,13 @@ class Overview:
     """
 
     description: Description
-    node_servers: Mapping[UUID, NodeServer]
     traffic: Traffic
     faults: Faults
-    events: EventLog
     monotonic: Callable[[], float]
 
     def to_json(self) -> dict[str, Any]:
         nodes = self.description.cluster.nodes
-        controllers = {
-            uuid: _controllers(server)
-            for uuid, server in self.node_servers.items()
-            if uuid in nodes  # a node that has left goes on for a moment
-        }
+        controllers = self.description.hosts.controllers()
         whole = self.description.whole_cluster()
         health = whole.health or models.ClusterHealth()
         statistics = whole.statistics or models.ClusterStatistics()
@@ -66,12 +59,12 @@ class Overview:
                 self._node(node, volumes_of_group, controllers.get(node.uuid, []))
                 for node in nodes.values()
             ],
-            "hosts": self._hosts(controllers),
+            "hosts": self._hosts(),
             "volumeCount": len(volumes),
             "snapshotCount": len(self.description.cluster.snapshots),
             "volumes": [self._volume(volume) for volume in self._shown(volumes)],
             "faults": self.faults.to_json(),
-            "events": self.events.to_json(),
+            "events": self.description.events.latest(MAX_EVENTS),
         }
 
     def _node(
@@ -118,21 +111,16 @@ class Overview:
             "io": self.traffic.of(volume.uuid).to_json(),
         }
 
-    def _hosts(self, controllers: Mapping[UUID, list[IoController]]) -> list[dict[str, Any]]:
-        nodes = self.description.cluster.nodes
-        of_host: dict[str, list[tuple[NodeRecord, IoController]]] = defaultdict(list)
-        for uuid, each in controllers.items():
-            for controller in each:
-                of_host[controller.host_nqn].append((nodes[uuid], controller))
+    def _hosts(self) -> list[dict[str, Any]]:
         return [
             {
                 "nqn": host_nqn,
                 "addresses": sorted({controller.host_address for _, controller in paths}),
-                "volumes": len({nsid for _, c in paths for nsid in c.blocks.namespaces}),
+                "volumes": len(visible_volumes(paths)),
                 "io": _sum(controller for _, controller in paths).to_json(),
                 "paths": [self._path(node, controller) for node, controller in paths],
             }
-            for host_nqn, paths in sorted(of_host.items())
+            for host_nqn, paths in self.description.hosts.paths().items()
         ]
 
     def _path(self, node: NodeRecord, controller: IoController) -> dict[str, Any]:
@@ -152,7 +140,3 @@ def _sum(controllers: Iterable[IoController]) -> IoCounters:
     for controller in controllers:
         total.add(controller.blocks.counters)
     return total
-
-
-def _controllers(server: NodeServer) -> list[IoController]:
-    return [each for each in server.io.controllers.values() if isinstance(each, IoController)]

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from lightos.lab.changes import Change
-from lightos.lab.page.events import MAX_EVENTS, Chronicle, EventLog, size_text
+from lightos.lab.event_log import MAX_EVENTS, Chronicle, EventLog, News, size_text
 from lightos.lab.records import VolumeRecord
 from lightos.lab.traffic import IoCounters, Traffic
 from tests.unit.lab.harness import GIB, HOST, Harness
@@ -38,7 +38,7 @@ class Told:
             self.chronicle.take(change)
 
     def new(self) -> list[tuple[str, str]]:
-        fresh = [e for e in self.log.to_json() if e["id"] > self._seen]
+        fresh = [e for e in self.log.latest(MAX_EVENTS) if e["id"] > self._seen]
         self._seen = max((e["id"] for e in fresh), default=self._seen)
         return [(e["kind"], e["text"]) for e in fresh]
 
@@ -115,8 +115,8 @@ def test_of_many_volumes_that_move_some_are_named(told: Told) -> None:
 
 def test_the_oldest_events_go(told: Told) -> None:
     for number in range(MAX_EVENTS + 5):
-        told.log.note("fault", f"number {number}")
-    texts = [event["text"] for event in told.log.to_json()]
+        told.log.note("fault", News("FaultAdded", f"number {number}"))
+    texts = [event["text"] for event in told.log.latest(MAX_EVENTS)]
     assert len(texts) == MAX_EVENTS
     assert (texts[0], texts[-1]) == ("number 5", f"number {MAX_EVENTS + 4}")
 
