@@ -141,6 +141,12 @@ lab.add_command(fault)
     type=PORT,
     help="Port of the web page on 127.0.0.1.  [default: 4480, or another if it is in use]",
 )
+@click.option(
+    "--memory",
+    "memory_only",
+    is_flag=True,
+    help="Keep everything in memory, and nothing once it ends.",
+)
 @click.option("--allow-public-addresses", is_flag=True, help="Listen on open networks, too.")
 @click.option("--detach", is_flag=True, help="Return once it is ready; it goes on by itself.")
 @click.option("--ready-fd", type=int, hidden=True)
@@ -156,6 +162,7 @@ def up(
     failback_seconds: float,
     projects: tuple[str, ...],
     page_port: int | None,
+    memory_only: bool,
     allow_public_addresses: bool,
     detach: bool,
     ready_fd: int | None,
@@ -166,9 +173,12 @@ def up(
     if len({api_port, discovery_port, nvme_port}) < 3:
         raise click.UsageError("--api-port, --discovery-port and --nvme-port must differ.")
     _check_reach(addresses, allow_public_addresses)
+    source = click.get_current_context().get_parameter_source("folder")
+    if source is click.core.ParameterSource.DEFAULT:
+        folder = StateFolder.default_in_memory() if memory_only else StateFolder.default()
     if detach:
         with one_line_errors():
-            _say_ready(_start_detached(folder), folder)
+            _say_ready(_start_detached(folder, memory_only=memory_only), folder)
         return
     with _heard_by(ready_fd) as tell, one_line_errors():
         from lightos.lab.process import LabOptions, run_lab  # noqa: PLC0415
@@ -185,6 +195,7 @@ def up(
             failback_seconds=failback_seconds,
             allow_public_addresses=allow_public_addresses,
             page_port=page_port,
+            memory_only=memory_only,
         )
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -224,9 +235,9 @@ def _heard_by(ready_fd: int | None) -> Iterator[Callable[[dict[str, Any]], None]
             raise
 
 
-def _start_detached(folder: StateFolder) -> dict[str, Any]:
+def _start_detached(folder: StateFolder, *, memory_only: bool) -> dict[str, Any]:
     """Run this same command in a session of its own, and wait until it is ready or fails."""
-    folder.make()
+    folder.make(memory_only=memory_only)
     if pid := folder.running_pid():
         raise LabError(
             f"a lab already runs on {folder.path} (pid {pid}): "
@@ -255,6 +266,8 @@ def _start_detached(folder: StateFolder) -> dict[str, Any]:
         child.wait()
         raise LabError(description["failed"])
     status = child.wait()
+    if memory_only and not folder.log.exists():
+        raise LabError(f"the lab ended at start with status {status}")
     with open(folder.log, encoding="utf-8", errors="replace") as log_text:
         log_text.seek(begin)
         last = (log_text.read().strip().splitlines() or [""])[-1].removeprefix("lightos: ")
@@ -298,17 +311,37 @@ def status(folder: StateFolder, as_json: bool) -> None:
 @lab.command()
 @state_dir
 def down(folder: StateFolder) -> None:
-    """End the running cluster; its volumes stay in the state folder."""
+    """End the running cluster; its volumes stay in the state folder, but for one with --memory."""
     with one_line_errors():
+        memory_only = folder.is_memory_only
         pid = folder.running_pid()
         if pid is None:
-            folder.clear()
+            if memory_only:
+                folder.erase()
+            else:
+                folder.clear()
             click.echo(f"No lab runs on {folder.path}.")
             return
         if not pid:
             raise LabError(f"the lab on {folder.path} is only starting; try again")
         _end_process(pid, folder)
-    click.echo(f"Lab ended; `lightos lab up --state-dir {folder.path}` resumes it.")
+    if memory_only:
+        click.echo("Lab ended; nothing of it is left.")
+    else:
+        click.echo(f"Lab ended; `lightos lab up --state-dir {folder.path}` resumes it.")
+
+
+@lab.command()
+@state_dir
+def reset(folder: StateFolder) -> None:
+    """Take away all volumes, snapshots, projects, policies, credentials and faults, at once.
+
+    Nodes that were stopped start. Addresses, certificates and the lab's key stay, so the tokens of
+    the cluster and of the default project stay good.
+    """
+    with running(folder) as control:
+        control.ask("POST", "reset")
+    click.echo("The lab is empty.")
 
 
 @lab.command()

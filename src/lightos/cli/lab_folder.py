@@ -48,9 +48,10 @@ def state_dir(function: Callable[..., Any]) -> Callable[..., Any]:
         "folder",
         metavar="DIR",
         callback=lambda _context, _parameter, value: (
-            StateFolder(Path(value).absolute()) if value else StateFolder.default()
+            StateFolder(Path(value).absolute()) if value else StateFolder.present()
         ),
-        help="Where the cluster is kept.  [default: $XDG_STATE_HOME/lightos-lab]",
+        help="Where the cluster is kept.  [default: $XDG_STATE_HOME/lightos-lab; with --memory, "
+        "/dev/shm/lightos-lab-UID]",
     )(function)
 
 

@@ -255,6 +255,24 @@ class Cluster:
         """Try again later what `finish_due` gave and the disk refused."""
         self.lifecycle.postpone([*change.put, *change.drop])
 
+    def forget_all(self) -> Change[Record]:
+        """Forget every volume, snapshot, policy, credential, and project but the default one.
+
+        Whatever their state, and at once.
+        """
+        gone = [*self.volumes.values(), *self.snapshots.values()]
+        default, others = self.tenants.all_but_default()
+
+        def remove_blocks() -> None:
+            for record in gone:
+                self._storage.forget_blocks(record)
+
+        return Change(
+            put=[default, *(RemovalRecord(record.uuid) for record in gone)],
+            drop=[*gone, *self.reservations.records_of(gone), *others],
+            after=remove_blocks,
+        )
+
     def touch(self, uuid: UUID) -> Change[VolumeRecord | SnapshotRecord]:
         """Give a volume or snapshot a new ETag, as every write does; nothing if it is gone."""
         record = self.volumes.get(uuid) or self.snapshots.get(uuid)

@@ -55,7 +55,7 @@ class News(NamedTuple):
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is what it is about: node, path, volume, snapshot, host or fault.
+    """`kind` is what it is about: node, path, volume, snapshot, host, fault or cluster.
 
     `project` is empty for what is the whole cluster's; `components` are of that project.
     """
@@ -79,6 +79,7 @@ _TYPES = {
     "path": EventType.VOLUME,
     "snapshot": EventType.VOLUME,
     "fault": EventType.CLUSTER,
+    "cluster": EventType.CLUSTER,
 }
 
 

@@ -6,6 +6,7 @@
     /lab/v1/nodes          GET, POST {"address": A}
     /lab/v1/nodes/NAME     PUT {"address": A}, DELETE
     /lab/v1/tokens/renew   POST
+    /lab/v1/reset          POST
     /lab/v1/traffic        GET calls by operation, TLS connections, bytes read and written
     /lab/v1/overview       GET all that the web page shows
 
@@ -27,6 +28,7 @@ from lightos.lab.faults.rules import BadRule, parse_plan, parse_rule
 from lightos.lab.membership import Membership
 from lightos.lab.page.overview import Overview
 from lightos.lab.replies import json_reply
+from lightos.lab.reset import Reset
 from lightos.lab.tokens import Tokens
 from lightos.lab.traffic import Traffic
 
@@ -48,6 +50,7 @@ class LabApi:
         *,
         overview: Overview,
         events: EventLog,
+        reset: Reset,
     ) -> None:
         self._faults = faults
         self._membership = membership
@@ -55,6 +58,7 @@ class LabApi:
         self._traffic = traffic
         self._overview = overview
         self._events = events
+        self._reset = reset
         self._handlers: dict[str, dict[str, Handler]] = {
             "faults": {
                 "GET": self._list_faults,
@@ -66,6 +70,7 @@ class LabApi:
             "nodes": {"GET": self._list_nodes, "POST": self._add_node},
             "nodes/*": {"PUT": self._move_node, "DELETE": self._remove_node},
             "tokens/renew": {"POST": self._renew_tokens},
+            "reset": {"POST": self._reset_all},
             "traffic": {"GET": self._tell_traffic},
             "overview": {"GET": self._tell_overview},
         }
@@ -134,6 +139,11 @@ class LabApi:
 
     async def _renew_tokens(self, _name: str, _body: bytes) -> Any:
         await self._tokens.renew()
+        return {}
+
+    async def _reset_all(self, _name: str, _body: bytes) -> Any:
+        await self._reset.run()
+        self._events.note("cluster", News("ClusterReset", "all is as at the first start"))
         return {}
 
     async def _tell_traffic(self, _name: str, _body: bytes) -> Any:

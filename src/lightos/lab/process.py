@@ -42,6 +42,7 @@ from lightos.lab.page.overview import Overview
 from lightos.lab.page.server import PageServer, page_key
 from lightos.lab.records import ClusterRecord
 from lightos.lab.reservations.rules import Host, ReservationCommand
+from lightos.lab.reset import Reset
 from lightos.lab.rest import ManagementApi
 from lightos.lab.state_folder import StateFolder
 from lightos.lab.store import ThinStore
@@ -71,6 +72,7 @@ class LabOptions:
     transition_seconds: float
     failback_seconds: float
     allow_public_addresses: bool = False
+    memory_only: bool = False
     page_port: int | None = None
     """None: any that is free, `PAGE_PORT` before others."""
 
@@ -95,14 +97,12 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
     Raises LabError, Internal or OSError when the lab cannot start; nothing is lost then.
     """
     folder = options.folder
-    folder.make()
     _allow_descriptors()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(folder.locked())
-        folder.clear()
+        stack.enter_context(folder.opened(memory_only=options.memory_only))
         cluster, store = _open_state(options, stack)
         addresses = [node.address for node in cluster.nodes.values()]
         folder.tls.mkdir(mode=0o755, exist_ok=True)
@@ -137,7 +137,10 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             follow=follow,
         )
         overview = Overview(description, traffic, faults, time.monotonic)
-        lab_api = LabApi(faults, membership, tokens, traffic, overview=overview, events=events)
+        reset = Reset(cluster, changes, faults, tokens)
+        lab_api = LabApi(
+            faults, membership, tokens, traffic, overview=overview, events=events, reset=reset
+        )
         authenticate = tokens.authenticator.authenticate
         api = ManagementApi(
             description, changes, authenticate, lab_api, faults=faults, traffic=traffic

@@ -7,7 +7,9 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import stat
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +21,9 @@ _DESCRIPTION = "lab.json"
 _LOCK = "lab.lock"
 _LOG = "lab.log"
 _DATABASE = "cluster.sqlite"
+_MEMORY_ONLY = "memory-only"
+_IN_MEMORY = ("tmpfs", "ramfs")
+MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is made private, or refused
 
 
 class NotRunning(LabError):
@@ -37,6 +42,18 @@ class StateFolder:
         home = os.environ.get("XDG_STATE_HOME", "")
         base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
         return cls(base / "lightos-lab")
+
+    @classmethod
+    def default_in_memory(cls) -> Self:
+        """A folder of the user's in the machine's memory."""
+        return cls(MEMORY / f"lightos-lab-{os.getuid()}")
+
+    @classmethod
+    def present(cls) -> Self:
+        """The default folder that is meant: the one in memory while a lab runs on it."""
+        in_memory = cls.default_in_memory()
+        runs = in_memory._is_own() and in_memory.running_pid() is not None
+        return in_memory if runs else cls.default()
 
     @property
     def description(self) -> Path:
@@ -72,10 +89,43 @@ class StateFolder:
     def control_socket(self) -> Path:
         return self.path / "control.sock"
 
-    def make(self) -> None:
+    @property
+    def is_memory_only(self) -> bool:
+        """Whether the lab of this folder keeps nothing when it ends."""
+        return (self.path / _MEMORY_ONLY).exists()
+
+    @contextlib.contextmanager
+    def opened(self, *, memory_only: bool) -> Iterator[None]:
+        """Make the folder and own it. LabError when it cannot be used, or a running lab has it.
+
+        That of a memory-only lab is empty at first, and is removed at the end.
+        """
+        self.make(memory_only=memory_only)
+        with self.locked(), contextlib.ExitStack() as stack:
+            if memory_only:
+                stack.callback(self.erase)
+                self._remove_all_but({_LOCK, _LOG})
+                (self.path / _MEMORY_ONLY).touch()
+            self.clear()
+            yield
+
+    def erase(self) -> None:
+        """Remove the folder and all in it."""
+        self._remove_all_but(frozenset())
+        self.path.rmdir()
+
+    def _remove_all_but(self, names: Collection[str]) -> None:
+        for entry in self.path.iterdir():
+            if entry.name not in names:
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+
+    def make(self, *, memory_only: bool = False) -> None:
         """Make the folder if need be. LabError when it cannot be used, or is someone else's."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700 if memory_only else 0o777, parents=True, exist_ok=True)
             names = set(os.listdir(self.path))
         except OSError as cause:
             raise LabError(
@@ -83,11 +133,36 @@ class StateFolder:
                 "choose another --state-dir"
             ) from cause
         foreign = names - {_LOCK, _LOG}
-        if _DATABASE not in names and foreign:
+        if not names & {_DATABASE, _MEMORY_ONLY} and foreign:
             raise LabError(
                 f"{self.path} holds other files ({min(foreign)}) and no lab: "
                 "choose an empty or new folder as --state-dir"
             )
+        if memory_only:
+            self._check_memory()
+        if memory_only != self.is_memory_only and (_DATABASE in names or self.is_memory_only):
+            started = "with" if self.is_memory_only else "without"
+            raise LabError(
+                f"{self.path} holds a lab that was started {started} --memory; start it so, or "
+                "choose another --state-dir"
+            )
+
+    def _check_memory(self) -> None:
+        if not self._is_own():
+            raise LabError(f"{self.path} is another user's; choose another --state-dir")
+        if (kind := _file_system(self.path.stat().st_dev)) not in _IN_MEMORY:
+            raise LabError(
+                f"{self.path} is on {kind or 'a disk'}, not in memory: leave out --state-dir, or "
+                "choose one on a tmpfs"
+            )
+
+    def _is_own(self) -> bool:
+        """Whether it is a folder of this user's: others may make one of its name in /dev/shm."""
+        try:
+            found = self.path.lstat()
+        except FileNotFoundError:
+            return False
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -139,8 +214,7 @@ class StateFolder:
                 f"no lab runs on {self.path}"
                 + (": the one that wrote lab.json was killed" if left else "")
                 + "; "
-                + ("resume" if self.database.exists() else "start")
-                + f" it with `lightos lab up --state-dir {self.path}`"
+                + self._fix()
             )
         try:
             description: dict[str, Any] = json.loads(self.description.read_bytes())
@@ -153,6 +227,12 @@ class StateFolder:
                 "then `lab up` write it anew; volumes stay"
             ) from None
         return description
+
+    def _fix(self) -> str:
+        if self.is_memory_only:
+            return f"start one with `lightos lab up --memory --state-dir {self.path}`"
+        verb = "resume" if self.database.exists() else "start"
+        return f"{verb} it with `lightos lab up --state-dir {self.path}`"
 
     def publish(self, description: dict[str, Any]) -> None:
         """Write lab.json: the lab is ready."""
@@ -171,3 +251,13 @@ class StateFolder:
             yield f"/proc/self/fd/{handle}/{self.control_socket.name}"
         finally:
             os.close(handle)
+
+
+def _file_system(device: int) -> str:
+    """The kind of the file system on a device; empty where the kernel does not tell."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, rest = line.partition(" - ")  # proc_pid_mountinfo(5)
+        if mount.split()[2] == number:
+            return rest.split()[0]
+    return ""

@@ -303,6 +303,13 @@ class Tenants:
 
     # Changes
 
+    def all_but_default(self) -> tuple[ProjectRecord, list[Record]]:
+        """The default project as it was first, and all else that is here."""
+        default = self.projects[DEFAULT_PROJECT]
+        others = [p for p in self.projects.values() if p.name != DEFAULT_PROJECT]
+        first = replace(default, description="", default_policy_uuid=None)
+        return first, [*others, *self.policies.values(), *self.credentials.values()]
+
     def put(self, record: PolicyRecord | ProjectRecord | CredentialRecord) -> None:
         """Take what is durable now."""
         match record:

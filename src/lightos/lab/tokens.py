@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -61,17 +62,30 @@ class Tokens:
         """
         await self._issue(Authority.make)
 
+    async def drop_others(self) -> None:
+        """Remove the files with tokens of projects that are no more. Raises Internal (disk)."""
+        kept = {token_file(self._directory, name) for name in (SYSTEM, *self._projects)}
+        with self._disk_errors():
+            for path in self._directory.glob("*.jwt"):
+                if path not in kept:
+                    path.unlink(missing_ok=True)
+
     async def _issue(self, authority_at: Callable[[Path], Authority]) -> None:
         async with self._turn:
-            try:
+            with self._disk_errors():
                 authority = await asyncio.to_thread(authority_at, key_file(self._directory))
                 self.authenticator.trust(authority.public_key)
                 await asyncio.to_thread(self._write, authority, tuple(self._projects))
-            except OSError as cause:
-                raise Internal(
-                    f"the lab cannot write tokens in {self._directory}: {cause}; free space on "
-                    "that disk and try again"
-                ) from cause
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as cause:
+            raise Internal(
+                f"the lab cannot write tokens in {self._directory}: {cause}; free space on "
+                "that disk and try again"
+            ) from cause
 
     def _write(self, authority: Authority, projects: Collection[str]) -> None:
         for project in (SYSTEM, *projects):
