@@ -86,5 +86,8 @@ paths: install  ## A volume in use on a real kernel while its paths fail: stalls
 docs: install  ## The driver guide and all else under docs/, as HTML
 	@$(VENV)/sphinx-build -q -W -b html docs docs/_build/html
 
+sample: install  ## The sample configuration file in docs/, made anew of the options
+	@$(VENV)/oslo-config-generator --config-file docs/samples/generate.conf
+
 clean:  ## Remove .venv and caches
 	rm -rf .venv .cache docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,6 +23,7 @@ from cinder.common import constants
 from cinder.i18n import _
 from cinder.image import image_utils
 from cinder.volume import driver, volume_utils
+from oslo_config import cfg
 from oslo_log import log as logging
 
 from lightos.api.client import LightOSClient
@@ -76,6 +77,16 @@ ERROR_MANAGING_DELETING = "error_managing_deleting"
 
 options.register()
 lightos_opts = options.lightos_opts
+
+
+def list_opts():
+    """Entry point for oslo.config's sample generator: what the section of a back end may hold."""
+    section = cfg.OptGroup(
+        "lightos",
+        help="In cinder.conf: a back end. enabled_backends in [DEFAULT] has the name of its "
+        "section, which needs volume_driver = " + options.DRIVER + ".",
+    )
+    return [(section, LightOSVolumeDriver.get_driver_options())]
 
 
 @interface.volumedriver

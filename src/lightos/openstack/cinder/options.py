@@ -39,6 +39,9 @@ class NetworkType(types.ConfigType):
         return str(value)
 
 
+DRIVER = "cinder.volume.drivers.lightos.LightOSVolumeDriver"
+"""What volume_driver is in the section of a back end."""
+
 lightos_opts = [
     cfg.ListOpt(
         "lightos_api_address",
