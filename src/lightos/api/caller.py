@@ -62,6 +62,10 @@ class Caller:
         """The API addresses, those configured and those that the cluster told."""
         return self._endpoints.addresses
 
+    def address_states(self) -> list[tuple[str, str]]:
+        """Each API address and what is known of its health; takes no lock."""
+        return self._endpoints.states(self.clock.monotonic())
+
     def note_told_addresses(self, told: Iterable[str]) -> None:
         """Take over the API addresses that the cluster says it has, beside those configured."""
         with self._lock:

@@ -129,6 +129,10 @@ class LightOSClient:
         """Close the idle connections."""
         self._caller.transport.close()
 
+    def address_states(self) -> list[tuple[str, str]]:
+        """Each API address and what is known of its health; asks nobody."""
+        return self._caller.address_states()
+
     def deadline(self, seconds: float) -> Deadline:
         """Return a deadline on this client's clock."""
         return Deadline(seconds, self._caller.clock)

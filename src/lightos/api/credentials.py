@@ -93,7 +93,8 @@ class TokenFile:
         """Read the file. TokenUnusable says what is wrong with it."""
         self.name = name
         self._path = Path(path)
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may ask for the token in the middle of a refresh.
+        self._lock = threading.RLock()
         self._token = ""
         self._seen: tuple[int, ...] | None = None
         self._read(self._identity())

@@ -109,6 +109,22 @@ class Endpoints:
         rest = self.resting.get(address)
         return rest is not None and now < rest.until
 
+    def states(self, now: float) -> list[tuple[str, str]]:
+        """Each address, the one to be asked next first, and what we know of its health."""
+        best = self.best(now)
+        return [
+            (address, self._state(address, best, now))
+            for address in sorted(self.addresses, key=lambda address: address != best)
+        ]
+
+    def _state(self, address: str, best: str, now: float) -> str:
+        state = "asked next" if address == best else "ready"
+        rest = self.resting.get(address)
+        if rest is None:
+            return state
+        pause = f"rests for {rest.until - now:.1f} s" if now < rest.until else "has rested"
+        return f"{state}, {pause}, failures in a row: {rest.failures}"
+
     def best(self, now: float) -> str:
         """Return the address to ask next."""
         ring = self.addresses[self.preferred :] + self.addresses[: self.preferred]

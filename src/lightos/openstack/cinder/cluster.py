@@ -43,6 +43,7 @@ from lightos.api.models import (
     VolumeState,
 )
 from lightos.openstack.cinder.pace import Pace
+from lightos.openstack.cinder.under_way import UnderWay
 from lightos.waiting import Deadline, DeadlineExpired, backoff, poll_until
 
 LOG = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class ClusterOperations:
         self._on_wait = on_wait
         self._snapshot_attempts = snapshot_attempts
         self._pace = Pace()
+        self.waits = UnderWay()
 
     # --- volumes -------------------------------------------------------------------------------
 
@@ -380,10 +382,11 @@ class ClusterOperations:
 
         pauses = self._pace.intervals(kind, look_seconds=lambda: look_seconds)
         expected = next(pauses)
-        # Whatever was learned, most of the time allowed is for looking.
-        deadline.sleep(min(expected, allowed / 4))
         outcome = "failed"
+        wait = self.waits.begin(f"{operation} of {target}")
         try:
+            # Whatever was learned, most of the time allowed is for looking.
+            deadline.sleep(min(expected, allowed / 4))
             (seen,) = poll_until(look, deadline=deadline, intervals=pauses)
             outcome = "done"
         except DeadlineExpired:
@@ -391,6 +394,7 @@ class ClusterOperations:
             reason = f"accepted, but not done after {deadline.seconds:g} s; last seen: {last}"
             raise TimedOut(operation, target, reason) from None
         finally:
+            self.waits.end(wait)
             self._on_wait(operation, outcome, allowed - deadline.remaining())
         self._pace.learn(kind, expected=expected, looks=looks, seconds=looked_after)
         return seen

@@ -41,6 +41,7 @@ from lightos.api.errors import (
 from lightos.api.models import CreateSnapshot, CreateVolume, Snapshot, UpdateVolume, Volume
 from lightos.openstack.cinder import (
     acl,
+    guru_report,
     images,
     locks,
     manage,
@@ -67,7 +68,7 @@ from lightos.openstack.cinder.naming import (
 from lightos.openstack.cinder.places import Places
 from lightos.openstack.cinder.policies import QosPolicies
 from lightos.openstack.cinder.takeover import Takeover
-from lightos.waiting import Deadline
+from lightos.waiting import Deadline, utc_now
 
 LOG = logging.getLogger(__name__)
 
@@ -121,7 +122,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         self._takeover: Takeover
         self._attachments: Attachments
         self._housekeeping: Housekeeping
-        self._fabric: Fabric
+        self._cluster_identity = ""
+        self._fabric = Fabric("", ())
 
     @classmethod
     def get_driver_options(cls):
@@ -181,6 +183,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             ),
         )
         self._housekeeping.note_unfinished()
+        guru_report.tell_of(self._told_state)
 
     def _serve_metrics(self) -> None:
         address = self.configuration.lightos_metrics_address
@@ -202,6 +205,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         except ValueError as error:
             raise options.illegal_value(self._tokens.name, str(error)) from error
         self._expiry_warning.look()
+        self._cluster_identity = f"{cluster.cluster_name} {cluster.uuid}".strip()
         self._fabric = Fabric.of(cluster)
         replicas = self.configuration.lightos_default_num_replicas
         if 0 < cluster.current_max_replicas < replicas:
@@ -212,6 +216,19 @@ class LightOSVolumeDriver(driver.VolumeDriver):
                 cluster.current_max_replicas,
             )
         LOG.info("LightOS cluster %s, subsystem %s", cluster.uuid, cluster.subsystem_nqn)
+
+    def _told_state(self) -> guru_report.BackEnd:
+        """What a Guru Meditation Report tells of this back end."""
+        return guru_report.BackEnd(
+            host=self.host,
+            version=self.VERSION,
+            cluster=self._cluster_identity,
+            subsystem_nqn=self._fabric.subsystem_nqn,
+            discovery_services=self._fabric.discovery_services,
+            api_addresses=self._client.address_states(),
+            token=guru_report.token_told(self._tokens.name, self._tokens.current(), utc_now()),
+            waits=self._cluster.waits.told(),
+        )
 
     @property
     def _client(self) -> LightOSClient:

@@ -16,6 +16,7 @@ from typing import Any
 import tooz.coordination
 from cinder import coordination
 
+from lightos.openstack.cinder.under_way import Activity, UnderWay
 from lightos.waiting import Deadline, backoff
 
 LOG = logging.getLogger(__name__)
@@ -23,23 +24,35 @@ LOG = logging.getLogger(__name__)
 AWAY_SECONDS = 30.0
 """How long a lock manager may be away."""
 
+under_way = UnderWay()
+"""The locks of this process that are held or waited for."""
+
 _AWAY = (tooz.coordination.ToozConnectionError, tooz.coordination.OperationTimedOut)
 
 
 class _PatientLock:
     """A lock of Cinder's, as `coordination.synchronized` uses it; raises tooz's exceptions."""
 
-    def __init__(self, lock: Any) -> None:
+    def __init__(self, lock: Any, name: str) -> None:
         self._lock = lock
         self.name = lock.name
+        self._told_as = name
+        self._held: Activity
 
     def acquire(self, blocking: bool | float) -> bool:
         """Wait for the lock, and for the lock manager."""
-        return self._patiently(lambda: self._lock.acquire(blocking))
+        with under_way.doing(f"{self._told_as}: waited for"):
+            acquired = self._patiently(lambda: self._lock.acquire(blocking))
+        if acquired:
+            self._held = under_way.begin(f"{self._told_as}: held")
+        return acquired
 
     def release(self) -> bool:
         """Release the lock, as soon as the lock manager is there."""
-        return self._patiently(self._lock.release)
+        try:
+            return self._patiently(self._lock.release)
+        finally:
+            under_way.end(self._held)
 
     def _patiently(self, request: Callable[[], bool]) -> bool:
         deadline = Deadline(AWAY_SECONDS)
@@ -58,7 +71,7 @@ class _PatientCoordinator:
     """Cinder's coordinator, with patient locks."""
 
     def get_lock(self, name: str) -> _PatientLock:
-        return _PatientLock(coordination.COORDINATOR.get_lock(name))
+        return _PatientLock(coordination.COORDINATOR.get_lock(name), name)
 
 
 synchronized = functools.partial(coordination.synchronized, coordinator=_PatientCoordinator())
