@@ -50,11 +50,13 @@ test-page: install-page  ## The lab's web page in headless Chromium
 screenshots: install-page  ## The pictures of the lab's web page in docs/, taken anew
 	@$(VENV)/python -m demo.screenshots
 
-lint: install  ## Style, types and layering
+lint: install  ## Style, types, layering, shell
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports
+	@$(VENV)/shellcheck --external-sources .ci/run tools/install \
+		devstack/plugin.sh devstack/settings devstack/override-defaults tests/integration/devstack/*.sh
 
 unit contract integration kernel: install  ## One kind of tests
 	@$(VENV)/python -m tests.run $@
