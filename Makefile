@@ -47,6 +47,15 @@ install-page:  ## The browser that `make test-page` and `make screenshots` drive
 test-page: install-page  ## The lab's web page in headless Chromium
 	@$(VENV)/python -m tests.run page
 
+install-package:  ## What `make package` needs beside (Debian, Ubuntu)
+	@tools/install package
+
+package: install-package  ## sdist, wheel, SBOM, and the Debian package of the discovery client, in dist/
+	@$(VENV)/python -m release
+
+test-package: install-package  ## What `make package` makes, installed and taken away again, on each Python that there is
+	@$(VENV)/python -W ignore -m tests.run package
+
 screenshots: install-page  ## The pictures of the lab's web page in docs/, taken anew
 	@$(VENV)/python -m demo.screenshots
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 TESTS = Path(__file__).parent
-AS_ROOT = ("fuzz", "kernel", "cloud", "ha", "nova")
+AS_ROOT = ("fuzz", "kernel", "cloud", "ha", "nova", "package")
 """Kinds that make a network namespace, and guests in it."""
 KINDS = ("unit", "contract", "integration", "defects", "model", "page", *AS_ROOT)
 

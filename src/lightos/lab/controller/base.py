@@ -37,7 +37,7 @@ from lightos.nvme_tcp.structures import ConnectData, IdentifyController
 logger = logging.getLogger(__name__)
 
 MODEL = "LightOS lab"
-FIRMWARE = metadata.version("lightos-openstack")[:8]
+FIRMWARE = metadata.version("lightos-openstack").partition(".dev")[0][:8]
 VERSION = 0x00010400
 """NVM Express 1.4, the VS property."""
 MAX_QUEUE_ENTRIES = 128
