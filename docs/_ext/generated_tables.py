@@ -9,6 +9,7 @@ and `.. driver-metrics::` what the Cinder driver tells Prometheus;
 `.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
 the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
 `.. lock-table::` is the driver's table of locks;
+`.. support-matrix::` lists the operations of `docs/support_matrix.yaml` and their tests;
 `.. path-faults::` is what `make paths` last saw;
 `.. bench-part:: NAME` shows what a part of `make bench` or `make bench-host` last came to, and
 `.. bench-grid:: NAME` what `bench.cinder.projection` makes of the former.
@@ -20,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
+import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
@@ -29,6 +31,7 @@ TEMPEST_RESULT = Path(__file__).parents[2] / "bench" / "results" / "tempest.json
 BENCH = TEMPEST_RESULT.with_name("cinder.json")
 DEFECTS = TEMPEST_RESULT.with_name("defects.json")
 PATHS = TEMPEST_RESULT.with_name("paths.json")
+SUPPORT = Path(__file__).parents[1] / "support_matrix.yaml"
 
 
 def _cell(*children: nodes.Node) -> nodes.entry:
@@ -285,6 +288,36 @@ class LockTable(Directive):
         return found.children
 
 
+class SupportMatrix(Directive):
+    """Each part of the support matrix as a section: what is asked, the answer, and its proof."""
+
+    def run(self) -> list[nodes.Node]:
+        self.state.document.settings.record_dependencies.add(str(SUPPORT))
+        return [self._section(part) for part in yaml.safe_load(SUPPORT.read_text())]
+
+    @staticmethod
+    def _section(part: dict[str, object]) -> nodes.section:
+        rows = []
+        for row in part["rows"]:
+            proof = nodes.entry()
+            for test in row.get("tests", ()):
+                proof += nodes.paragraph("", "", nodes.literal(text=test))
+            said = [_cell(nodes.Text(row["what"]))]
+            if "note" in row:
+                said[0] += nodes.paragraph(text=row["note"])
+            answer = _cell(nodes.Text("yes" if row["supported"] else "no"))
+            rows.append([*said, answer, proof])
+        title = part["part"]
+        section = nodes.section(
+            ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)]
+        )
+        section += nodes.title(text=title)
+        table = _table(("What", "", "Proved by"), (32, 8, 60), rows)
+        table["classes"] += ["support-matrix", "colwidths-given"]
+        section += table
+        return section
+
+
 class BenchPart(Directive):
     """The tables and goals of one part of a benchmark, of the last time it was measured."""
 
@@ -367,6 +400,7 @@ def setup(app):
     app.add_directive("fault-effects", FaultEffects)
     app.add_directive("defect-table", DefectTable)
     app.add_directive("lock-table", LockTable)
+    app.add_directive("support-matrix", SupportMatrix)
     app.add_directive("bench-part", BenchPart)
     app.add_directive("bench-grid", BenchGrid)
     app.add_directive("path-faults", PathFaults)
