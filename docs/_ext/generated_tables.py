@@ -5,7 +5,8 @@
 operations of the management API that the lab serves; `.. command-options:: lightos lab up`
 lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings,
 `.. discovery-metrics::` what it tells Prometheus, `.. discovery-commands::` its commands,
-and `.. driver-metrics::` what the Cinder driver tells Prometheus;
+`.. driver-metrics::` what the Cinder driver tells Prometheus and `.. lab-metrics::` what the lab
+does;
 `.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
 the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
 `.. lock-table::` is the driver's table of locks;
@@ -144,6 +145,15 @@ class DiscoveryMetrics(Directive):
     def run(self) -> list[nodes.Node]:
         status = importlib.import_module("lightos.discovery.status")
         families = status.StatusCollector(status.Status).collect()
+        return [_metric_table((f.name, f.type, f._labelnames, f.documentation) for f in families)]
+
+
+class LabMetrics(Directive):
+    """Name, kind, labels and meaning of each metric of the lab."""
+
+    def run(self) -> list[nodes.Node]:
+        metrics = importlib.import_module("lightos.lab.metrics")
+        families = metrics.LabCollector(metrics.LabFigures).collect()
         return [_metric_table((f.name, f.type, f._labelnames, f.documentation) for f in families)]
 
 
@@ -393,6 +403,7 @@ def setup(app):
     app.add_directive("command-options", CommandOptions)
     app.add_directive("discovery-keys", DiscoveryKeys)
     app.add_directive("discovery-metrics", DiscoveryMetrics)
+    app.add_directive("lab-metrics", LabMetrics)
     app.add_directive("driver-metrics", DriverMetrics)
     app.add_directive("discovery-commands", DiscoveryCommands)
     app.add_directive("route-table", RouteTable)

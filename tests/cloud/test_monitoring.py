@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Prometheus scrapes the driver's metrics and a discovery client's, and answers every query
-of the dashboards and the alert rules. It needs no cloud."""
+"""A real Prometheus scrapes the metrics of the driver, of a discovery client and of the lab, and
+answers every query of the dashboards and the alert rules. It needs no cloud."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from prometheus_client import CollectorRegistry
 
 from lightos.discovery.desired import Endpoint
 from lightos.discovery.status import Status, StatusServer
+from lightos.lab.metrics import LabCollector
+from lightos.metrics_page import MetricsServer
 from lightos.openstack.cinder.metrics import DriverMetrics
 from testbed.cloud import packages
 from testbed.cluster import free_port
 from testbed.polling import wait_until
-from tests.unit.test_monitoring import ALERTS, CLUSTER_STATUS, DASHBOARDS, documents, expressions
+from tests.unit.test_monitoring import (
+    ALERTS,
+    CLUSTER_STATUS,
+    DASHBOARDS,
+    LAB_FIGURES,
+    documents,
+    expressions,
+)
 
 ADDRESS = "127.0.0.1"
 
@@ -55,8 +65,17 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     driver_port, own_port = free_port(), free_port()
     driver.serve(ADDRESS, driver_port)
     status = Status((CLUSTER_STATUS,), 1, 1, (("live", 1),))
-    with StatusServer(Endpoint(ADDRESS, 0), lambda: status) as hosts:
-        jobs = {"lightos-cinder": driver_port, "lightos-hosts": hosts.port}
+    registry = CollectorRegistry()
+    registry.register(LabCollector(lambda: LAB_FIGURES))
+    with (
+        StatusServer(Endpoint(ADDRESS, 0), lambda: status) as hosts,
+        MetricsServer(ADDRESS, 0, registry, server_name="lightos-lab") as lab,
+    ):
+        jobs = {
+            "lightos-cinder": driver_port,
+            "lightos-hosts": hosts.port,
+            "lightos-lab": lab.port,
+        }
         conf = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(ALERTS)],

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
 from lightos.discovery.status import ClusterStatus, Status, StatusCollector
+from lightos.lab.metrics import LabCollector, LabFigures, NodeFigures
 from lightos.openstack.cinder.metrics import DriverMetrics
 
 MONITORING = Path(__file__).parents[2] / "monitoring"
@@ -27,6 +28,13 @@ _PATH = ControllerPath(Cluster("nqn.host", "nqn.subsystem"), Endpoint("192.168.7
 _SERVICE = Endpoint("192.168.75.11", 8009)
 CLUSTER_STATUS = ClusterStatus(_PATH.cluster, (_SERVICE,), _SERVICE, 1, frozenset({_PATH}))
 """One cluster of a host, with a path that it wants and lacks."""
+
+LAB_FIGURES = LabFigures(
+    replies={("GetVolume", "200"): 3},
+    nodes={"node1": NodeFigures("Active", 1, 2)},
+    volumes={("Available", "FullyProtected"): 1},
+)
+"""A lab of one node, with a volume and a host."""
 
 _METRIC = re.compile(r"\b(?:lightos|discovery)_[a-z_]+")
 _MATCHED = re.compile(r"\b((?:lightos|discovery)_[a-z_]+)\{([^}]*)\}")
@@ -43,7 +51,9 @@ def exposed() -> dict[str, set[str]]:
     hosts = CollectorRegistry()
     hosts.register(StatusCollector(lambda: Status((CLUSTER_STATUS,), 1, 0, (("live", 1),))))
     found: dict[str, set[str]] = {}
-    for registry in (driver.registry, hosts):
+    lab = CollectorRegistry()
+    lab.register(LabCollector(lambda: LAB_FIGURES))
+    for registry in (driver.registry, hosts, lab):
         for family in text_string_to_metric_families(generate_latest(registry).decode()):
             for sample in family.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)

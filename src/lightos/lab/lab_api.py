@@ -8,6 +8,7 @@
     /lab/v1/tokens/renew   POST
     /lab/v1/reset          POST
     /lab/v1/traffic        GET calls by operation, TLS connections, bytes read and written
+    /lab/v1/metrics        GET the same and more, for Prometheus
     /lab/v1/overview       GET all that the web page shows
 
 Errors have the form of the management API's.
@@ -19,6 +20,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import PlainTextResponse, Response
 
 from lightos.lab.errors import InvalidArgument
@@ -26,6 +28,7 @@ from lightos.lab.event_log import EventLog, News
 from lightos.lab.faults.calls import Faults
 from lightos.lab.faults.rules import BadRule, parse_plan, parse_rule
 from lightos.lab.membership import Membership
+from lightos.lab.metrics import LabFigures, exposition
 from lightos.lab.page.overview import Overview
 from lightos.lab.replies import json_reply
 from lightos.lab.reset import Reset
@@ -35,7 +38,7 @@ from lightos.lab.traffic import Traffic
 PREFIX = "/lab/v1/"
 
 Handler = Callable[[str, bytes], Awaitable[Any]]
-"""From what follows in the path, and the body, to the JSON of the reply."""
+"""From what follows in the path, and the body, to the JSON of the reply, or to the reply."""
 
 
 class LabApi:
@@ -49,6 +52,7 @@ class LabApi:
         traffic: Traffic,
         *,
         overview: Overview,
+        figures: Callable[[], LabFigures],
         events: EventLog,
         reset: Reset,
     ) -> None:
@@ -57,6 +61,7 @@ class LabApi:
         self._tokens = tokens
         self._traffic = traffic
         self._overview = overview
+        self._figures = figures
         self._events = events
         self._reset = reset
         self._handlers: dict[str, dict[str, Handler]] = {
@@ -72,6 +77,7 @@ class LabApi:
             "tokens/renew": {"POST": self._renew_tokens},
             "reset": {"POST": self._reset_all},
             "traffic": {"GET": self._tell_traffic},
+            "metrics": {"GET": self._tell_metrics},
             "overview": {"GET": self._tell_overview},
         }
 
@@ -86,7 +92,8 @@ class LabApi:
         if method not in handlers:
             allow = {"Allow": ", ".join(sorted(handlers))}
             return PlainTextResponse("Method Not Allowed\n", 405, allow)
-        return json_reply(await handlers[method](name, body))
+        content = await handlers[method](name, body)
+        return content if isinstance(content, Response) else json_reply(content)
 
     async def _list_faults(self, _name: str, _body: bytes) -> Any:
         return self._faults.to_json()
@@ -148,6 +155,9 @@ class LabApi:
 
     async def _tell_traffic(self, _name: str, _body: bytes) -> Any:
         return self._traffic.to_json()
+
+    async def _tell_metrics(self, _name: str, _body: bytes) -> Response:
+        return Response(exposition(self._figures), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _tell_overview(self, _name: str, _body: bytes) -> Any:
         return self._overview.to_json()

@@ -37,6 +37,7 @@ from lightos.lab.founding import found_cluster
 from lightos.lab.lab_api import LabApi
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
 from lightos.lab.membership import Membership
+from lightos.lab.metrics import LabFigures
 from lightos.lab.node_services import NodeServices, Service
 from lightos.lab.page.overview import Overview
 from lightos.lab.page.server import PageServer, page_key
@@ -139,7 +140,14 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
         overview = Overview(description, traffic, faults, time.monotonic)
         reset = Reset(cluster, changes, faults, tokens)
         lab_api = LabApi(
-            faults, membership, tokens, traffic, overview=overview, events=events, reset=reset
+            faults,
+            membership,
+            tokens,
+            traffic,
+            overview=overview,
+            figures=partial(LabFigures.of, description, traffic, faults),
+            events=events,
+            reset=reset,
         )
         authenticate = tokens.authenticator.authenticate
         api = ManagementApi(

@@ -24,12 +24,12 @@ from lightos.lab.auth import Caller
 from lightos.lab.changes import ChangeQueue, Changes
 from lightos.lab.describe import Description
 from lightos.lab.errors import ClusterError, InvalidArgument, PermissionDenied
-from lightos.lab.faults.calls import Faults
+from lightos.lab.faults.calls import Disconnection, Faults
 from lightos.lab.lab_api import PREFIX as LAB_PREFIX
 from lightos.lab.lab_api import LabApi
 from lightos.lab.operations import Operations
 from lightos.lab.replies import json_bytes, message_reply, refusal
-from lightos.lab.traffic import Traffic
+from lightos.lab.traffic import NO_REPLY, Traffic
 
 OPENAPI_PATH = "/api/v2/openapi.json"
 MAX_BODY_BYTES = 1 << 20
@@ -117,7 +117,17 @@ class ManagementApi:
         except WrongMethod as error:
             allow = {"Allow": ", ".join(sorted(error.allowed))}
             return PlainTextResponse("Method Not Allowed\n", 405, allow)
-        self._traffic.note_call(found.route.operation)
+        operation = found.route.operation
+        self._traffic.note_call(operation)
+        try:
+            response = await self._answer(found, request)
+        except ClusterError as error:
+            response = refusal(error)
+        lost = isinstance(response, Disconnection)
+        self._traffic.note_reply(operation, NO_REPLY if lost else str(response.status_code))
+        return response
+
+    async def _answer(self, found: routes.Match, request: Request) -> Response:
         caller = (
             None
             if found.route.operation in FOR_EVERYONE

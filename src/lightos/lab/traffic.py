@@ -33,23 +33,32 @@ class IoCounters:
         }
 
 
+NO_REPLY = "none"
+
+
 class Traffic:
     """Counts since the lab was started; they only grow."""
 
     def __init__(self) -> None:
         self._calls: Counter[str] = Counter()
-        self._connections = 0
+        self.replies: Counter[tuple[str, str]] = Counter()
+        """By operation and HTTP status, or `NO_REPLY`."""
+        self.connections = 0
         self._volumes: defaultdict[UUID, IoCounters] = defaultdict(IoCounters)
         self._gone = IoCounters()
-        self._held_writes = self._path_refusals = 0
+        self.held_writes = self.path_refusals = 0
 
     def note_call(self, operation: str) -> None:
         """A call of the management API came in, whatever its answer will be."""
         self._calls[operation] += 1
 
+    def note_reply(self, operation: str, code: str) -> None:
+        """A call was answered, or its connection ended without a reply."""
+        self.replies[operation, code] += 1
+
     def note_connection(self) -> None:
         """A TLS handshake was completed."""
-        self._connections += 1
+        self.connections += 1
 
     def note_read(self, volume_uuid: UUID, length_bytes: int) -> None:
         """A host read so much of a volume."""
@@ -82,19 +91,19 @@ class Traffic:
 
     def note_held_write(self) -> None:
         """A write came in, and the fault plan holds it."""
-        self._held_writes += 1
+        self.held_writes += 1
 
     def note_path_refusal(self) -> None:
         """An I/O command was refused because its node is not, or not any more, the primary."""
-        self._path_refusals += 1
+        self.path_refusals += 1
 
     def to_json(self) -> dict[str, Any]:
         total = self.total()
         return {
             "calls": dict(sorted(self._calls.items())),
-            "tlsConnections": self._connections,
+            "tlsConnections": self.connections,
             "readBytes": total.read_bytes,
             "writtenBytes": total.written_bytes,
-            "heldWrites": self._held_writes,
-            "pathRefusals": self._path_refusals,
+            "heldWrites": self.held_writes,
+            "pathRefusals": self.path_refusals,
         }
