@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables that the documentation takes from the code, so that they cannot drift.
 
-`.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. route-table::` lists the
-operations of the management API that the lab serves; `.. command-options:: lightos lab up`
-lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings,
+`.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. contract-parity::` lists the
+operations of the management API, and how much of each the lab has;
+`.. command-options:: lightos lab up` lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings,
 `.. discovery-metrics::` what it tells Prometheus, `.. discovery-commands::` its commands,
 `.. driver-metrics::` what the Cinder driver tells Prometheus and `.. lab-metrics::` what the lab
 does;
@@ -18,6 +18,7 @@ the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` l
 
 import importlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ BENCH = TEMPEST_RESULT.with_name("cinder.json")
 DEFECTS = TEMPEST_RESULT.with_name("defects.json")
 PATHS = TEMPEST_RESULT.with_name("paths.json")
 SUPPORT = Path(__file__).parents[1] / "support_matrix.yaml"
+PARITY = Path(__file__).parents[2] / "tests" / "contract" / "parity.json"
 
 
 def _cell(*children: nodes.Node) -> nodes.entry:
@@ -82,20 +84,26 @@ class OptionTable(Directive):
         return [_table(("Option", "Type", "Default", "Meaning"), (25, 10, 15, 50), rows)]
 
 
-class RouteTable(Directive):
-    """Method, path and operation of each route in the table that client and lab share."""
+class ContractParity(Directive):
+    """Each operation of the contract, as `tests.contract.parity` last compared it."""
 
     def run(self) -> list[nodes.Node]:
-        routes = importlib.import_module("lightos.api.routes").ROUTES
+        self.state.document.settings.record_dependencies.add(str(PARITY))
+        found = json.loads(PARITY.read_text())
+        counts = Counter(row["parity"] for row in found)
+        told = ", ".join(f"{counts[word]} {word}" for word in ("exact", "partial", "absent"))
         rows = [
             [
-                _cell(nodes.literal(text=route.method)),
-                _cell(nodes.literal(text=route.path)),
-                _cell(nodes.Text(route.operation)),
+                _cell(nodes.literal(text=row["line"])),
+                _cell(nodes.Text(row["operation"])),
+                _cell(nodes.Text(row["parity"])),
             ]
-            for route in routes
+            for row in found
         ]
-        return [_table(("Method", "Path", "Operation"), (10, 60, 30), rows)]
+        return [
+            nodes.paragraph(text=f"{len(found)} operations: {told}."),
+            _table(("Method and path", "Operation", "Parity"), (60, 28, 12), rows),
+        ]
 
 
 class CommandOptions(Directive):
@@ -406,7 +414,7 @@ def setup(app):
     app.add_directive("lab-metrics", LabMetrics)
     app.add_directive("driver-metrics", DriverMetrics)
     app.add_directive("discovery-commands", DiscoveryCommands)
-    app.add_directive("route-table", RouteTable)
+    app.add_directive("contract-parity", ContractParity)
     app.add_directive("tempest-result", TempestResult)
     app.add_directive("fault-effects", FaultEffects)
     app.add_directive("defect-table", DefectTable)

@@ -5,12 +5,16 @@
 exact (every fact is the same), partial (some are missing in ours), absent, or wrong (ours says
 something else, or something more). The exit status is 1 when anything is wrong or partial.
 
+What it came to is kept in parity.json, which the documentation has its table from: `--write` writes
+it anew, and without that the exit status is 1 too when it does not say the same.
+
 A fact is one keyword of one parameter, body field or reply field, with references followed.
 Prose (descriptions, notes) and labels of the contract's own are no facts.
 """
 
 from __future__ import annotations
 
+import argparse
 import enum
 import json
 import sys
@@ -27,6 +31,7 @@ from lightos.api import openapi
 Facts = Mapping[str, Any]
 
 NO_FACTS = frozenset({"description", "x-note", "x-origin", "x-proto-message", "x-rpc"})
+LINE = "method and path"
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 
 
@@ -39,11 +44,16 @@ class Verdict(enum.Enum):
     WRONG = "wrong"
 
 
+KEPT = Path(__file__).with_name("parity.json")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One operation; `facts` counts the contract's, the tuples say what differs and how."""
 
     operation: str
+    line: str
+    """Its method and path."""
     verdict: Verdict
     facts: int
     missing: tuple[str, ...] = ()
@@ -58,7 +68,7 @@ def operations(document: Mapping[str, Any]) -> dict[str, Facts]:
             if method in item:
                 operation = item[method]
                 facts = dict(_operation_facts(document, operation))
-                facts["method and path"] = f"{method.upper()} {path}"
+                facts[LINE] = f"{method.upper()} {path}"
                 facts["security"] = operation.get("security", document.get("security"))
                 found[operation["operationId"]] = facts
     return found
@@ -126,15 +136,17 @@ def compare(ours: Mapping[str, Any], contract: Mapping[str, Any]) -> list[Compar
     known, wanted = operations(ours), operations(contract)
     found = [_compared(name, known.get(name), facts) for name, facts in wanted.items()]
     return found + [
-        Comparison(name, Verdict.WRONG, 0, wrong=("the contract has no such operation",))
-        for name in known
+        Comparison(
+            name, facts[LINE], Verdict.WRONG, 0, wrong=("the contract has no such operation",)
+        )
+        for name, facts in known.items()
         if name not in wanted
     ]
 
 
 def _compared(operation: str, ours: Facts | None, wanted: Facts) -> Comparison:
     if ours is None:
-        return Comparison(operation, Verdict.ABSENT, len(wanted))
+        return Comparison(operation, wanted[LINE], Verdict.ABSENT, len(wanted))
     missing = tuple(f"{fact}: {value!r}" for fact, value in wanted.items() if fact not in ours)
     wrong = tuple(
         f"{fact}: ours {value!r}, contract {wanted.get(fact, 'has none')!r}"
@@ -142,7 +154,7 @@ def _compared(operation: str, ours: Facts | None, wanted: Facts) -> Comparison:
         if fact not in wanted or wanted[fact] != value
     )
     verdict = Verdict.WRONG if wrong else Verdict.PARTIAL if missing else Verdict.EXACT
-    return Comparison(operation, verdict, len(wanted), missing, wrong)
+    return Comparison(operation, wanted[LINE], verdict, len(wanted), missing, wrong)
 
 
 def report(comparisons: list[Comparison], console: Console) -> None:
@@ -170,18 +182,33 @@ def report(comparisons: list[Comparison], console: Console) -> None:
     console.print(f"{len(comparisons)} operations: {', '.join(totals)}")
 
 
-def main(arguments: list[str]) -> int:
+def kept(comparisons: list[Comparison]) -> str:
+    """What parity.json says of them: line by line, in the contract's order."""
+    rows = [
+        json.dumps({"operation": c.operation, "line": c.line, "parity": c.verdict.value})
+        for c in comparisons
+    ]
+    return "[\n" + ",\n".join(rows) + "\n]\n"
+
+
+def main(arguments: list[str], keep: Path = KEPT) -> int:
     """Compare the generated document with the file named on the command line."""
-    if len(arguments) != 1:
-        print("usage: python -m tests.contract.parity CONTRACT.json", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m tests.contract.parity")
+    parser.add_argument("contract", type=Path, metavar="CONTRACT.json")
+    parser.add_argument("--write", action="store_true", help=f"write {keep.name} anew")
+    options = parser.parse_args(arguments)
     try:
-        contract = json.loads(Path(arguments[0]).read_text())
+        contract = json.loads(options.contract.read_text())
     except (OSError, ValueError) as cause:
-        print(f"cannot read the contract {arguments[0]}: {cause}", file=sys.stderr)
+        print(f"cannot read the contract {options.contract}: {cause}", file=sys.stderr)
         return 2
     comparisons = compare(openapi.document(), contract)
     report(comparisons, Console())
+    if options.write:
+        keep.write_text(kept(comparisons))
+    elif not keep.exists() or keep.read_text() != kept(comparisons):
+        print(f"{keep} is not what was found; write it anew with --write", file=sys.stderr)
+        return 1
     bad = (Verdict.WRONG, Verdict.PARTIAL)
     return 1 if any(each.verdict in bad for each in comparisons) else 0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lightos.api import openapi
+from lightos.api import openapi, routes
 from tests.contract import parity
 from tests.contract.parity import Verdict
 
@@ -110,15 +110,18 @@ def test_prose_is_no_fact() -> None:
     assert changed(change) == {}
 
 
-def run(tmp_path: Path, contract: dict[str, Any]) -> int:
+def run(tmp_path: Path, contract: dict[str, Any], *options: str) -> int:
     file = tmp_path / "contract.json"
     file.write_text(json.dumps(contract))
-    return parity.main([str(file)])
+    return parity.main([str(file), *options], tmp_path / "parity.json")
 
 
 def test_the_exit_status_and_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contract = copy.deepcopy(OURS)
     contract["paths"]["/api/v2/hosts"] = {"get": {"operationId": "Other", "responses": {}}}
+    assert run(tmp_path, contract) == 1
+    assert "parity.json is not what was found" in capsys.readouterr().err
+    assert run(tmp_path, contract, "--write") == 0
     assert run(tmp_path, contract) == 0
     assert "45 operations: 44 exact, 0 partial, 1 absent, 0 wrong" in capsys.readouterr().out
     schema(contract, "Version")["properties"]["apiVersion"]["type"] = "integer"
@@ -129,6 +132,14 @@ def test_the_exit_status_and_the_table(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert parity.main([]) == 2
+    with pytest.raises(SystemExit):
+        parity.main([])
     assert parity.main([str(tmp_path / "none.json")]) == 2
     assert "cannot read the contract" in capsys.readouterr().err
+
+
+def test_what_is_kept_tells_of_every_operation_that_there_is() -> None:
+    rows = json.loads(parity.KEPT.read_text())
+    served = {route.operation_id: f"{route.method} {route.path}" for route in routes.ROUTES}
+    assert {r["operation"]: r["line"] for r in rows if r["parity"] != "absent"} == served
+    assert len(rows) == 112
