@@ -3,7 +3,8 @@
 
 `.. option-table:: MODULE:ATTRIBUTE` lists oslo.config options; `.. contract-parity::` lists the
 operations of the management API, and how much of each the lab has;
-`.. command-options:: lightos lab up` lists what a command accepts; `.. discovery-keys::` lists the discovery client's settings,
+`.. command-options:: lightos lab up` lists what a command accepts; `.. discovery-keys::` lists
+the discovery client's settings,
 `.. discovery-metrics::` what it tells Prometheus, `.. discovery-commands::` its commands,
 `.. driver-metrics::` what the Cinder driver tells Prometheus and `.. lab-metrics::` what the lab
 does;

@@ -24,6 +24,7 @@ import click
 
 from lightos.cli.lab_fault import fault
 from lightos.cli.lab_folder import one_line_errors, page_url, running, state_dir
+from lightos.cli.lab_seed import seed
 from lightos.lab.errors import LabError
 from lightos.lab.founding import DEFAULT_NODES
 from lightos.lab.placement import MAX_NODES
@@ -96,6 +97,7 @@ def lab() -> None:
 
 
 lab.add_command(fault)
+lab.add_command(seed)
 
 
 @lab.command()
