@@ -14,6 +14,9 @@ install:  ## System packages and .venv
 demo: install  ## From nothing to a LightOS volume in use on a real kernel (KEEP=1 leaves it running)
 	@$(VENV)/python -m demo $(if $(KEEP),--keep)
 
+demo-page: install-page  ## A node stopped on the lab's page, in headless Chromium, while `make demo KEEP=1` runs
+	@$(VENV)/python -m demo.page
+
 demo-down: install  ## End what `make demo KEEP=1` left running
 	@$(VENV)/python -m demo --down
 

@@ -21,7 +21,7 @@ def show(console: Console, *, keep: bool) -> int:
     demo = Demo(console)
     status = 1
     try:
-        demo.run()
+        demo.run(keep=keep)
         console.print(demo.steps.table())
         status = 0
     except FAILURES as error:

@@ -8,6 +8,8 @@ import json
 import logging
 import shlex
 import shutil
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,10 +20,14 @@ from rich.console import Console
 from demo.steps import Steps
 from lightos.api.errors import LightOSError
 from lightos.api.models import Volume
-from testbed import nvme
+from lightos.cli.lab_folder import page_url
+from lightos.lab.process import PAGE_PORT
+from lightos.lab.state_folder import StateFolder
+from testbed import forwarder, nvme
 from testbed.cinder.client import Attachment, CinderClient, openstack_command
 from testbed.cinder.errors import CinderFailed, CinderTimeout, ResourceFailed
 from testbed.cinder.service import CinderService
+from testbed.forwarder import listening_socket
 from testbed.guest import GuestError, GuestProcess
 from testbed.kernel_host import KernelHost
 from testbed.kernel_image import CHECKOUT, KernelImageError, kernel_image
@@ -72,7 +78,7 @@ class Demo:
         self.host1 = KernelHost(NETWORK, "host1", HOST_ADDRESSES[0])
         self.host2 = KernelHost(NETWORK, "host2", HOST_ADDRESSES[1])
 
-    def run(self) -> None:
+    def run(self, *, keep: bool = False) -> None:
         self.start()
         self.volume_in_use()
         self.snapshot_and_clone()
@@ -80,11 +86,15 @@ class Demo:
         self.lose_a_node()
         self.second_host()
         self.clean_up()
+        if keep:
+            self.volume_to_look_at()
 
     def start(self) -> None:
         with self.steps.step("Fetch and unpack a Linux kernel with nvme-tcp") as step:
             step.evidence = kernel_image().release
         NETWORK.create()
+        page = listening_socket(PAGE_PORT)
+        self.lab.page_port = page.getsockname()[1]
         self._inside.enter_context(NETWORK.entered())
         with self.steps.step("Start the lab cluster: 3 nodes") as step:
             shutil.rmtree(STATE, ignore_errors=True)
@@ -92,6 +102,7 @@ class Demo:
             logging.basicConfig(filename=STATE / "demo.log")
             self.host1.launch()
             self.lab.start()
+            self._publish(page)
             self.api = self.lab.client()
             step.evidence = ", ".join(node["address"] for node in self.lab.info["nodes"])
         with self.steps.step("Start Cinder: API, scheduler, volume") as step:
@@ -108,6 +119,19 @@ class Demo:
             implementation = self.host1.call("testbed.brick.implementation")
             step.evidence = f"os-brick's LIGHTOS connector is {implementation}"
         self.host2.launch()
+
+    def _publish(self, page: socket.socket) -> None:
+        """Open the lab's page on the machine's own loopback, too; its port is the same there."""
+        rule = f"{page.fileno()}:127.0.0.1:{self.lab.page_port}"
+        with page, open(STATE / "forwarder.log", "wb") as log:
+            subprocess.Popen(
+                [sys.executable, "-P", forwarder.__file__, rule],
+                pass_fds=[page.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def end(self) -> None:
         """End everything that runs in the namespace, and the namespace."""
@@ -268,6 +292,12 @@ class Demo:
                 )
             step.evidence = "0 volumes, 0 snapshots, 0 devices, 0 discovery files"
 
+    def volume_to_look_at(self) -> None:
+        with self.steps.step("Attach a volume to the first host, for the lab's page") as step:
+            volume = self.client.create_volume(1, name="kept")
+            _, device = self.attach(volume.id, self.host1)
+            step.evidence = f"{device} on host1"
+
     # ---------------------------------------------------------------- the hosts' side
 
     def attach(self, volume_id: str, host: KernelHost) -> tuple[Attachment, str]:
@@ -343,6 +373,8 @@ def usage(demo: Demo) -> str:
             f"  {command} volume list",
             "The lab:",
             f"  {inside} {lightos} lab status --state-dir {STATE / 'lab'}",
+            "The lab's page, for a browser on this machine; `make demo-page` stops a node on it:",
+            f"  {page_url(demo.lab.info, StateFolder(STATE / 'lab'))}",
             "A shell on a host:",
             f"  {sys.executable} -m testbed.kernel_host --network {NETWORK.name} --name host1",
             f"Cinder's log: {demo.cinder.log_file}",

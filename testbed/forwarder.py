@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes the cloud's APIs on the machine's own loopback.
+"""Publishes on the machine's own loopback what runs in a network namespace.
 
 A socket belongs to the network namespace it was made in. The listening sockets are made outside
 and handed down to this process, which runs inside: what it accepts comes from the machine, what
-it connects to is in the cloud. The same ports are opened inside too, so that a URL means the
-same API on both sides. `python -P forwarder.py DESCRIPTOR:ADDRESS:PORT ...`.
+it connects to is in the namespace. The same ports are opened inside too, where what they lead to
+is not there already, so that a URL means the same on both sides.
+
+`python -P forwarder.py DESCRIPTOR:ADDRESS:PORT ...`
 """
 
 from __future__ import annotations
@@ -16,6 +18,14 @@ import socket
 import sys
 
 BLOCK_BYTES = 256 * 1024
+
+
+def listening_socket(port: int) -> socket.socket:
+    """A socket on this port of 127.0.0.1, or on any free one when it is taken."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,8 +60,10 @@ async def serve(rules: list[str]) -> None:
     for rule in rules:
         descriptor, address, port = rule.split(":")
         outside = socket.socket(fileno=int(descriptor))
-        inside = socket.create_server(outside.getsockname())
-        for listening in (outside, inside):
+        name = outside.getsockname()
+        is_there = name == (address, int(port))
+        inside = [] if is_there else [socket.create_server(name)]
+        for listening in (outside, *inside):
             await asyncio.start_server(
                 lambda reader, writer, address=address, port=int(port): forward(
                     reader, writer, address, port

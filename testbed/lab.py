@@ -33,6 +33,7 @@ class Lab:
     state_dir: Path
     transition_ms: int = 50
     addresses: tuple[str, ...] = ()
+    page_port: int | None = None
     info: dict[str, Any] = field(default_factory=dict, init=False)
     """The content of lab.json."""
 
@@ -48,7 +49,8 @@ class Lab:
         resumes = (self.state_dir / "cluster.sqlite").exists()  # with whatever nodes it has now
         addresses = ",".join(self.addresses or self.network.node_addresses)
         founding = [] if resumes else [f"--addresses={addresses}"]
-        self._lightos("up", "--detach", *founding, f"--transition-ms={self.transition_ms}")
+        page = [] if self.page_port is None else [f"--page-port={self.page_port}"]
+        self._lightos("up", "--detach", *founding, *page, f"--transition-ms={self.transition_ms}")
         self.attach()
 
     def attach(self) -> None:

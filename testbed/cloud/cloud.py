@@ -13,7 +13,6 @@ A further service is a `Part`, given to `Cloud` before it starts.
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Protocol, Self
 
 from openstack.connection import Connection
 
+from testbed import forwarder
 from testbed.cinder.configuration import Section
 from testbed.cinder.paths import PYTHON, VENV_BIN
 from testbed.cloud import cinder, glance, keystone, openrc, packages
@@ -36,13 +36,13 @@ from testbed.cloud.packages import Packages
 from testbed.cloud.service import Service
 from testbed.cloud.tasks import Progress, Silent, Task, run_all
 from testbed.cloud.volume_host import VOLUME, VolumeHost, reported_services
+from testbed.forwarder import listening_socket
 from testbed.lab import Lab
 from testbed.life import Life
 from testbed.network import Network
 from testbed.polling import wait_until
 from testbed.uml_kernel import uml_kernel
 
-FORWARDER = Path(__file__).with_name("forwarder.py")
 POOLS_SECONDS = 240.0
 VOLUME_HOST_NAME = "volume1"
 UNLIMITED = (
@@ -241,7 +241,7 @@ class Cloud(Life):
 
     def _publish(self) -> None:
         """Open every API on 127.0.0.1 of the machine, on its usual port where that is free."""
-        sockets = {endpoint: _listening_socket(endpoint.port) for endpoint in self._endpoints}
+        sockets = {endpoint: listening_socket(endpoint.port) for endpoint in self._endpoints}
         self.deployment.public_ports = {
             endpoint.name: listening.getsockname()[1] for endpoint, listening in sockets.items()
         }
@@ -249,7 +249,8 @@ class Cloud(Life):
             f"{listening.fileno()}:{self.deployment.address}:{endpoint.port}"
             for endpoint, listening in sockets.items()
         ]
-        self.forwarder = Service(self.deployment, "forwarder", [PYTHON, "-P", FORWARDER, *rules])
+        command = [PYTHON, "-P", forwarder.__file__, *rules]
+        self.forwarder = Service(self.deployment, "forwarder", command)
         self.forwarder.start(inherit=[listening.fileno() for listening in sockets.values()])
         for listening in sockets.values():
             listening.close()
@@ -345,14 +346,6 @@ class Cloud(Life):
 
     def _starter(self, part: Part) -> Callable[[], None]:
         return lambda: part.start(self.deployment)
-
-
-def _listening_socket(port: int) -> socket.socket:
-    """A socket on this port of 127.0.0.1, or on any free one when it is taken."""
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except OSError:
-        return socket.create_server(("127.0.0.1", 0))
 
 
 def remove(folder: Path) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import functools
 import os
 
-from testbed.cloud.forwarder import forward
+from testbed.forwarder import forward
 
 SECONDS = 20.0
 SIZE_BYTES = 5 * 1024 * 1024
