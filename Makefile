@@ -98,7 +98,7 @@ paths: install  ## A volume in use on a real kernel while its paths fail: stalls
 	@$(VENV)/python -m bench.paths
 
 docs: install  ## The driver guide and all else under docs/, as HTML, and the manual page lightos.1
-	@$(VENV)/sphinx-build -q -W -b html -d docs/_build/doctrees docs docs/_build/html
+	@$(VENV)/sphinx-build -q -W -E -b html -d docs/_build/doctrees docs docs/_build/html
 	@$(VENV)/sphinx-build -q -W -b man -d docs/_build/doctrees docs docs/_build/man
 
 sample: install  ## The sample configuration file in docs/, made anew of the options

@@ -28,6 +28,7 @@ import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from oslo_config import cfg
 from prometheus_client.metrics import MetricWrapperBase
 
 TEMPEST_RESULT = Path(__file__).parents[2] / "bench" / "results" / "tempest.json"
@@ -73,16 +74,18 @@ class OptionTable(Directive):
     def run(self) -> list[nodes.Node]:
         module, _, attribute = self.arguments[0].partition(":")
         options = getattr(importlib.import_module(module), attribute)
-        rows = [
-            [
-                _cell(nodes.literal(text=option.name)),
-                _cell(nodes.Text(str(option.type).partition("(")[0])),
-                _cell(nodes.literal(text=str(option.default))),
-                _cell(nodes.Text(option.help)),
-            ]
-            for option in options
-        ]
-        return [_table(("Option", "Type", "Default", "Meaning"), (25, 10, 15, 50), rows)]
+        return [_long_names(_table(("Option", "Meaning"), (46, 54), list(map(self._row, options))))]
+
+    @staticmethod
+    def _row(option: cfg.Opt) -> list[nodes.entry]:
+        name = _cell(nodes.literal(text=option.name))
+        kind = str(option.type).partition("(")[0]
+        if option.default in (None, []):
+            name += nodes.paragraph(text=f"{kind}, not set by default")
+        else:
+            default = nodes.literal(text=str(option.default))
+            name += nodes.paragraph("", "", nodes.Text(f"{kind}, by default "), default)
+        return [name, _cell(nodes.Text(option.help))]
 
 
 class ContractParity(Directive):
@@ -103,7 +106,7 @@ class ContractParity(Directive):
         ]
         return [
             nodes.paragraph(text=f"{len(found)} operations: {told}."),
-            _table(("Method and path", "Operation", "Parity"), (60, 28, 12), rows),
+            _long_names(_table(("Method and path", "Operation", "Parity"), (60, 28, 12), rows)),
         ]
 
 
@@ -145,7 +148,7 @@ class DiscoveryKeys(Directive):
             ]
             for key, (field, _) in config.KEYS.items()
         ]
-        return [_table(("Key", "Environment variable", "Default"), (30, 35, 35), rows)]
+        return [_long_names(_table(("Key", "Environment variable", "Default"), (34, 38, 28), rows))]
 
 
 class DiscoveryMetrics(Directive):
@@ -238,7 +241,11 @@ class TempestResult(Directive):
             nodes.paragraph(text=said),
             _table(("Tests", "Passed", "Failed"), (70, 15, 15), rows),
             nodes.paragraph(text=f"Skipped: {len(skipped)}."),
-            *([_table(("Test", "It says", "Because"), (50, 20, 30), skipped)] if skipped else []),
+            *(
+                [_long_names(_table(("Test", "It says", "Because"), (50, 20, 30), skipped))]
+                if skipped
+                else []
+            ),
         ]
 
 
@@ -286,7 +293,7 @@ class DefectTable(Directive):
             for row in document["defects"]
         ]
         head = ("No.", "Defect", document["incumbent"], document["ours"])
-        return [_table(head, (6, 30, 32, 32), rows)]
+        return [_long_names(_table(head, (8, 28, 32, 32), rows))]
 
     @staticmethod
     def _answer(answer: dict[str, object]) -> nodes.entry:
@@ -331,9 +338,7 @@ class SupportMatrix(Directive):
             ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)]
         )
         section += nodes.title(text=title)
-        table = _table(("What", "", "Proved by"), (32, 8, 60), rows)
-        table["classes"] += ["support-matrix", "colwidths-given"]
-        section += table
+        section += _long_names(_table(("What", "", "Proved by"), (32, 8, 60), rows))
         return section
 
 
@@ -391,11 +396,19 @@ def _grid(grid) -> list[nodes.Node]:
     return [nodes.paragraph(text=f"{grid.title}:"), _text_table(grid.head, grid.rows)]
 
 
+def _long_names(table: nodes.table) -> nodes.table:
+    """A table whose names are broken rather than its columns widened, see guide.css."""
+    table["classes"] += ["long-names", "colwidths-given"]
+    return table
+
+
 def _text_table(head, rows) -> nodes.table:
     """With columns as wide as what is in them."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     cells = [[_cell(nodes.Text(text)) for text in row] for row in rows]
-    return _table(tuple(head), tuple(max(width, 1) for width in widths), cells)
+    table = _table(tuple(head), tuple(max(width, 1) for width in widths), cells)
+    table["classes"] += ["figures"]
+    return table
 
 
 def _module(test: str) -> str:
