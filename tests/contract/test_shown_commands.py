@@ -16,7 +16,8 @@ from tests.shown import ROOT, blocks, commands
 
 LAB, FAULTS = (ROOT / "docs" / f"{name}.rst" for name in ("lab", "faults"))
 PROGRAM = ".venv/bin/lightos lab "
-DOWN = f"{PROGRAM}down"
+LAST = (f"{PROGRAM}reset", f"{PROGRAM}down")
+"""What takes away that which others are about."""
 
 
 @pytest.fixture
@@ -43,13 +44,15 @@ def test_the_commands_of_the_lab_do_what_they_say(state_dir: Path, tmp_path: Pat
         if words[0] == "up":
             addresses = ",".join((first, second, third))
             words += ["--addresses", addresses, "--api-port", str(free_port())]
+            words += ["--projects", "blue"]
         lightos("lab", *words, "--state-dir", str(state_dir))
 
     shown = [*commands(LAB), *commands(FAULTS)]
-    assert DOWN in shown
     for command in shown:
-        if command != DOWN:
+        if command not in LAST:
             typed(command)
     described = json.loads((state_dir / "lab.json").read_text())
     assert [node["address"] for node in described["nodes"]] == [first, second, third]
-    typed(DOWN)
+    assert set(LAST) <= set(shown)
+    for command in LAST:
+        typed(command)

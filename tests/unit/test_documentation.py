@@ -35,19 +35,45 @@ MAKE = re.compile(r"(?:`|^)make ([a-z-]+[a-z])", re.MULTILINE)
 BACK_END = "lightos"
 ON_FILES = {"cat", "echo", "install", "mv", "nvme", "sed"}
 """Programs of commands that are typed here, into a folder in the place of /etc."""
+INSTALL = "package/test_install.py::test_installed_and_uninstalled"
+DEBIAN = "package/test_debian.py::test_installed_started_upgraded_removed_and_purged"
+UNIT = (
+    "kernel/test_systemd_unit.py::"
+    "test_the_unit_is_active_once_ready_and_its_sandbox_leaves_what_the_daemon_needs"
+)
 ELSEWHERE = {
-    "pip install lightos-openstack": "unit/test_overlay.py::test_installed_and_uninstalled",
-    "pip uninstall lightos-openstack": "unit/test_overlay.py::test_installed_and_uninstalled",
+    "pip install lightos-openstack": INSTALL,
+    "pip install --upgrade lightos-openstack": INSTALL,
+    "pip uninstall lightos-openstack": INSTALL,
+    "python3 -m venv /opt/lightos": INSTALL,
+    "/opt/lightos/bin/pip install lightos-openstack": INSTALL,
+    "/opt/lightos/bin/lightos discovery-client systemd-unit > "
+    "/etc/systemd/system/lightos-discovery-client.service": UNIT,
+    "systemctl enable --now lightos-discovery-client": UNIT,
+    "systemctl disable --now lightos-discovery-client": UNIT,
+    "rm /etc/systemd/system/lightos-discovery-client.service": UNIT,
+    "apt install ./lightos-discovery-client_VERSION_amd64.deb": DEBIAN,
+    "systemctl status lightos-discovery-client": DEBIAN,
+    "systemctl restart nova-compute": "nova/test_compatibility.py::"
+    "test_what_is_attached_is_detached_across_a_switch",
     "modprobe nvme-tcp": "kernel/test_discovery_client.py::"
     "test_a_second_daemon_and_a_host_without_the_module_end_with_one_clear_line",
-    "systemctl enable --now lightos-discovery-client": "kernel/test_systemd_unit.py::"
-    "test_the_unit_is_active_once_ready_and_its_sandbox_leaves_what_the_daemon_needs",
     "curl http://127.0.0.1:6060/healthz": "unit/discovery/test_status.py::"
     "test_health_names_each_cluster",
     "cinder work-cleanup --is-up False": "ha/test_crash.py::test_kill_in_the_middle_of_everything",
+    "pkill -USR2 -x cinder-volume": "unit/cinder/test_guru_report.py::"
+    "test_the_report_tells_of_cluster_addresses_token_waits_and_locks",
+    "kolla-build --template-override template-overrides.j2 ^cinder ^nova": "unit/test_deployment.py"
+    "::test_the_images_of_kolla_get_this_distribution",
+    "kolla-ansible reconfigure -i INVENTORY -t cinder,nova": "unit/test_deployment.py"
+    "::test_kolla_ansible",
+    "docker exec cinder_volume lightos doctor --cinder-conf /etc/cinder/cinder.conf": "unit/"
+    "test_deployment.py::test_kolla_ansible",
+    "openstack-ansible openstack.osa.cinder": "unit/test_deployment.py::test_openstack_ansible",
+    "openstack-ansible openstack.osa.nova": "unit/test_deployment.py::test_openstack_ansible",
     ". .cache/cloud/running/openrc": "cloud/test_commands.py::test_the_examples_can_be_pasted",
 }
-"""Commands that some other test does, as it is or by its effect."""
+"""Commands whose effect some other test has, or whose input it reads as they do."""
 
 
 def shown() -> list[tuple[str, str]]:
@@ -87,8 +113,10 @@ def test_each_command_shown_is_one_that_a_test_runs(page: str, command: str) -> 
     elif command in ELSEWHERE:
         path, _, test = ELSEWHERE[command].partition("::")
         assert f"def {test}(" in (ROOT / "tests" / path).read_text()
+    elif program in ON_FILES:
+        assert page in ("hosts", "security", "deployment")
     else:
-        assert program in ON_FILES or COMMAND.findall(command)
+        assert COMMAND.findall(command)
 
 
 def run_on_files(page: str, folder: Path) -> None:
@@ -100,6 +128,7 @@ def run_on_files(page: str, folder: Path) -> None:
         if command.partition(" ")[0] in ON_FILES:
             here = command.replace("/etc/", f"{folder}/etc/")
             here = here.replace("-g cinder", f"-g {os.getgid()}")
+            here = here.replace("-o 42407", f"-o {os.getuid()}")
             subprocess.run(["sh", "-ec", here], cwd=folder, check=True)
 
 
@@ -132,6 +161,15 @@ def test_the_commands_for_a_new_token_and_a_new_ca_take_effect(tmp_path: Path) -
     assert (folder / "lightos-ca.pem").read_text().count("BEGIN CERTIFICATE") == 2
 
 
+def test_the_commands_for_deployment_tools_keep_the_token_from_others(tmp_path: Path) -> None:
+    for name in ("lightos.jwt", "lightos-ca.pem"):
+        (tmp_path / name).write_text(name)
+    run_on_files("deployment", tmp_path)
+    folder = tmp_path / "etc/lightos"
+    assert (folder / "lightos.jwt").stat().st_mode & 0o777 == 0o400
+    assert (folder / "ca.pem").stat().st_mode & 0o777 == 0o444
+
+
 def test_make_targets_shown_exist() -> None:
     rules = re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     known = {target for rule in rules for target in rule.split()}
@@ -147,8 +185,10 @@ CONFIGURATIONS = (
 """Each registers the options of a service; one process cannot have both."""
 UNKNOWN_OPTIONS = """
 import json, sys
+from keystoneauth1 import loading
 from oslo_config import cfg
 from oslo_messaging import opts
+cfg.CONF.register_opts(loading.get_auth_plugin_conf_options("password"), group="service_user")
 for group, options in opts.list_opts():
     cfg.CONF.register_opts(options, group=group)
 def is_known(section, option):
