@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from openstack.exceptions import ConflictException
 
 from testbed.cinder.client import CinderClient
 from testbed.cloud.boot_sector import Area
@@ -63,6 +64,35 @@ def test_boot_attach_extend_detach(
 
     instances.delete(instance)
     assert instances.check(instance).counter > 0
+
+
+def test_only_nova_detaches_what_an_instance_uses(
+    cloud: Cloud,
+    instances: Instances,
+    cinder: CinderClient,
+    cluster: InnerCluster,
+    hosts: list[ComputeHost],
+) -> None:
+    """The access that a host has must not go while its instance writes (CVE-2023-2088).
+
+    Nova shows beside the user's token that of a service, `[service_user]` of nova.conf.
+    """
+    instance = instances.boot("kept", FIRST)
+    data = cinder.create_volume(1)
+    instances.attach(instance, data.id)
+    (attachment,) = (found for found in cinder.attachments() if found.volume_id == data.id)
+    storage = cloud.admin.block_storage
+    with pytest.raises(ConflictException):
+        cinder.detach(attachment)
+    with pytest.raises(ConflictException):
+        storage.detach_volume(data.id, attachment.id)
+    with pytest.raises(ConflictException):
+        storage.terminate_volume_attachment(data.id, {"nqn": hosts[0].guest.host_nqn})
+    assert cluster.host_nqns(data.id) == {hosts[0].guest.host_nqn}
+    instances.wait_writes(instance, data.id)
+
+    instances.conclude(instance, data.id)
+    assert cluster.host_nqns(data.id) == set()
 
 
 @pytest.fixture
