@@ -62,11 +62,12 @@ test-package: install-package  ## What `make package` makes, installed and taken
 screenshots: install-page  ## The pictures of the lab's web page in docs/, taken anew
 	@$(VENV)/python -m demo.screenshots
 
-lint: install  ## Style, types, layering, shell
+lint: install  ## Style, types, layering, shell, release notes
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports
+	@$(VENV)/reno --quiet lint
 	@$(VENV)/shellcheck --external-sources .ci/run tools/install \
 		devstack/plugin.sh devstack/settings devstack/override-defaults tests/integration/devstack/*.sh
 

@@ -46,7 +46,7 @@ def changelog(version: str, codename: str, seconds: int) -> str:
     )
     return (
         f"lightos-openstack ({version}) {codename}; urgency=medium\n\n"
-        "  * What has changed is told in CHANGELOG.md.\n\n"
+        "  * What has changed is told in /usr/share/doc/lightos-discovery-client/notes.\n\n"
         f" -- {maintainer}  {formatdate(seconds)}\n"
     )
 
