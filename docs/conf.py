@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sphinx configuration."""
 
+import logging
 import sys
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -11,6 +12,8 @@ project = "lightos-openstack"
 copyright = "the lightos-openstack contributors, Apache-2.0"
 release = distribution_version("lightos-openstack")
 extensions = ["generated_tables", "reno.sphinxext", "sphinx_click"]
+# Imports of the tables turn on what it tells of each commit.
+logging.getLogger("reno").setLevel(logging.WARNING)
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["guide.css"]
