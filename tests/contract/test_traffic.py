@@ -59,6 +59,8 @@ def test_data_that_hosts_read_and_write_is_counted_by_the_byte(lab: Lab, api: Ap
         host.deallocate(nsid, [(1, 1)])
     after = traffic(api)
     assert after["writtenBytes"] - before["writtenBytes"] == 3 * BLOCK
+    statistics = api.call("GET", f"{PROJECT}/volumes/{volume['UUID']}")["statistics"]
+    assert int(statistics["userWritten"]) == 3 * BLOCK
     assert after["readBytes"] - before["readBytes"] == 7 * BLOCK
 
 

@@ -26,6 +26,7 @@ from lightos.lab.records import (
     VolumeRecord,
     VolumeState,
 )
+from lightos.lab.traffic import Traffic
 from lightos.lab.view import BlockStore
 
 LAB_VERSION = "v3.13.1~lab"
@@ -38,7 +39,7 @@ def endpoint(address: str, port: int) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """Describes one cluster, with the hosts that are connected and the events that there were.
+    """Describes one cluster, with the hosts that are connected, their I/O, and what happened.
 
     `free_bytes` tells the free space of the disk under the store, `public_key_pem` the key that
     the lab signs its own tokens with.
@@ -48,6 +49,7 @@ class Description:
     store: BlockStore
     hosts: ConnectedHosts
     events: EventLog
+    traffic: Traffic
     api_port: int
     free_bytes: Callable[[], int]
     public_key_pem: Callable[[], bytes]
@@ -247,6 +249,7 @@ class Description:
             physical_used_bytes=used,
             compression_ratio=1.0,
             physical_owned_capacity_bytes=used,
+            user_written_bytes=self.traffic.of(volume.uuid).written_bytes,
         )
 
     def _statistics(self) -> models.ClusterStatistics:

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from lightos.lab.describe import Description
 from lightos.lab.faults.calls import Faults
-from lightos.lab.traffic import IoCounters, Traffic
+from lightos.lab.traffic import IoCounters
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class LabFigures:
     fault_rules: int = 0
 
     @classmethod
-    def of(cls, description: Description, traffic: Traffic, faults: Faults) -> LabFigures:
+    def of(cls, description: Description, faults: Faults) -> LabFigures:
         """Those of now."""
         cluster, nodes = description.cluster, description.cluster.nodes
+        traffic = description.traffic
         controllers = description.hosts.controllers()
         figures = {}
         for node in nodes.values():

@@ -119,6 +119,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             store,
             ConnectedHosts(cluster.nodes, node_servers),
             events,
+            traffic,
             api_port=options.api_port,
             free_bytes=lambda: shutil.disk_usage(folder.path).free,
             public_key_pem=lambda: tokens.authenticator.public_key_pem,
@@ -137,7 +138,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             prove=lambda addresses: ensure_certificates(folder.tls, addresses, now()),
             follow=follow,
         )
-        overview = Overview(description, traffic, faults, time.monotonic)
+        overview = Overview(description, faults, time.monotonic)
         reset = Reset(cluster, changes, faults, tokens)
         lab_api = LabApi(
             faults,
@@ -145,7 +146,7 @@ async def run_lab(options: LabOptions, ready: Callable[[dict[str, Any]], None]) 
             tokens,
             traffic,
             overview=overview,
-            figures=partial(LabFigures.of, description, traffic, faults),
+            figures=partial(LabFigures.of, description, faults),
             events=events,
             reset=reset,
         )

@@ -15,7 +15,7 @@ from lightos.lab.describe import Description
 from lightos.lab.faults.calls import Faults
 from lightos.lab.records import NodeRecord, NodeState, VolumeRecord, VolumeState
 from lightos.lab.target.io_controller import IoController
-from lightos.lab.traffic import IoCounters, Traffic
+from lightos.lab.traffic import IoCounters
 
 MAX_EVENTS = 200
 MAX_VOLUMES = 500
@@ -31,7 +31,6 @@ class Overview:
     """
 
     description: Description
-    traffic: Traffic
     faults: Faults
     monotonic: Callable[[], float]
 
@@ -54,7 +53,7 @@ class Overview:
                 "usedBytes": statistics.physical_used_bytes,
                 "freeBytes": statistics.free_physical_bytes,
             },
-            "io": self.traffic.total().to_json(),
+            "io": self.description.traffic.total().to_json(),
             "nodes": [
                 self._node(node, volumes_of_group, controllers.get(node.uuid, []))
                 for node in nodes.values()
@@ -88,7 +87,7 @@ class Overview:
 
     def _shown(self, volumes: list[VolumeRecord]) -> list[VolumeRecord]:
         def order(volume: VolumeRecord) -> tuple[int, str, str]:
-            io = self.traffic.of(volume.uuid)
+            io = self.description.traffic.of(volume.uuid)
             return -io.read_bytes - io.written_bytes, volume.project, volume.name
 
         shown = volumes if len(volumes) <= MAX_VOLUMES else sorted(volumes, key=order)[:MAX_VOLUMES]
@@ -108,7 +107,7 @@ class Overview:
             "usedBytes": 0 if gone else self.description.store.used_bytes(volume.uuid),
             "replicas": [nodes[uuid].name for uuid in nodes.replicas(volume.group_id)],
             "primary": None if primary is None else nodes[primary].name,
-            "io": self.traffic.of(volume.uuid).to_json(),
+            "io": self.description.traffic.of(volume.uuid).to_json(),
         }
 
     def _hosts(self) -> list[dict[str, Any]]:
