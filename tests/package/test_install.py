@@ -19,6 +19,11 @@ from release.__main__ import Release
 
 GUIDE = CHECKOUT / "docs/driver_guide.rst"
 NAMES = Path(__file__).with_name("openstack_names.py")
+OPENSTACK = {"cinder", "os_brick", "nova"}
+CLASSES = (
+    "os_brick.initiator.connectors.lightos.LightOSConnector",
+    "nova.virt.libvirt.volume.lightos.LibvirtLightOSVolumeDriver",
+)
 
 
 def guide_configuration() -> str:
@@ -47,19 +52,24 @@ def test_installed_and_uninstalled(release: Release, interpreter: str, tmp_path:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def names() -> dict[str, Any]:
-        told = json.loads(run(python, "-W", "ignore", NAMES, settings))
-        files = [*told["classes"].values(), *(each["file"] for each in told["backends"].values())]
-        (site,) = environment.glob("lib/python*/site-packages")
-        told["packages"] = {Path(each).relative_to(site).parts[0] for each in files}
-        return told
+    (site,) = environment.glob("lib/python*/site-packages")
+
+    def told(what: str, argument: str | Path) -> Any:
+        return json.loads(run(python, "-W", "ignore", NAMES, what, argument))
+
+    def packages() -> set[str]:
+        """The packages that the names and the guide's back end lead to."""
+        (backend,) = told("backends", settings).values()
+        assert backend["addresses"] == ["192.168.67.78", "192.168.34.56", "192.168.12.17"]
+        assert (backend["replicas"], backend["verify"]) == (3, True)
+        files = [backend["file"], *(told("class", name) for name in CLASSES)]
+        return {Path(file).relative_to(site).parts[0] for file in files}
 
     def files() -> set[Path]:
         return {path for path in environment.rglob("*") if path.suffix != ".pyc"}
 
     with_uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
     run(*with_uv, "--constraint", CONSTRAINTS, *openstack())
-    assert names()["packages"] == {"cinder", "os_brick", "nova"}
     before = files()
 
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
@@ -67,14 +77,10 @@ def test_installed_and_uninstalled(release: Release, interpreter: str, tmp_path:
     run(*pip, "check")
     version = release.wheel.name.split("-")[1]
     assert run(environment / "bin/lightos", "--version").split()[-1] == version
-    installed = names()
-    assert installed["packages"] == {"lightos"}
-    (backend,) = installed["backends"].values()
-    assert backend["addresses"] == ["192.168.67.78", "192.168.34.56", "192.168.12.17"]
-    assert (backend["replicas"], backend["verify"]) == (3, True)
+    assert packages() == {"lightos"}
 
     run(*pip, "uninstall", "--yes", "lightos-openstack")
-    assert names()["packages"] == {"cinder", "os_brick", "nova"}
+    assert packages() == OPENSTACK
     added = files() - before
     assert not [path for path in added if "lightos" in str(path.relative_to(environment))]
     assert not [path for path in added if path.suffix == ".pth"]
