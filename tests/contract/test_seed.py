@@ -82,6 +82,7 @@ def test_what_cannot_be_is_told_with_its_line(lab: Lab, api: Api, tmp_path: Path
         ("volumes:\n\n  - {name: x, size: 1 gib, project: red}", ":3: "),
         ("snapshots:\n  - {name: x, volume: none}", ":2: CreateSnapshot of snapshot x"),
         ("volumes:\n  - {name: x}", ":2: size is missing"),
+        ("volumes:\n  - {name: data, size: 1 gib, sector_size: 512}", ":2: volume data of project"),
     ):
         status, told = seeded(lab, file, text, folder)
         assert status == 1
@@ -99,3 +100,64 @@ def test_another_cluster_has_to_be_named(lab: Lab, api: Api, tmp_path: Path) -> 
     status, said = seeded(lab, file, text, *there, port, ca, token)
     assert status == 0, said
     assert [v["name"] for v in api.call("GET", f"{PROJECT}/volumes")["volumes"]] == ["far"]
+
+
+def test_what_another_cluster_has_is_changed_only_when_asked(own_lab: Lab, tmp_path: Path) -> None:
+    lab, file = own_lab, tmp_path / "seed.yaml"
+    there = [f"--cluster={address}" for address in lab.info["api_addresses"]]
+    there += [f"--api-port={lab.info['api_port']}", f"--ca-file={lab.info['ca_file']}"]
+    there += [f"--jwt-file={lab.info['jwt_file']}"]
+    text = """\
+policies: [{name: gold, iops: {read: 1000}}]
+projects: [{name: green, default_policy: gold}]
+volumes: [{name: data, size: 1 gib, project: green, acl: [nqn.x:one], policy: ""}]
+"""
+    assert seeded(lab, file, text, *there)[0] == 0
+    assert seeded(lab, file, text, *there) == (0, f"All of {file} is there.\n")
+    for old, new, said in (
+        ("nqn.x:one", "nqn.x:two", ":3: volume data of project green is there and differs"),
+        ("1 gib", "2 gib", ":3: volume data of project green is there and differs"),
+        ("1000", "2000", ":1: QoS policy gold is there and differs"),
+        ("_policy: gold", '_policy: ""', ":2: project green is there and differs"),
+    ):
+        status, told = seeded(lab, file, text.replace(old, new), *there)
+        assert status == 1
+        assert f"{file}{said} from the file: " in told
+        assert "--change" in told
+    assert seeded(lab, file, text, *there) == (0, f"All of {file} is there.\n")
+    changed = text.replace("nqn.x:one", "nqn.x:two")
+    status, told = seeded(lab, file, changed, *there, "--change")
+    assert (status, "volume data of project green is changed" in told) == (0, True)
+    assert seeded(lab, file, changed, "--change")[0] == 2
+
+
+def test_snapshots_count_once_they_are_available(own_lab: Lab, tmp_path: Path) -> None:
+    folder, file = f"--state-dir={own_lab.state_dir}", tmp_path / "seed.yaml"
+    text = """\
+volumes: [{name: data, size: 1 gib}]
+snapshots: [{name: before, volume: data, retention_seconds: 3600}]
+"""
+    lightos("lab", "fault", "add", folder, "--operation=CreateSnapshot", "--end=Failed")
+    for _ in range(2):  # as it is taken, and as it is found
+        status, told = seeded(own_lab, file, text, folder)
+        assert status == 1
+        assert f"{file}:2: snapshot before of project default is Failed" in told
+    other = text.replace("before", "after")
+    assert seeded(own_lab, file, other, folder)[0] == 0
+    status, told = seeded(own_lab, file, other.replace("3600", "60"), folder)
+    assert (status, "with retention 1:00:00, not 0:01:00" in told) == (1, True)
+
+
+def test_a_cluster_that_cannot_be_asked_is_told_in_one_line(lab: Lab, tmp_path: Path) -> None:
+    file, empty = tmp_path / "seed.yaml", tmp_path / "empty"
+    empty.touch()
+    token, ca = f"--jwt-file={lab.info['jwt_file']}", f"--ca-file={lab.info['ca_file']}"
+    for options, said in (
+        (("--cluster=1.2.3", token, ca), "'1.2.3' is not an IP address or host name"),
+        (("--cluster=127.0.0.1", token, f"--ca-file={empty}"), "cannot use the CA file"),
+        (("--cluster=127.0.0.1", f"--jwt-file={empty}", ca), "does not hold one JWT"),
+    ):
+        status, told = seeded(lab, file, "volumes: [{name: a, size: 1 gib}]", *options)
+        assert status == 2
+        assert said in told
+        assert "Traceback" not in told

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lightos.cli.lab_folder import one_line_errors, state_dir
 from lightos.lab.state_folder import StateFolder
+
+if TYPE_CHECKING:
+    from lightos.api.client import LightOSClient
 
 SECONDS = 300.0
 
@@ -34,6 +38,12 @@ SECONDS = 300.0
     type=click.Path(exists=True, dir_okay=False),
     help="With --cluster: who signs its certificates.  [default: those the machine trusts]",
 )
+@click.option(
+    "--change",
+    is_flag=True,
+    help="With --cluster: bring objects that exist to what FILE gives, so that hosts which an ACL "
+    "in FILE does not name lose their volume. Without it, a difference is an error.",
+)
 def seed(
     *,
     file: Path,
@@ -42,31 +52,48 @@ def seed(
     api_port: int,
     jwt_file: Path | None,
     ca_file: str | None,
+    change: bool,
 ) -> None:
-    """Make the projects, QoS policies, volumes and snapshots of FILE, if they are not there yet."""
-    from lightos.api.client import LightOSClient  # noqa: PLC0415
+    """Make the projects, QoS policies, volumes and snapshots of FILE, if they are not there yet.
+
+    In a lab, those that are there are changed to what FILE gives: size, ACL, IP ACL, policy and
+    labels of volumes, limits of policies, default policies of projects. In another cluster they are
+    changed only with --change. Nothing is deleted.
+    """
     from lightos.api.errors import LightOSError  # noqa: PLC0415
     from lightos.seed.apply import Seeding  # noqa: PLC0415
     from lightos.seed.document import SeedError, parse  # noqa: PLC0415
 
     if cluster and jwt_file is None:
         raise click.UsageError("--cluster needs --jwt-file.")
-    if not cluster and (jwt_file or ca_file):
-        raise click.UsageError("--jwt-file and --ca-file go with --cluster.")
+    if not cluster and (jwt_file or ca_file or change):
+        raise click.UsageError("--jwt-file, --ca-file and --change go with --cluster.")
     with one_line_errors():
         try:
             wanted = parse(file.read_text(), str(file))
-            if not cluster:
+            if jwt_file is None:
                 lab = folder.require_running()
                 cluster, api_port = tuple(lab["api_addresses"]), lab["api_port"]
-                jwt_file, ca_file = Path(lab["jwt_file"]), lab["ca_file"]
-            assert jwt_file is not None
-            token = jwt_file.read_text().strip()
-            client = LightOSClient.connect(cluster, api_port, token, verify=ca_file or True)
+                jwt_file, ca_file, change = Path(lab["jwt_file"]), lab["ca_file"], True
+            client = _client(cluster, api_port, jwt_file, ca_file)
             try:
-                Seeding(client, wanted, client.deadline(SECONDS), click.echo).run()
+                deadline = client.deadline(SECONDS)
+                Seeding(client, wanted, deadline, click.echo, change=change).run()
             finally:
                 client.close()
         except (SeedError, LightOSError, UnicodeDecodeError) as error:
             raise click.ClickException(str(error)) from error
     click.echo(f"All of {file} is there.")
+
+
+def _client(
+    addresses: tuple[str, ...], port: int, jwt_file: Path, ca_file: str | None
+) -> LightOSClient:
+    from lightos.api.client import LightOSClient  # noqa: PLC0415
+    from lightos.api.credentials import TokenFile  # noqa: PLC0415
+
+    try:
+        token = TokenFile(jwt_file, "--jwt-file")
+        return LightOSClient.connect(addresses, port, token, verify=ca_file or True)
+    except ValueError as error:  # TokenUnusable is one
+        raise click.UsageError(f"{error}.") from error

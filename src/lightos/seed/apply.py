@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes what a seed file asks for, through the management API, and leaves what is there already.
 
-Run again, it makes nothing twice: objects go by project and name. What a volume can change while
-it lives (size, access, policy, labels) is brought to what the file gives; where the file and an
-object cannot be brought together, that is an error.
+Run again, it makes nothing twice: objects go by project and name. Where changes are allowed, what
+a volume can change while it lives (size, access, policy, labels), the limits of a policy and the
+default policy of a project are brought to what the file gives; else such a difference is an error.
+Where the file and an object cannot be brought together, that is an error in any case.
+Descriptions of what exists are not compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import ParamSpec, TypeVar
 
 from lightos.api import models
@@ -21,19 +23,32 @@ from lightos.waiting import Deadline, DeadlineExpired, poll_until
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_GONE_VOLUME = (VolumeState.FAILED, VolumeState.DELETING, VolumeState.DELETED)
+_GONE_SNAPSHOT = (SnapshotState.FAILED, SnapshotState.DELETING, SnapshotState.DELETED)
 _POLL_SECONDS = (0.1, 0.25, 0.5, 1.0)
 
 
 class Seeding:
-    """One run of a seed against one cluster. `say` is told of each thing that was done."""
+    """One run of a seed against one cluster. `say` is told of each thing that was done.
+
+    With `change`, objects that exist are brought to what the file gives.
+    """
 
     def __init__(
-        self, client: LightOSClient, seed: Seed, deadline: Deadline, say: Callable[[str], None]
+        self,
+        client: LightOSClient,
+        seed: Seed,
+        deadline: Deadline,
+        say: Callable[[str], None],
+        *,
+        change: bool,
     ) -> None:
         self._client = client
         self._seed = seed
         self._deadline = deadline
         self._say = say
+        self._change = change
+        self._new_projects: set[str] = set()
 
     def run(self) -> None:
         """Raises SeedError, with the line in the file; what was made before it stays."""
@@ -72,6 +87,7 @@ class Seeding:
             if project.name not in known:
                 request = models.CreateProject(name=project.name, description=project.description)
                 self._in_line(project.line, self._client.create_project, request, self._deadline)
+                self._new_projects.add(project.name)
                 self._say(f"project {project.name} is made")
 
     def _set_default_policy(self, project: SeedProject) -> None:
@@ -84,6 +100,12 @@ class Seeding:
             kind = models.PolicyType.QOS_RATE_LIMIT
             wanted = (models.DefaultPolicy(policy_type=kind, policy_uuid=uuid),)
         if self._client.get_project(project.name, self._deadline).default_policies != wanted:
+            if project.name not in self._new_projects:
+                self._allow(
+                    project.line,
+                    f"project {project.name}",
+                    f"its default policy is not {name or 'none'}",
+                )
             self._client.update_project(project.name, wanted, self._deadline)
             self._say(f"project {project.name} has the default policy {name or 'none'}")
 
@@ -96,6 +118,9 @@ class Seeding:
             self._say(f"QoS policy {request.name} is made")
             return
         if not _same_limit(found.rate_limit, request.rate_limit):
+            self._allow(
+                policy.line, f"QoS policy {request.name}", "its limits or projects are others"
+            )
             change = models.UpdatePolicy(
                 description=request.description, rate_limit=request.rate_limit
             )
@@ -116,6 +141,7 @@ class Seeding:
         for what, has, wants in (
             ("replicas", found.replica_count, request.replica_count),
             ("compression", found.compression, request.compression),
+            ("sector_size", found.sector_size_bytes, int(request.sector_size)),
             ("snapshot", found.source_snapshot_name, request.source_snapshot_name),
         ):
             if what in volume.given and has != wants:
@@ -125,8 +151,12 @@ class Seeding:
                 volume.line,
                 f"{name} is there with {found.size_bytes} bytes, more than {request.size_bytes}",
             )
-        change = _difference(volume, found)
-        if change is not None:
+        back_to_default = "policy" in volume.given and not request.qos_policy_name
+        default = self._default_policy(request.project) if back_to_default else ""
+        differences = _differences(volume, found, default)
+        if differences:
+            self._allow(volume.line, name, "; ".join(differences.values()))
+            change = _change(request, differences)
             self._client.update_volume(
                 request.project, found.uuid, change, self._deadline, etag=found.etag
             )
@@ -140,19 +170,29 @@ class Seeding:
             found = self._client.get_snapshot_by_name(request.project, request.name, self._deadline)
         except NotFound:
             made = self._client.create_snapshot(request.project, request, self._deadline)
-
-            def is_taken() -> models.Snapshot | None:
-                found = self._client.get_snapshot(request.project, made.uuid, self._deadline)
-                return found if found.state is not SnapshotState.CREATING else None
-
-            self._wait(is_taken)
+            self._taken(snapshot, made.uuid)
             self._say(f"{name} is taken")
             return
-        if found.source_volume_name != request.source_volume_name:
-            source = found.source_volume_name
+        found = self._taken(snapshot, found.uuid)
+        for what, has, wants in (
+            ("volume", found.source_volume_name, request.source_volume_name),
+            ("retention", found.retention_time, request.retention_time),
+        ):
+            if wants is not None and has != wants:
+                raise self._error(snapshot.line, f"{name} is there with {what} {has}, not {wants}")
+
+    def _default_policy(self, project: str) -> str:
+        """The UUID of a project's default policy; empty where it has none."""
+        found = self._client.get_project(project, self._deadline).default_policies
+        return found[0].policy_uuid if found else ""
+
+    def _allow(self, line: int, name: str, differences: str) -> None:
+        """SeedError where what exists must stay as it is."""
+        if not self._change:
             raise self._error(
-                snapshot.line,
-                f"{name} is there, of volume {source}, not {request.source_volume_name}",
+                line,
+                f"{name} is there and differs from the file: {differences}; "
+                "--change brings it to what the file gives",
             )
 
     def _settled(self, volume: SeedVolume, uuid: str) -> models.Volume:
@@ -161,11 +201,28 @@ class Seeding:
 
         def is_settled() -> models.Volume | None:
             found = self._client.get_volume(project, uuid, self._deadline)
-            return found if found.state in (VolumeState.AVAILABLE, VolumeState.FAILED) else None
+            return found if found.state in (VolumeState.AVAILABLE, *_GONE_VOLUME) else None
 
         found = self._wait(is_settled)
-        if found.state is VolumeState.FAILED:
-            raise self._error(volume.line, f"volume {found.name} of project {project} has failed")
+        if found.state in _GONE_VOLUME:
+            state = found.state.wire_name
+            raise self._error(volume.line, f"volume {found.name} of project {project} is {state}")
+        return found
+
+    def _taken(self, snapshot: SeedSnapshot, uuid: str) -> models.Snapshot:
+        """The snapshot once it is available."""
+        project = snapshot.request.project
+
+        def is_taken() -> models.Snapshot | None:
+            found = self._client.get_snapshot(project, uuid, self._deadline)
+            return found if found.state in (SnapshotState.AVAILABLE, *_GONE_SNAPSHOT) else None
+
+        found = self._wait(is_taken)
+        if found.state in _GONE_SNAPSHOT:
+            state = found.state.wire_name
+            raise self._error(
+                snapshot.line, f"snapshot {found.name} of project {project} is {state}"
+            )
         return found
 
     def _wait(self, probe: Callable[[], T | None]) -> T:
@@ -182,23 +239,44 @@ class Seeding:
         return SeedError(f"{self._seed.file}:{line}: {text}")
 
 
-def _difference(volume: SeedVolume, found: models.Volume) -> models.UpdateVolume | None:
-    """What to change of a volume for the file to be right; None when it is."""
+def _differences(
+    volume: SeedVolume, found: models.Volume, default_policy_uuid: str
+) -> Mapping[str, str]:
+    """What to change of a volume for the file to be right: keys of the file, each in words."""
     request, given = volume.request, volume.given
-    grown = _rounded(request.size_bytes or 0) > found.size_bytes
-    acl = "acl" in given and set(request.acl) != set(found.acl)
-    ip_acl = "ip_acl" in given and set(request.ip_acl) != set(found.ip_acl)
-    policy = "policy" in given and request.qos_policy_name != found.qos_policy_name
-    labels = "labels" in given and set(request.labels) != set(found.labels)
-    if not (grown or acl or ip_acl or policy or labels):
-        return None
+    differences = {}
+    if _rounded(request.size_bytes or 0) > found.size_bytes:
+        differences["size"] = f"size is {found.size_bytes}, not {request.size_bytes}"
+    for key, has, wants in (
+        ("acl", found.acl, request.acl),
+        ("ip_acl", found.ip_acl, request.ip_acl),
+        ("labels", _words(found.labels), _words(request.labels)),
+    ):
+        if key in given and set(has) != set(wants):
+            differences[key] = f"{key} is {', '.join(has) or 'empty'}, not {', '.join(wants)}"
+    if "policy" in given:
+        name = request.qos_policy_name
+        same = (
+            found.qos_policy_name == name if name else found.qos_policy_uuid == default_policy_uuid
+        )
+        if not same:
+            has_policy = found.qos_policy_name or "none"
+            differences["policy"] = f"policy is {has_policy}, not {name or 'that of the project'}"
+    return differences
+
+
+def _change(request: models.CreateVolume, keys: Collection[str]) -> models.UpdateVolume:
     return models.UpdateVolume(
-        size_bytes=request.size_bytes if grown else None,
-        acl=request.acl if acl else None,
-        ip_acl=request.ip_acl if ip_acl else None,
-        qos_policy_name=request.qos_policy_name if policy else None,
-        labels=request.labels if labels else (),
+        size_bytes=request.size_bytes if "size" in keys else None,
+        acl=request.acl if "acl" in keys else None,
+        ip_acl=request.ip_acl if "ip_acl" in keys else None,
+        qos_policy_name=request.qos_policy_name if "policy" in keys else None,
+        labels=request.labels if "labels" in keys else (),
     )
+
+
+def _words(labels: Iterable[models.Label]) -> list[str]:
+    return [f"{label.key}={label.value}" for label in labels]
 
 
 def _rounded(size_bytes: int) -> int:

@@ -34,6 +34,7 @@ _LIMITS: Mapping[str, Callable[[int, int], models.RateLimit]] = {
         iops_per_gb=models.IopsPerGbLimit(read_iops_per_gb=read, write_iops_per_gb=write)
     ),
 }
+_NULL = "tag:yaml.org,2002:null"
 _SECTORS = {512: models.SectorSize.BYTES_512, 4096: models.SectorSize.BYTES_4096}
 
 
@@ -140,7 +141,7 @@ class _Reader:
             raise self._error(node, f"a policy needs one of {', '.join(_LIMITS)}")
         rates = self._fields(fields[given[0]], ("read", "write"))
         limit = _LIMITS[given[0]](self._whole(rates.get("read")), self._whole(rates.get("write")))
-        projects = self._texts(fields.get("projects"))
+        projects = self._texts(fields.get("projects"), ())
         visibility = models.PolicyVisibility.SCOPED if projects else models.PolicyVisibility.GLOBAL
         request = models.CreatePolicy(
             name=self._text(fields["name"]),
@@ -165,14 +166,16 @@ class _Reader:
         if sector not in _SECTORS:
             raise self._error(fields["sector_size"], "sector_size is 512 or 4096")
         labels = self._fields(fields["labels"]) if "labels" in fields else {}
+        if "labels" in fields and not labels:
+            raise self._error(fields["labels"], "labels are empty; a cluster can only replace them")
         request = models.CreateVolume(
             project=self._project_of(fields),
             name=self._text(fields["name"]),
             size_bytes=self._size(fields["size"]),
-            replica_count=self._whole(fields.get("replicas")) or DEFAULT_REPLICAS,
+            replica_count=self._whole(fields.get("replicas"), DEFAULT_REPLICAS, least=1),
             compression=self._flag(fields.get("compression")),
-            acl=self._texts(fields.get("acl")) or (models.ALLOW_NONE,),
-            ip_acl=self._texts(fields.get("ip_acl")) or (models.ALLOW_ANY,),
+            acl=self._texts(fields.get("acl"), (models.ALLOW_NONE,)),
+            ip_acl=self._texts(fields.get("ip_acl"), (models.ALLOW_ANY,)),
             sector_size=_SECTORS[sector],
             qos_policy_name=self._text(fields.get("policy")),
             source_snapshot_name=self._text(fields.get("snapshot")),
@@ -185,7 +188,7 @@ class _Reader:
     def _snapshot(self, node: Node) -> SeedSnapshot:
         known = ("name", "project", "volume", "description", "retention_seconds")
         fields = self._fields(node, known, ("name", "volume"))
-        kept = self._whole(fields.get("retention_seconds"))
+        kept = self._whole(fields.get("retention_seconds"), least=1)
         request = models.CreateSnapshot(
             project=self._project_of(fields),
             name=self._text(fields["name"]),
@@ -210,7 +213,10 @@ class _Reader:
     def _fields(
         self, node: Node, known: Iterable[str] | None = None, required: Iterable[str] = ()
     ) -> dict[str, Node]:
-        """The entries of a mapping; `known` are its legal keys, None allows any."""
+        """The entries of a mapping but for those that are null, which are as good as absent.
+
+        `known` are its legal keys, None allows any.
+        """
         if not isinstance(node, MappingNode):
             raise self._error(node, "expected `key: value` lines")
         fields: dict[str, Node] = {}
@@ -221,25 +227,34 @@ class _Reader:
             if key in fields:
                 raise self._error(key_node, f"{key} is given twice")
             fields[key] = value
+        given = {key: value for key, value in fields.items() if value.tag != _NULL}
         for key in required:
-            if key not in fields:
+            if key not in given:
                 raise self._error(node, f"{key} is missing")
-        return fields
+        return given
 
     def _text(self, node: Node | None) -> str:
         if node is None:
             return ""
-        if not isinstance(node, ScalarNode):
+        if not isinstance(node, ScalarNode) or node.tag == _NULL:
             raise self._error(node, "expected a text")
         return str(node.value)
 
-    def _texts(self, node: Node | None) -> tuple[str, ...]:
-        return self._all(node, self._text)
+    def _texts(self, node: Node | None, absent: tuple[str, ...]) -> tuple[str, ...]:
+        """A list; an empty one could mean nobody as well as anybody, so it is refused."""
+        if node is None:
+            return absent
+        if not (texts := self._all(node, self._text)):
+            raise self._error(node, "the list is empty; name at least one, or leave it out")
+        return texts
 
-    def _whole(self, node: Node | None) -> int:
-        text = self._text(node) or "0"
-        if node is not None and not re.fullmatch("[0-9]{1,10}", text, re.ASCII):
-            raise self._error(node, f"expected a whole number, got {text[:40]!r}")
+    def _whole(self, node: Node | None, absent: int = 0, *, least: int = 0) -> int:
+        if node is None:
+            return absent
+        text = self._text(node)
+        if not re.fullmatch("[0-9]{1,10}", text, re.ASCII) or int(text) < least:
+            wanted = f"a whole number from {least}" if least else "a whole number"
+            raise self._error(node, f"expected {wanted}, got {text[:40]!r}")
         return int(text)
 
     def _flag(self, node: Node | None) -> bool:

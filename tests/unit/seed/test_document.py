@@ -69,6 +69,23 @@ def test_a_whole_file() -> None:
         ("policies:\n  - name: gold", "s.yaml:2: a policy needs one of iops, mb_per_second"),
         ("policies:\n  - name: g\n    iops: {read: fast}", "s.yaml:3: expected a whole number"),
         ("snapshots:\n  - name: s", "s.yaml:2: volume is missing"),
+        ("volumes:\n  - {name: a, size: 1gib, ip_acl: []}", "s.yaml:2: the list is empty"),
+        ("volumes:\n  - {name: a, size: 1gib, acl: []}", "s.yaml:2: the list is empty"),
+        ("volumes:\n  - {name: a, size: 1gib, acl: [null]}", "s.yaml:2: expected a text"),
+        ("volumes:\n  - {name: a, size: 1gib, labels: {}}", "s.yaml:2: labels are empty"),
+        (
+            "volumes:\n  - {name: a, size: 1gib, replicas: 0}",
+            "s.yaml:2: expected a whole number from 1, got '0'",
+        ),
+        ("volumes:\n  - {name: a, size: null}", "s.yaml:2: size is missing"),
+        (
+            "policies:\n  - {name: g, iops: {read: 1}, projects: []}",
+            "s.yaml:2: the list is empty",
+        ),
+        (
+            "snapshots:\n  - {name: s, volume: v, retention_seconds: 0}",
+            "s.yaml:2: expected a whole number from 1",
+        ),
     ],
 )
 def test_errors_name_the_line(text: str, said: str) -> None:
@@ -80,3 +97,13 @@ def test_errors_name_the_line(text: str, said: str) -> None:
 def test_one_name_in_two_projects() -> None:
     text = "volumes:\n  - {name: a, size: 1gib}\n  - {name: a, size: 1gib, project: blue}"
     assert len(parse(text, "s.yaml").volumes) == 2
+
+
+def test_null_is_as_good_as_absent() -> None:
+    text = "projects: [{name: blue, default_policy: null}]\nvolumes:\n  - {name: a, size: 1gib"
+    nulls = ", replicas: ~, acl: null, ip_acl: null, policy:, labels: null, sector_size: }"
+    seed = parse(text + nulls, "s.yaml")
+    assert seed.projects[0].default_policy is None
+    assert seed.volumes[0].given == {"name", "size"}
+    assert seed.volumes[0].request == parse(text + "}", "s.yaml").volumes[0].request
+    assert parse("volumes:\nsnapshots: null", "s.yaml").volumes == ()
