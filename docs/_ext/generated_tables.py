@@ -93,7 +93,7 @@ class ContractParity(Directive):
 
     def run(self) -> list[nodes.Node]:
         self.state.document.settings.record_dependencies.add(str(PARITY))
-        found = json.loads(PARITY.read_text())
+        found = json.loads(PARITY.read_text())["operations"]
         counts = Counter(row["parity"] for row in found)
         told = ", ".join(f"{counts[word]} {word}" for word in ("exact", "partial", "absent"))
         rows = [

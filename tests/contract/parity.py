@@ -6,7 +6,8 @@ exact (every fact is the same), partial (some are missing in ours), absent, or w
 something else, or something more). The exit status is 1 when anything is wrong or partial.
 
 What it came to is kept in parity.json, which the documentation has its table from: `--write` writes
-it anew, and without that the exit status is 1 too when it does not say the same.
+it anew, and without that the exit status is 1 too when it does not say the same. Beside it stands a
+hash of our document, so that where the contract is not at hand a change of ours shows all the same.
 
 A fact is one keyword of one parameter, body field or reply field, with references followed.
 Prose (descriptions, notes) and labels of the contract's own are no facts.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -182,13 +184,20 @@ def report(comparisons: list[Comparison], console: Console) -> None:
     console.print(f"{len(comparisons)} operations: {', '.join(totals)}")
 
 
-def kept(comparisons: list[Comparison]) -> str:
-    """What parity.json says of them: line by line, in the contract's order."""
+def digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a document, whatever the order of its keys."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def kept(ours: Mapping[str, Any], comparisons: list[Comparison]) -> str:
+    """What parity.json says of our document and them: line by line, in the contract's order."""
     rows = [
         json.dumps({"operation": c.operation, "line": c.line, "parity": c.verdict.value})
         for c in comparisons
     ]
-    return "[\n" + ",\n".join(rows) + "\n]\n"
+    listed = ",\n".join(rows)
+    return f'{{"document": "{digest(ours)}",\n"operations": [\n{listed}\n]}}\n'
 
 
 def main(arguments: list[str], keep: Path = KEPT) -> int:
@@ -202,11 +211,13 @@ def main(arguments: list[str], keep: Path = KEPT) -> int:
     except (OSError, ValueError) as cause:
         print(f"cannot read the contract {options.contract}: {cause}", file=sys.stderr)
         return 2
-    comparisons = compare(openapi.document(), contract)
+    ours = openapi.document()
+    comparisons = compare(ours, contract)
+    found = kept(ours, comparisons)
     report(comparisons, Console())
     if options.write:
-        keep.write_text(kept(comparisons))
-    elif not keep.exists() or keep.read_text() != kept(comparisons):
+        keep.write_text(found)
+    elif not keep.exists() or keep.read_text() != found:
         print(f"{keep} is not what was found; write it anew with --write", file=sys.stderr)
         return 1
     bad = (Verdict.WRONG, Verdict.PARTIAL)
