@@ -88,7 +88,8 @@ def test_reset(own_lab: Lab) -> None:
         nodes = {node["uuid"] for node in own_lab.info["nodes"][:2]}
         host = stack.enter_context(connect(own_lab, nodes.pop()))
         told = host.watch(AsyncEvent.NAMESPACE_ATTRIBUTE_CHANGED)
-        lightos("lab", "reset", folder)
+        said = lightos("lab", "reset", folder).stdout
+        assert said == f"The lab on {own_lab.state_dir} is empty.\n"
         assert host.event(told) is AsyncEvent.NAMESPACE_ATTRIBUTE_CHANGED
         assert host.namespace_ids() == ()
     for kind in ("volumes", "snapshots"):
@@ -99,7 +100,7 @@ def test_reset(own_lab: Lab) -> None:
     assert blue.raw("GET", f"{PROJECTS}/blue/volumes").status_code == 401
     Api(own_lab, token=signed()).call("GET", f"{PROJECT}/volumes", status=401)
     assert not (own_lab.state_dir / "tokens" / "blue.jwt").exists()
-    assert "rules" not in lightos("lab", "fault", "list", folder).stdout
+    assert lightos("lab", "fault", "list", folder).stdout == "There are no faults.\n"
     lightos("lab", "wait", folder)
     api.create_volume("vol")
     own_lab.kill()

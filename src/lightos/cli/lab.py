@@ -91,6 +91,12 @@ def _check_reach(addresses: tuple[str, ...] | None, allow_public: bool) -> None:
             raise click.UsageError(f"{violation}.")
 
 
+def _is_default_folder() -> bool:
+    """Whether the present command was given no --state-dir."""
+    source = click.get_current_context().get_parameter_source("folder")
+    return source is click.core.ParameterSource.DEFAULT
+
+
 @click.group()
 def lab() -> None:
     """A LightOS-compatible cluster on this machine."""
@@ -175,8 +181,7 @@ def up(
     if len({api_port, discovery_port, nvme_port}) < 3:
         raise click.UsageError("--api-port, --discovery-port and --nvme-port must differ.")
     _check_reach(addresses, allow_public_addresses)
-    source = click.get_current_context().get_parameter_source("folder")
-    if source is click.core.ParameterSource.DEFAULT:
+    if _is_default_folder():
         folder = StateFolder.default_in_memory() if memory_only else StateFolder.default()
     if detach:
         with one_line_errors():
@@ -313,8 +318,14 @@ def status(folder: StateFolder, as_json: bool) -> None:
 @lab.command()
 @state_dir
 def down(folder: StateFolder) -> None:
-    """End the running cluster; its volumes stay in the state folder, but for one with --memory."""
+    """End the running cluster; its volumes stay in the state folder, but for one with --memory.
+
+    Without --state-dir, what a killed lab with --memory left is taken away, too.
+    """
     with one_line_errors():
+        if _is_default_folder() and (left := StateFolder.left_in_memory()):
+            left.erase()
+            click.echo(f"What a killed lab left in {left.path} is gone.")
         memory_only = folder.is_memory_only
         pid = folder.running_pid()
         if pid is None:
@@ -340,10 +351,15 @@ def reset(folder: StateFolder) -> None:
 
     Nodes that were stopped start. Addresses, certificates and the lab's key stay, so the tokens of
     the cluster and of the default project stay good.
+
+    With a lab in each of the default folders, on disk and in memory, --state-dir must say which.
     """
+    with one_line_errors():
+        if _is_default_folder():
+            folder = StateFolder.only()
     with running(folder) as control:
         control.ask("POST", "reset")
-    click.echo("The lab is empty.")
+    click.echo(f"The lab on {folder.path} is empty.")
 
 
 @lab.command()

@@ -150,7 +150,8 @@ class LabApi:
 
     async def _reset_all(self, _name: str, _body: bytes) -> Any:
         await self._reset.run()
-        self._events.note("cluster", News("ClusterReset", "all is as at the first start"))
+        gone = "volumes, snapshots, projects, policies, credentials and faults are gone"
+        self._events.note("cluster", News("ClusterReset", gone))
         return {}
 
     async def _tell_traffic(self, _name: str, _body: bytes) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab as it was at its first start, while it goes on running."""
+"""Takes all that tenants and testers made away from a lab that goes on running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from lightos.lab.tokens import Tokens
 
 
 class Reset:
-    """Takes away what tenants and testers made; nodes, certificates and the key stay."""
+    """Takes away volumes, snapshots, projects, policies, credentials and faults.
+
+    Also projects that the lab was started with, but for `default`; nodes, certificates and the key
+    stay.
+    """
 
     def __init__(
         self, cluster: Cluster, changes: ChangeQueue, faults: Faults, tokens: Tokens

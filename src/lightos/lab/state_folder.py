@@ -21,7 +21,10 @@ _DESCRIPTION = "lab.json"
 _LOCK = "lab.lock"
 _LOG = "lab.log"
 _DATABASE = "cluster.sqlite"
-_MEMORY_ONLY = "memory-only"
+_MEMORY_ONLY = "lightos-lab-in-memory"
+_MARK = (
+    "The lab of this folder keeps nothing: the folder, with all in it, is removed when it ends.\n"
+)
 _IN_MEMORY = ("tmpfs", "ramfs")
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is made private, or refused
 
@@ -92,7 +95,26 @@ class StateFolder:
     @property
     def is_memory_only(self) -> bool:
         """Whether the lab of this folder keeps nothing when it ends."""
-        return (self.path / _MEMORY_ONLY).exists()
+        mark = self.path / _MEMORY_ONLY
+        return mark.is_file() and mark.read_bytes() == _MARK.encode()
+
+    @classmethod
+    def left_in_memory(cls) -> Self | None:
+        """The default folder in memory, if a lab that was killed left it behind."""
+        folder = cls.default_in_memory()
+        left = folder._is_own() and folder.is_memory_only and folder.running_pid() is None
+        return folder if left else None
+
+    @classmethod
+    def only(cls) -> Self:
+        """The default folder that has a lab. LabError when both have one."""
+        durable, in_memory = cls.default(), cls.default_in_memory()
+        if durable.database.exists() and in_memory._is_own() and in_memory.is_memory_only:
+            raise LabError(
+                f"there are two labs, on {durable.path} and on {in_memory.path}: say which with "
+                "--state-dir"
+            )
+        return cls.present()
 
     @contextlib.contextmanager
     def opened(self, *, memory_only: bool) -> Iterator[None]:
@@ -103,15 +125,27 @@ class StateFolder:
         self.make(memory_only=memory_only)
         with self.locked(), contextlib.ExitStack() as stack:
             if memory_only:
-                stack.callback(self.erase)
-                self._remove_all_but({_LOCK, _LOG})
-                (self.path / _MEMORY_ONLY).touch()
+                stack.callback(self._erase)
+                self._remove_all_but({_LOCK, _LOG, _MEMORY_ONLY})
+                write_file(self.path / _MEMORY_ONLY, _MARK.encode())
             self.clear()
             yield
 
     def erase(self) -> None:
-        """Remove the folder and all in it."""
-        self._remove_all_but(frozenset())
+        """Remove the folder of a memory-only lab and all in it.
+
+        LabError when it is none of this user's in memory, or a lab runs on it.
+        """
+        self._check_memory()
+        if not self.is_memory_only:
+            raise LabError(f"{self.path} holds no lab that was started with --memory")
+        with self.locked():
+            self._erase()
+
+    def _erase(self) -> None:
+        # Until all else is gone the mark says that the rest may go, too.
+        self._remove_all_but({_MEMORY_ONLY})
+        (self.path / _MEMORY_ONLY).unlink(missing_ok=True)
         self.path.rmdir()
 
     def _remove_all_but(self, names: Collection[str]) -> None:
@@ -133,7 +167,7 @@ class StateFolder:
                 "choose another --state-dir"
             ) from cause
         foreign = names - {_LOCK, _LOG}
-        if not names & {_DATABASE, _MEMORY_ONLY} and foreign:
+        if _DATABASE not in names and not self.is_memory_only and foreign:
             raise LabError(
                 f"{self.path} holds other files ({min(foreign)}) and no lab: "
                 "choose an empty or new folder as --state-dir"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from lightos.cli.lab import lab
+from lightos.lab import state_folder
 from lightos.lab.errors import LabError
 from lightos.lab.listeners import control_listener, explained, tcp_listener
 from lightos.lab.state_folder import NotRunning, StateFolder
@@ -85,3 +91,71 @@ def test_a_port_that_needs_root_is_named() -> None:
     assert line == (
         "no permission for port 443 on 127.0.0.1: run as root, or choose --api-port above 1023"
     )
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+def killed(folder: StateFolder) -> StateFolder:
+    """As a memory-only lab that was killed leaves its folder."""
+    with folder.opened(memory_only=True):
+        left = {entry.name: entry.read_bytes() for entry in folder.path.iterdir()}
+    folder.path.mkdir(mode=0o700)
+    for name, content in left.items():
+        (folder.path / name).write_bytes(content)
+    (folder.blocks / "0").mkdir(parents=True)
+    return folder
+
+
+def test_what_a_killed_lab_left_in_memory_is_erased(in_memory: Path) -> None:
+    folder = killed(StateFolder(in_memory / "lab"))
+    with folder.locked(), pytest.raises(LabError, match="already runs"):
+        folder.erase()
+    assert folder.blocks.exists()
+    folder.erase()
+    assert not folder.path.exists()
+
+
+def test_no_other_folder_is_erased(in_memory: Path, tmp_path: Path) -> None:
+    killed(StateFolder(in_memory / "lab"))
+    on_disk = StateFolder(tmp_path / "disk")
+    shutil.copytree(in_memory / "lab", on_disk.path)
+    with pytest.raises(LabError, match="not in memory"):
+        on_disk.erase()
+    assert on_disk.blocks.exists()
+    of_others = StateFolder(in_memory / "others")
+    of_others.path.mkdir()
+    for name in ("memory-only", "lightos-lab-in-memory", "thesis.txt"):
+        (of_others.path / name).touch()
+    with pytest.raises(LabError, match="holds no lab that was started with --memory"):
+        of_others.erase()
+    with pytest.raises(LabError, match="holds other files"):
+        of_others.make(memory_only=True)
+    assert len(list(of_others.path.iterdir())) == 3
+
+
+def test_which_of_two_labs_must_be_said(
+    in_memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_folder, "MEMORY", in_memory)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    durable, memory = StateFolder.default(), StateFolder.default_in_memory()
+    assert StateFolder.only() == durable
+    killed(memory)
+    assert StateFolder.left_in_memory() == memory
+    with memory.locked():
+        assert StateFolder.left_in_memory() is None
+        assert StateFolder.only() == memory
+    durable.make()
+    durable.database.touch()
+    with pytest.raises(LabError, match=r"two labs, on .* and on .*--state-dir"):
+        StateFolder.only()
+    asked = CliRunner().invoke(lab, ["reset"])
+    assert (asked.exit_code, "there are two labs" in asked.output) == (1, True)
+    assert "left in" in CliRunner().invoke(lab, ["down"]).output
+    assert not memory.path.exists()
+    assert durable.database.exists()
+    assert StateFolder.only() == durable
