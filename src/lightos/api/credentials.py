@@ -47,6 +47,8 @@ class TokenSource(Protocol):
     """Gives the token to send. `name` is what the operator knows it by."""
 
     name: str
+    last_read: str
+    """The token as it was last read, and nothing is waited for; empty for none."""
 
     @property
     def may_change(self) -> bool:
@@ -66,18 +68,18 @@ class FixedToken:
 
     def __init__(self, token: str, name: str = "the JWT") -> None:
         self.name = name
-        self._token = token.strip()
+        self.last_read = token.strip()
 
     def __repr__(self) -> str:
         return f"FixedToken({self.name})"
 
     def current(self) -> str:
         """Return the token."""
-        return self._token
+        return self.last_read
 
     def reread(self) -> str:
         """Return the token."""
-        return self._token
+        return self.last_read
 
 
 class TokenFile:
@@ -93,9 +95,8 @@ class TokenFile:
         """Read the file. TokenUnusable says what is wrong with it."""
         self.name = name
         self._path = Path(path)
-        # Re-entrant: a signal handler may ask for the token in the middle of a refresh.
-        self._lock = threading.RLock()
-        self._token = ""
+        self._lock = threading.Lock()
+        self.last_read = ""
         self._seen: tuple[int, ...] | None = None
         self._read(self._identity())
 
@@ -107,12 +108,12 @@ class TokenFile:
         identity = self._identity()
         if identity != self._seen:
             self._refresh(identity)
-        return self._token
+        return self.last_read
 
     def reread(self) -> str:
         """Read the file whether it looks changed or not."""
         self._refresh(self._identity())
-        return self._token
+        return self.last_read
 
     def _refresh(self, identity: tuple[int, ...] | None) -> None:
         with self._lock:
@@ -143,7 +144,7 @@ class TokenFile:
         token = content.decode("ascii", "replace").strip()
         if not _JWT.fullmatch(token):
             raise TokenUnusable(f"the token file {self._path} does not hold one JWT and no more")
-        if token == self._token:
+        if token == self.last_read:
             self._seen = identity
             return
         if is_open_to_others(mode):
@@ -153,9 +154,9 @@ class TokenFile:
                 self._path,
                 stat.S_IMODE(mode),
             )
-        if self._token:
+        if self.last_read:
             LOG.info("A new token was read from %s", self._path)
-        self._token, self._seen = token, identity
+        self.last_read, self._seen = token, identity
 
 
 def _claims(token: str) -> dict[str, Any]:

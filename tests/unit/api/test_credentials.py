@@ -40,6 +40,15 @@ def test_the_file_is_read_again_when_it_changed(file: Path) -> None:
     assert tokens.current() == OTHER
 
 
+def test_the_token_last_read_is_told_without_a_look_at_the_file(file: Path) -> None:
+    tokens = TokenFile(file)
+    file.write_text(OTHER)
+    assert tokens.last_read == ONE
+    assert tokens.current() == OTHER
+    assert tokens.last_read == OTHER
+    assert FixedToken(f"{ONE}\n").last_read == ONE
+
+
 @pytest.mark.parametrize("content", ["", "half a tok", "a.b", f"{OTHER}\n{OTHER}", "é.é.é"])
 def test_a_file_in_the_middle_of_a_change_keeps_the_last_token(
     file: Path, content: str, caplog: pytest.LogCaptureFixture

@@ -25,6 +25,7 @@ from lightos.openstack.cinder.under_way import UnderWay
 from testbed.cluster import sensitive_words
 from testbed.faults import Faults
 from testbed.polling import wait_until
+from tests.unit.api.conftest import unsigned_token
 from tests.unit.cinder.conftest import HOST, new_volume
 from tests.unit.clock import FakeClock
 
@@ -101,6 +102,34 @@ def test_a_back_end_that_could_not_start_is_told_of(
     assert "Cluster: not known yet" in told
     assert "Token: lightos_jwt is not set" in told
     assert re.search(r"127\.255\.255\.1: asked next, rests for [\d.]+ s, failures in a row: ", told)
+
+
+def test_the_token_is_told_as_it_was_last_read(
+    make_driver: Callable[..., LightOSVolumeDriver],
+    report: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    file = tmp_path_factory.mktemp("token") / "lightos.jwt"
+    file.write_text(unsigned_token(exp=datetime(2040, 1, 1, tzinfo=UTC).timestamp()))
+    driver = make_driver(set_up=False, lightos_jwt="", lightos_jwt_file=str(file))
+    driver.do_setup(context.get_admin_context())
+    file.write_text(unsigned_token(of="another length"))
+    assert "Token: of lightos_jwt_file, until 2040-01-01 00:00 UTC" in section(report())
+
+
+def test_one_back_end_that_fails_leaves_the_others(
+    make_driver: Callable[..., LightOSVolumeDriver], report: Callable[[], str]
+) -> None:
+    class Broken:
+        def told(self) -> guru_report.BackEnd:
+            raise ValueError("SECRET")
+
+    broken, driver = Broken(), make_driver()
+    guru_report.tell_of("here@broken", broken.told)
+    whole = report()
+    assert "Back end here@broken: cannot be told of, ValueError\n" in section(whole)
+    assert f"Back end {HOST}, driver {driver.VERSION}\n" in section(whole)
+    assert "SECRET" not in whole
 
 
 def test_a_driver_that_is_gone_is_not_told_of(

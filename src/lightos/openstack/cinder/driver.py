@@ -183,7 +183,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             ),
         )
         self._housekeeping.note_unfinished()
-        guru_report.tell_of(self._told_state)
+        guru_report.tell_of(self.host, self._told_state)
 
     def _serve_metrics(self) -> None:
         address = self.configuration.lightos_metrics_address
@@ -220,13 +220,12 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def _told_state(self) -> guru_report.BackEnd:
         """What a Guru Meditation Report tells of this back end."""
         return guru_report.BackEnd(
-            host=self.host,
             version=self.VERSION,
             cluster=self._cluster_identity,
             subsystem_nqn=self._fabric.subsystem_nqn,
             discovery_services=self._fabric.discovery_services,
             api_addresses=self._client.address_states(),
-            token=guru_report.token_told(self._tokens.name, self._tokens.current(), utc_now()),
+            token=guru_report.token_told(self._tokens.name, self._tokens.last_read, utc_now()),
             waits=self._cluster.waits.told(),
         )
 

@@ -2,13 +2,13 @@
 """The section "LightOS" of the Guru Meditation Report that cinder-volume makes on SIGUSR2.
 
 It is made inside the signal handler, whatever the process was doing: nothing here waits, takes a
-lock that the interrupted code may hold, or asks the cluster.
+lock that the interrupted code may hold, reads a file, or asks the cluster.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,7 +24,6 @@ TITLE = "LightOS"
 class BackEnd:
     """What one back end tells of itself; no secret is in it."""
 
-    host: str
     version: str
     cluster: str
     subsystem_nqn: str
@@ -35,36 +34,45 @@ class BackEnd:
     waits: Sequence[str]
 
 
-_back_ends: set[weakref.WeakMethod[Callable[[], BackEnd]]] = set()
+_hosts: dict[weakref.WeakMethod[Callable[[], BackEnd]], str] = {}
+"""The host of each back end, by the method that tells of it."""
 
 
-def tell_of(back_end: Callable[[], BackEnd]) -> None:
+def tell_of(host: str, back_end: Callable[[], BackEnd]) -> None:
     """Ask this method of a driver for each report, for as long as the driver exists."""
-    _back_ends.difference_update([each for each in _back_ends.copy() if each() is None])
-    _back_ends.add(weakref.WeakMethod(back_end))
+    for gone in [each for each in _hosts.copy() if each() is None]:
+        _hosts.pop(gone, None)
+    _hosts[weakref.WeakMethod(back_end)] = host
 
 
 def _section() -> str:
-    methods = [each() for each in _back_ends.copy()]
-    back_ends = [method() for method in methods if method is not None]
-    return text(sorted(back_ends, key=lambda each: each.host), locks.under_way.told())
-
-
-def text(back_ends: Iterable[BackEnd], held_locks: Sequence[str]) -> str:
-    """The section's lines."""
     lines: list[str] = []
-    for each in back_ends:
-        services = ", ".join(f"{address} port {port}" for address, port in each.discovery_services)
-        lines += [
-            f"Back end {each.host}, driver {each.version}",
-            f"  Cluster: {each.cluster or 'not known yet'}",
-            f"  Subsystem: {each.subsystem_nqn or 'not known yet'}",
-            f"  Discovery services: {services or 'none known yet'}",
-            f"  Token: {each.token}",
-            *_list("API addresses", [": ".join(pair) for pair in each.api_addresses]),
-            *_list("Waits for the cluster", each.waits),
-        ]
-    return "\n".join([*lines, *_list("Locks of this process", held_locks, indent="")])
+    for each, host in sorted(_hosts.copy().items(), key=lambda pair: pair[1]):
+        back_end = each()
+        if back_end is not None:
+            lines += _told(host, back_end)
+    return "\n".join([*lines, *_list("Locks of this process", locks.under_way.told(), indent="")])
+
+
+def _told(host: str, back_end: Callable[[], BackEnd]) -> list[str]:
+    try:
+        return _lines(host, back_end())
+    except Exception as error:  # noqa: BLE001 - the rest of the report is wanted all the same
+        # Only its type: its text may hold what no report may.
+        return [f"Back end {host}: cannot be told of, {type(error).__name__}"]
+
+
+def _lines(host: str, told: BackEnd) -> list[str]:
+    services = ", ".join(f"{address} port {port}" for address, port in told.discovery_services)
+    return [
+        f"Back end {host}, driver {told.version}",
+        f"  Cluster: {told.cluster or 'not known yet'}",
+        f"  Subsystem: {told.subsystem_nqn or 'not known yet'}",
+        f"  Discovery services: {services or 'none known yet'}",
+        f"  Token: {told.token}",
+        *_list("API addresses", [": ".join(pair) for pair in told.api_addresses]),
+        *_list("Waits for the cluster", told.waits),
+    ]
 
 
 def _list(title: str, entries: Sequence[str], indent: str = "  ") -> list[str]:
