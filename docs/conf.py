@@ -3,6 +3,7 @@
 
 import logging
 import sys
+import warnings
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 
@@ -12,8 +13,10 @@ project = "lightos-openstack"
 copyright = "the lightos-openstack contributors, Apache-2.0"
 release = distribution_version("lightos-openstack")
 extensions = ["generated_tables", "reno.sphinxext", "sphinx_click"]
-# Imports of the tables turn on what it tells of each commit.
-logging.getLogger("reno").setLevel(logging.WARNING)
+# Imports of the tables turn on what these tell: of each commit, and of what Cinder runs on.
+for each in ("reno", "oslo_service"):
+    logging.getLogger(each).setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["guide.css"]

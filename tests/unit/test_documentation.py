@@ -272,14 +272,14 @@ def test_the_combinations_shown_are_those_that_are_tested() -> None:
     assert [tuple(row) for row in with_nova] == list(NOVA_COMBINATIONS)
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+def test_the_documentation_builds_and_says_nothing(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "sphinx", "-q", "-W", "-d", str(tmp_path / "doctrees")]
     for builder in ("html", "man"):
         folders = [str(ROOT / "docs"), str(tmp_path / builder)]
         built = subprocess.run(
             [*build, "-b", builder, *folders], capture_output=True, text=True, check=False
         )
-        assert built.returncode == 0, built.stderr
+        assert (built.returncode, built.stderr) == (0, "")
     page = (tmp_path / "html" / "driver_guide.html").read_text()
     assert all(option.name in page for option in lightos_opts)
     manual = (tmp_path / "man" / "lightos.1").read_text()
