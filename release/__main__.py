@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m release [FOLDER]`: sdist, wheel, SBOM and Debian package of the commit, in `dist/`.
+"""`python -m release`: sdist, wheel, SBOM and Debian package of the commit, in `dist/`.
 
-The wheel is built from the sdist, and the Debian package too: who has only the sdist can build
-both. The version is that of the tag, see `tool.hatch.version` in pyproject.toml.
+The wheel is built from the sdist, and the Debian package too. The version is that of the tag, see
+`tool.hatch.version` in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ class Release:
 
 
 def make(folder: Path) -> Release:
-    """Make all in `folder`, which is emptied before. Raises CalledProcessError."""
+    """Make all in `folder`, which is empty. Raises CalledProcessError."""
     os.environ.setdefault("SOURCE_DATE_EPOCH", commit_time())
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, CHECKOUT],
         check=True,
@@ -52,11 +50,14 @@ def make(folder: Path) -> Release:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=CHECKOUT / "dist")
+    argparse.ArgumentParser(prog="python -m release", description=__doc__).parse_args()
+    folder = CHECKOUT / "dist"
     try:
-        made = make(parser.parse_args().folder)
-    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        made = make(folder)
+    except (subprocess.CalledProcessError, OSError) as error:
         print(f"release: {error}", file=sys.stderr)
         return 1
     for path in dataclasses.astuple(made):

@@ -35,6 +35,8 @@ def pytest_report_header() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "interpreter" in metafunc.fixturenames:
+        if not INTERPRETERS:
+            pytest.fail(f"none of Python {', '.join(PYTHONS)} is on this machine", pytrace=False)
         metafunc.parametrize("interpreter", INTERPRETERS.values(), ids=INTERPRETERS)
 
 

@@ -87,9 +87,10 @@ def test_the_sbom_lists_what_the_wheel_and_the_debian_package_bring(
 
 def test_the_settings_that_the_debian_package_suggests_exist(tmp_path: Path) -> None:
     text = (CHECKOUT / "release/debian/discovery-client.yaml").read_text()
-    suggested = text.partition("\n#\n")[2]
+    suggested = text.partition("\n#\n")[2].replace("# ", "")
+    assert "\nctrlLossTMO: " in suggested
     path = tmp_path / "settings.yaml"
-    path.write_text(suggested.replace("# ", ""))
+    path.write_text(suggested)
     assert load(path, {}).ignored_keys == ()
 
 
@@ -119,6 +120,13 @@ def test_the_version_is_that_of_the_tag(what: str, version: str, tmp_path: Path)
     command = [sys.executable, "-W", "ignore", "-m", "hatchling", "version"]
     said = subprocess.run(command, cwd=copy, check=True, capture_output=True, text=True)
     assert re.fullmatch(version, said.stdout.strip())
+
+
+def test_a_release_is_made_in_no_folder_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "release", str(tmp_path)]
+    assert subprocess.run(command, cwd=CHECKOUT, check=False, capture_output=True).returncode == 2
+    assert (tmp_path / "file").exists()
 
 
 def test_debian_sorts_versions_as_python_does() -> None:
