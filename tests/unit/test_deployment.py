@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files in docs/deployment.rst, read as Kolla-Ansible and OpenStack-Ansible read them."""
+"""The files in docs/deployment.rst: their syntax, and what Cinder and Nova make of the options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import jinja2
@@ -15,18 +14,14 @@ import pytest
 import yaml
 
 from lightos.openstack.cinder.driver import LightOSVolumeDriver
+from tests.shown import ROOT, blocks
 
-PAGE = (Path(__file__).parents[2] / "docs/deployment.rst").read_text()
-KOLLA, OPENSTACK_ANSIBLE = PAGE.split("\nOpenStack-Ansible\n---")
+PAGE = ROOT / "docs/deployment.rst"
+(TEMPLATE_OVERRIDES,) = blocks(PAGE, "jinja")
+CINDER_VOLUME_CONF, SERVICE_TOKENS = blocks(PAGE, "ini")
+GLOBALS, USER_VARIABLES, USER_CONFIG = blocks(PAGE, "yaml")
 FIXED_BY_THE_ROLE = ("limit_container_types", "extra_volume_types", "shares")
 """Keys of a back end, and of their list, that os_cinder writes into no file."""
-
-
-def blocks(page: str, language: str) -> list[str]:
-    found = re.findall(rf"code-block:: {language}\n\n((?:   .*\n|\n)+)", page)
-    return [textwrap.dedent(block) for block in found]
-
-
 LOAD = """
 import json, sys
 from cinder import objects; objects.register_all()
@@ -83,9 +78,8 @@ def check(cinder_conf: str, folder: Path) -> None:
 
 
 def test_kolla_ansible(tmp_path: Path) -> None:
-    (override,) = blocks(KOLLA, "ini")
-    check(override, tmp_path)
-    (variables,) = (yaml.safe_load(block) for block in blocks(KOLLA, "yaml"))
+    check(CINDER_VOLUME_CONF, tmp_path)
+    variables = yaml.safe_load(GLOBALS)
     assert variables["skip_cinder_backend_check"] is True
     mounts = {name: found for name, found in variables.items() if name.endswith("_extra_volumes")}
     assert set(mounts) == {
@@ -97,9 +91,8 @@ def test_kolla_ansible(tmp_path: Path) -> None:
 
 
 def test_the_images_of_kolla_get_this_distribution() -> None:
-    (template,) = blocks(KOLLA, "jinja")
     parent = "{{ cinder_base_pip_packages_append }} {{ nova_base_pip_packages_append }}"
-    loader = jinja2.DictLoader({"parent": parent, "override": template})
+    loader = jinja2.DictLoader({"parent": parent, "override": TEMPLATE_OVERRIDES})
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -108,9 +101,7 @@ def test_the_images_of_kolla_get_this_distribution() -> None:
 
 
 def test_openstack_ansible(tmp_path: Path) -> None:
-    user_variables, user_config = (
-        yaml.safe_load(block) for block in blocks(OPENSTACK_ANSIBLE, "yaml")
-    )
+    user_variables, user_config = map(yaml.safe_load, (USER_VARIABLES, USER_CONFIG))
     for service in ("cinder", "nova"):
         assert user_variables[f"{service}_user_pip_packages"] == ["lightos-openstack"]
     (host,) = user_config["storage_hosts"].values()
@@ -127,8 +118,7 @@ def test_openstack_ansible(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("service", ["nova", "cinder"])
 def test_service_tokens(service: str, tmp_path: Path) -> None:
-    (section,) = blocks(OPENSTACK_ANSIBLE, "ini")
     path = tmp_path / f"{service}.conf"
-    path.write_text(section)
+    path.write_text(SERVICE_TOKENS)
     said = python(SERVICE_USER, service, path)
     assert said == "True Password https://keystone.example.com/v3"
