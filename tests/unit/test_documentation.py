@@ -36,44 +36,47 @@ BACK_END = "lightos"
 ON_FILES = {"cat", "echo", "install", "mv", "nvme", "sed"}
 """Programs of commands that are typed here, into a folder in the place of /etc."""
 INSTALL = "package/test_install.py::test_installed_and_uninstalled"
-DEBIAN = "package/test_debian.py::test_installed_started_upgraded_removed_and_purged"
 UNIT = (
     "kernel/test_systemd_unit.py::"
     "test_the_unit_is_active_once_ready_and_its_sandbox_leaves_what_the_daemon_needs"
 )
 ELSEWHERE = {
     "pip install lightos-openstack": INSTALL,
-    "pip install --upgrade lightos-openstack": INSTALL,
     "pip uninstall lightos-openstack": INSTALL,
     "python3 -m venv /opt/lightos": INSTALL,
     "/opt/lightos/bin/pip install lightos-openstack": INSTALL,
     "/opt/lightos/bin/lightos discovery-client systemd-unit > "
     "/etc/systemd/system/lightos-discovery-client.service": UNIT,
-    "systemctl enable --now lightos-discovery-client": UNIT,
-    "systemctl disable --now lightos-discovery-client": UNIT,
-    "rm /etc/systemd/system/lightos-discovery-client.service": UNIT,
-    "apt install ./lightos-discovery-client_VERSION_amd64.deb": DEBIAN,
-    "systemctl status lightos-discovery-client": DEBIAN,
     "systemctl restart nova-compute": "nova/test_compatibility.py::"
     "test_what_is_attached_is_detached_across_a_switch",
     "modprobe nvme-tcp": "kernel/test_discovery_client.py::"
     "test_a_second_daemon_and_a_host_without_the_module_end_with_one_clear_line",
-    "curl http://127.0.0.1:6060/healthz": "unit/discovery/test_status.py::"
-    "test_health_names_each_cluster",
+    "curl http://127.0.0.1:6060/healthz": "package/test_debian.py::"
+    "test_installed_started_upgraded_removed_and_purged",
     "cinder work-cleanup --is-up False": "ha/test_crash.py::test_kill_in_the_middle_of_everything",
-    "pkill -USR2 -x cinder-volume": "unit/cinder/test_guru_report.py::"
-    "test_the_report_tells_of_cluster_addresses_token_waits_and_locks",
-    "kolla-build --template-override template-overrides.j2 ^cinder ^nova": "unit/test_deployment.py"
-    "::test_the_images_of_kolla_get_this_distribution",
-    "kolla-ansible reconfigure -i INVENTORY -t cinder,nova": "unit/test_deployment.py"
-    "::test_kolla_ansible",
-    "docker exec cinder_volume lightos doctor --cinder-conf /etc/cinder/cinder.conf": "unit/"
-    "test_deployment.py::test_kolla_ansible",
-    "openstack-ansible openstack.osa.cinder": "unit/test_deployment.py::test_openstack_ansible",
-    "openstack-ansible openstack.osa.nova": "unit/test_deployment.py::test_openstack_ansible",
+    "pkill -USR2 '^cinder-volume(:|$)'": "integration/test_guru_report.py::"
+    "test_the_child_of_a_back_end_tells_of_it",
     ". .cache/cloud/running/openrc": "cloud/test_commands.py::test_the_examples_can_be_pasted",
 }
-"""Commands whose effect some other test has, or whose input it reads as they do."""
+"""Commands that another test runs, with paths and packages of its own, or whose effect it has."""
+NO_SERVICE_MANAGER = "tests start and stop the unit in a systemd of its own, which never boots"
+KOLLA = "needs a cloud of Kolla-Ansible; test_deployment.py checks its files"
+OPENSTACK_ANSIBLE = "needs a cloud of OpenStack-Ansible; test_deployment.py checks its files"
+NOT_RUN_HERE = {
+    "pip install --upgrade lightos-openstack": "tests install one version, that of the checkout",
+    "systemctl enable --now lightos-discovery-client": NO_SERVICE_MANAGER,
+    "systemctl disable --now lightos-discovery-client": NO_SERVICE_MANAGER,
+    "rm /etc/systemd/system/lightos-discovery-client.service": NO_SERVICE_MANAGER,
+    "systemctl status lightos-discovery-client": "is for people; tests ask `systemctl show`",
+    "apt install ./lightos-discovery-client_VERSION_amd64.deb": "hosts of tests reach no archive: "
+    "dpkg installs the file",
+    "kolla-build --template-override template-overrides.j2 ^cinder ^nova": KOLLA,
+    "kolla-ansible reconfigure -i INVENTORY -t cinder,nova": KOLLA,
+    "docker exec cinder_volume lightos doctor --cinder-conf /etc/cinder/cinder.conf": KOLLA,
+    "openstack-ansible openstack.osa.cinder": OPENSTACK_ANSIBLE,
+    "openstack-ansible openstack.osa.nova": OPENSTACK_ANSIBLE,
+}
+"""Commands that no test runs, and why."""
 
 
 def shown() -> list[tuple[str, str]]:
@@ -104,7 +107,9 @@ def test_a_command_shown_is_one_that_parses(command: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "command"), shown())
-def test_each_command_shown_is_one_that_a_test_runs(page: str, command: str) -> None:
+def test_each_command_shown_is_run_or_parsed_by_a_test_or_has_a_reason_not_to_be(
+    page: str, command: str
+) -> None:
     program, _, words = command.removeprefix(".venv/bin/").partition(" ")
     if program in ("openstack", "export"):
         assert page in TYPED_PAGES or words in (*VOLUME_EXAMPLES, *INSTANCE_EXAMPLES)
@@ -113,10 +118,17 @@ def test_each_command_shown_is_one_that_a_test_runs(page: str, command: str) -> 
     elif command in ELSEWHERE:
         path, _, test = ELSEWHERE[command].partition("::")
         assert f"def {test}(" in (ROOT / "tests" / path).read_text()
+    elif command in NOT_RUN_HERE:
+        assert NOT_RUN_HERE[command]
     elif program in ON_FILES:
         assert page in ("hosts", "security", "deployment")
     else:
         assert COMMAND.findall(command)
+
+
+def test_no_table_of_commands_has_one_that_is_not_shown_or_one_of_the_other() -> None:
+    assert ELSEWHERE.keys() | NOT_RUN_HERE.keys() <= {command for _, command in shown()}
+    assert not ELSEWHERE.keys() & NOT_RUN_HERE.keys()
 
 
 def run_on_files(page: str, folder: Path) -> None:
