@@ -31,6 +31,7 @@ function install_lightos {
     sudo modprobe nvme-tcp
     if [[ ! -s /etc/nvme/hostnqn ]]; then
         nvme gen-hostnqn | sudo tee /etc/nvme/hostnqn
+        sed 's/.*uuid://' /etc/nvme/hostnqn | sudo tee /etc/nvme/hostid
     fi
 }
 
@@ -79,9 +80,9 @@ function stop_lightos {
     stop_process lightos-lab
 }
 
-# The volumes of a lab, and what this host keeps of one: a real cluster is left alone.
+# The volumes of the lab. A folder that holds no lab is left alone.
 function cleanup_lightos {
-    if [[ "$LIGHTOS_LAB" == "True" ]]; then
+    if [[ "$LIGHTOS_LAB" == "True" && -e "$LIGHTOS_LAB_DIR/cluster.sqlite" ]]; then
         sudo rm -rf "$LIGHTOS_LAB_DIR"
     fi
 }

@@ -102,6 +102,9 @@ def test_a_devstack_with_nothing_configured_has_a_lab(run: Run, tmp_path: Path) 
     assert f"pip_install -e {CHECKOUT}[lab]" in machine
     assert "sudo modprobe nvme-tcp" in machine
     assert client in machine
+    has_identity = Path("/etc/nvme/hostnqn").exists()
+    for name in ("hostnqn", "hostid"):
+        assert (f"sudo tee /etc/nvme/{name}" in machine) is not has_identity
 
     lab = int((tmp_path / "lightos-lab.pid").read_text())
     run("unstack")
@@ -110,6 +113,13 @@ def test_a_devstack_with_nothing_configured_has_a_lab(run: Run, tmp_path: Path) 
     run("clean")
     assert not (tmp_path / "lightos-lab").exists()
     (tmp_path / "lightos-lab.pid").unlink()
+
+
+def test_a_folder_that_holds_no_lab_is_kept(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    run("clean", LIGHTOS_LAB_DIR=str(folder))
+    assert folder.exists()
 
 
 def test_a_devstack_of_a_cluster(run: Run, tmp_path: Path, lab: dict[str, Any]) -> None:
