@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from testbed.cinder.client import CinderClient
 from testbed.cloud.compute_host import HOSTS, ComputeHost
 from testbed.cloud.disk import InnerCluster
@@ -16,6 +18,7 @@ def test_live_migration_there_and_back_with_io_running(
     cinder: CinderClient,
     cluster: InnerCluster,
     hosts: list[ComputeHost],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     instance = instances.boot("mover", FIRST)
     data = cinder.create_volume(1)
@@ -23,10 +26,11 @@ def test_live_migration_there_and_back_with_io_running(
     for host in (hosts[1], hosts[0]):
         with instances.watch(instance, data.id) as watch:
             seconds = instances.live_migrate(instance, host.name)
-        print(
-            f"live migration to {host.name}: {seconds:.1f} s, "
-            f"longest stall of I/O {watch.longest_stall_seconds:.2f} s, {watch.writes} writes"
-        )
+        with capsys.disabled():
+            print(
+                f"\nlive migration to {host.name}: {seconds:.1f} s, "
+                f"longest stall of I/O {watch.longest_stall_seconds:.2f} s, {watch.writes} writes"
+            )
         instances.wait_writes(instance, data.id)
         for volume_id in (instance.volume_id, data.id):
             assert cluster.host_nqns(volume_id) == {host.guest.host_nqn}
