@@ -23,7 +23,7 @@ from tests.kernel.controllers import wait_for_controllers
 UNIT = f"{PACKAGE}.service"
 CONFIGURATION = "/etc/discovery-client/discovery-client.yaml"
 INSTALL_SECONDS = 600
-"""Under emulation: Python compiles every file of the package."""
+"""Under emulation, beside other tests."""
 
 
 @pytest.fixture(scope="module")
