@@ -24,7 +24,8 @@ from testbed.polling import wait_until
 PROJECT = "default"
 VOLUME_BYTES = 64 << 20
 API_SECONDS = 30.0
-SETTLE_SECONDS = 60.0
+SETTLE_SECONDS = 120.0
+"""A connect that meets a fault repeats its SYN ever more slowly, and is tried again after that."""
 LOSS_SECONDS = 12
 SHORT_TIMEOUTS = {
     "DC_KATO": "2",

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -149,14 +149,17 @@ def systemd_unit() -> None:
     unit = resources.files("lightos.discovery").joinpath(UNIT).read_text(encoding="utf-8")
     own_path = Path(sys.executable).with_name("lightos")
     unit = unit.replace("ExecStart=lightos ", f"ExecStart={own_path} ")
-    if _is_below_home(Path(sys.prefix)) or _is_below_home(Path(sys.executable).resolve()):
+    installed = (Path(sys.prefix), Path(sys.executable).resolve())
+    # systemd.exec(5) lists what each of the two hides.
+    if _is_any_below(installed, "/home", "/root", "/run/user"):
         unit = unit.replace("ProtectHome=yes", "ProtectHome=read-only")
+    if _is_any_below(installed, "/tmp", "/var/tmp"):  # noqa: S108 - no file is made there
+        unit = unit.replace("PrivateTmp=yes", "PrivateTmp=no")
     click.echo(unit, nl=False)
 
 
-def _is_below_home(path: Path) -> bool:
-    """Whether `ProtectHome=yes` hides it."""
-    return any(path.is_relative_to(home) for home in ("/home", "/root", "/run/user"))
+def _is_any_below(paths: Iterable[Path], *folders: str) -> bool:
+    return any(path.is_relative_to(folder) for path in paths for folder in folders)
 
 
 @contextmanager

@@ -101,6 +101,23 @@ def test_systemd_takes_the_unit_and_it_runs_this_installation(folder: Path, tmp_
     assert (complaints, verified.returncode) == ([], 0)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "home", "tmp"),
+    [
+        ("/opt/lightos", "yes", "yes"),
+        ("/root/venv", "read-only", "yes"),
+        ("/tmp/checkout/.venv", "yes", "no"),
+    ],
+)
+def test_the_unit_sees_its_own_installation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, prefix: str, home: str, tmp: str
+) -> None:
+    monkeypatch.setattr(sys, "prefix", prefix)
+    monkeypatch.setattr(sys, "executable", f"{prefix}/bin/python")
+    lines = run(folder, "systemd-unit").output.splitlines()
+    assert {f"ProtectHome={home}", f"PrivateTmp={tmp}"} <= set(lines)
+
+
 def test_a_wait_for_uevents_ends_at_its_deadline_without_any() -> None:
     with UeventClock(bool) as clock, pytest.raises(DeadlineExpired):
         poll_until(lambda: None, deadline=Deadline(0.05, clock), intervals=[0.01])
