@@ -12,10 +12,11 @@ import json
 import os
 import select
 import shlex
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ class Page:
 def running_browser() -> Iterator[Browser]:
     """A Chromium with a profile of its own, that ends with the block."""
     to_browser, to_us = os.pipe(), os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    # Its helpers may write there for a moment yet when they are killed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [
             CHROMIUM,
             "--headless",
@@ -150,6 +152,7 @@ def running_browser() -> Iterator[Browser]:
             pass_fds=(to_browser[0], to_us[1]),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         os.close(to_browser[0])
         os.close(to_us[1])
@@ -160,3 +163,5 @@ def running_browser() -> Iterator[Browser]:
             os.close(to_us[0])
             process.terminate()
             process.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
