@@ -39,7 +39,8 @@ class Release:
 
 def make(folder: Path) -> Release:
     """Make all in `folder`, which is empty. Raises CalledProcessError."""
-    os.environ.setdefault("SOURCE_DATE_EPOCH", commit_time())
+    if "SOURCE_DATE_EPOCH" not in os.environ:
+        os.environ["SOURCE_DATE_EPOCH"] = commit_time()
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, CHECKOUT],
         check=True,

@@ -75,6 +75,7 @@ from lightos.api.models import (
     VolumeRolledBack,
     VolumeState,
     VolumeUpdated,
+    rounded_up,
 )
 from lightos.api.observer import Observer
 from lightos.api.wire import Model
@@ -598,16 +599,13 @@ def _is_as_asked(volume: Volume, request: CreateVolume) -> bool:
     )
 
 
-def _rounded_up(iops: int) -> int:
-    return -(-iops // IOPS_LIMIT_GRANULARITY) * IOPS_LIMIT_GRANULARITY
-
-
 def _is_limited_as_asked(found: RateLimit | None, asked: RateLimit | None) -> bool:
     """Compare the limits alone: a cluster may not tell this token who may use a policy."""
     wanted, limit = asked and asked.limit, found and found.limit
     if isinstance(wanted, IopsLimit):
         rounded = IopsLimit(
-            write_iops=_rounded_up(wanted.write_iops), read_iops=_rounded_up(wanted.read_iops)
+            write_iops=rounded_up(wanted.write_iops, IOPS_LIMIT_GRANULARITY),
+            read_iops=rounded_up(wanted.read_iops, IOPS_LIMIT_GRANULARITY),
         )
         return limit in (wanted, rounded)
     return limit == wanted

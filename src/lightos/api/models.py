@@ -49,12 +49,19 @@ ALLOW_ANY: Final = "ALLOW_ANY"
 """The only entry of an ACL that admits everyone."""
 ALLOW_NONE: Final = "ALLOW_NONE"
 """The only entry of an ACL that admits nobody; an emptied ACL must be written so."""
+DEFAULT_PROJECT: Final = "default"
+"""The project that every cluster has."""
 SIZE_GRANULARITY_BYTES: Final = 4096
 """Clusters round the size of a volume up to a multiple of this."""
 MAX_LIST_LIMIT: Final = 1000
 """Objects in one reply of a list call, at most and by default."""
 IOPS_LIMIT_GRANULARITY: Final = 256
 """Clusters round the IOPS limits of a policy up to a multiple of this; IOPS per GB are exact."""
+
+
+def rounded_up(number: int, granularity: int) -> int:
+    """What a cluster keeps of a number: the next multiple of `granularity`."""
+    return -(-number // granularity) * granularity
 
 
 @dataclass(frozen=True, kw_only=True)

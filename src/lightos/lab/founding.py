@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
+from lightos.api.models import DEFAULT_PROJECT
 from lightos.lab.database import Database
 from lightos.lab.errors import LabError
 from lightos.lab.records import (
@@ -21,7 +22,6 @@ from lightos.lab.records import (
 )
 
 CLUSTER_NAME = "lab"
-DEFAULT_PROJECT = "default"
 DEFAULT_NODES = 3
 
 

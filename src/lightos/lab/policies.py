@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from lightos.api.models import IOPS_LIMIT_GRANULARITY
+from lightos.api.models import IOPS_LIMIT_GRANULARITY, rounded_up
 from lightos.lab.records import LimitKind, PolicyRecord
 from lightos.lab.view import RateLimit, RateLimits, RateUnit
 
@@ -45,7 +45,7 @@ def kept_limit(kind: LimitKind, limit: int) -> int:
     if kind is not LimitKind.IOPS:
         return limit
     step = IOPS_LIMIT_GRANULARITY
-    return min(-(-limit // step) * step, MAX_LIMIT // step * step)
+    return min(rounded_up(limit, step), MAX_LIMIT // step * step)
 
 
 def rate_limits(policy: PolicyRecord | None, size_bytes: int) -> RateLimits:

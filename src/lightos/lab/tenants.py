@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
+from lightos.api.models import DEFAULT_PROJECT
 from lightos.lab.auth import OWN_CREDENTIAL, SYSTEM, public_key
 from lightos.lab.changes import Change
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from lightos.lab.founding import DEFAULT_PROJECT
 from lightos.lab.policies import Policies, is_usable_by, kept_limit, rate_limits
 from lightos.lab.records import (
     CredentialRecord,

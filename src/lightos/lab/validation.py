@@ -7,7 +7,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from lightos.api.models import ALLOW_ANY, ALLOW_NONE, SIZE_GRANULARITY_BYTES
+from lightos.api.models import ALLOW_ANY, ALLOW_NONE, SIZE_GRANULARITY_BYTES, rounded_up
 from lightos.lab.access import normal_address
 from lightos.lab.errors import FailedPrecondition, InvalidArgument
 from lightos.lab.records import SnapshotRecord, VolumeRecord
@@ -53,7 +53,7 @@ def rounded_size(size_bytes: int) -> int:
         raise InvalidArgument(
             f"size {size_bytes} bytes is not valid: 1 to {MAX_SIZE_BYTES} bytes (1 PiB)"
         )
-    return -(-size_bytes // SIZE_GRANULARITY_BYTES) * SIZE_GRANULARITY_BYTES
+    return rounded_up(size_bytes, SIZE_GRANULARITY_BYTES)
 
 
 def check_acl(rules: Sequence[str]) -> tuple[str, ...]:

@@ -280,8 +280,7 @@ def _words(labels: Iterable[models.Label]) -> list[str]:
 
 
 def _rounded(size_bytes: int) -> int:
-    step = models.SIZE_GRANULARITY_BYTES
-    return -(-size_bytes // step) * step
+    return models.rounded_up(size_bytes, models.SIZE_GRANULARITY_BYTES)
 
 
 def _same_limit(has: models.RateLimit | None, wants: models.RateLimit | None) -> bool:
@@ -299,5 +298,5 @@ def _kept(limit: object) -> object:
     match limit:
         case models.IopsLimit(read_iops=read, write_iops=write):
             step = models.IOPS_LIMIT_GRANULARITY
-            return -(-read // step), -(-write // step)
+            return models.rounded_up(read, step), models.rounded_up(write, step)
     return limit

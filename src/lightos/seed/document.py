@@ -21,7 +21,6 @@ from lightos.api.wire import Model, WireError, parse_size
 T = TypeVar("T")
 R = TypeVar("R", bound=Model)
 
-DEFAULT_PROJECT = "default"
 DEFAULT_REPLICAS = 3
 _LIMITS: Mapping[str, Callable[[int, int], models.RateLimit]] = {
     "iops": lambda read, write: models.RateLimit(
@@ -201,7 +200,7 @@ class _Reader:
     # Values
 
     def _project_of(self, fields: Mapping[str, Node]) -> str:
-        return self._text(fields["project"]) if "project" in fields else DEFAULT_PROJECT
+        return self._text(fields["project"]) if "project" in fields else models.DEFAULT_PROJECT
 
     def _all(self, node: Node | None, read: Callable[[Node], T]) -> tuple[T, ...]:
         if node is None:

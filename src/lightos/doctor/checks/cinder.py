@@ -17,10 +17,17 @@ from lightos.api.errors import (
     Unauthorized,
     Untrusted,
 )
-from lightos.api.models import ClusterInfo, Node, NodeState, Policy, PolicyState, PolicyVisibility
+from lightos.api.models import (
+    DEFAULT_PROJECT,
+    ClusterInfo,
+    Node,
+    NodeState,
+    Policy,
+    PolicyState,
+    PolicyVisibility,
+)
 from lightos.doctor.findings import Finding, Findings
 from lightos.openstack.cinder.connection import Fabric, is_same_machine
-from lightos.openstack.cinder.naming import DEFAULT_PROJECT
 from lightos.openstack.cinder.volume_types import VolumeSpecs
 
 CLUSTER_ADMIN = "system:cluster-admin"

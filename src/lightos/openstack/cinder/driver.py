@@ -38,7 +38,14 @@ from lightos.api.errors import (
     Unauthorized,
     WrongState,
 )
-from lightos.api.models import CreateSnapshot, CreateVolume, Snapshot, UpdateVolume, Volume
+from lightos.api.models import (
+    DEFAULT_PROJECT,
+    CreateSnapshot,
+    CreateVolume,
+    Snapshot,
+    UpdateVolume,
+    Volume,
+)
 from lightos.openstack.cinder import (
     acl,
     guru_report,
@@ -60,7 +67,6 @@ from lightos.openstack.cinder.errors import in_cinder_terms, misconfigured
 from lightos.openstack.cinder.housekeeping import BackEnd, Housekeeping
 from lightos.openstack.cinder.metrics import DriverMetrics
 from lightos.openstack.cinder.naming import (
-    DEFAULT_PROJECT,
     ProviderId,
     clone_snapshot_name,
     image_snapshot_name,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-DEFAULT_PROJECT = "default"
 UUID_PATTERN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _CLONE_SNAPSHOT = re.compile(rf"for_clone_({UUID_PATTERN.pattern})", re.IGNORECASE)
 _IMAGE_SNAPSHOT = re.compile(

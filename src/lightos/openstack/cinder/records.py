@@ -11,9 +11,10 @@ from cinder.db import models
 from cinder.volume import volume_utils
 from sqlalchemy import bindparam, select
 
+from lightos.api.models import DEFAULT_PROJECT
 from lightos.openstack.cinder import grants, qos
 from lightos.openstack.cinder.manage import Identity, Managed
-from lightos.openstack.cinder.naming import DEFAULT_PROJECT, ProviderId
+from lightos.openstack.cinder.naming import ProviderId
 
 _VOLUME = models.Volume.__table__.c
 _PLACE = select(_VOLUME.provider_id).where(_VOLUME.id == bindparam("volume"))

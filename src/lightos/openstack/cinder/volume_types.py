@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lightos.openstack.cinder.naming import DEFAULT_PROJECT, UUID_PATTERN
+from lightos.api.models import DEFAULT_PROJECT
+from lightos.openstack.cinder.naming import UUID_PATTERN
 from lightos.openstack.cinder.qos import InvalidQosSpecs, Limit
 
 COMPRESSION_SPEC = "compression"
