@@ -50,6 +50,7 @@ FIO_SECONDS = 24
 NODE_DOWN_AFTER_SECONDS = 4
 NODE_UP_AFTER_SECONDS = 10
 FIO = [
+    *nvme.IGNORING_SIGPIPE,
     *("fio", "--name=failover", f"--filename={DATA}/fio", "--size=32m", "--direct=1"),
     *("--rw=randwrite", "--bs=4k", "--ioengine=libaio", "--iodepth=8"),
     *("--verify=crc32c", "--verify_fatal=1", "--verify_backlog=512"),
@@ -345,7 +346,7 @@ class Demo:
     def at(self, moment: float, fio: GuestProcess) -> None:
         """Wait for a moment of fio's run, which must still go on then."""
         time.sleep(max(0.0, moment - time.monotonic()))
-        expect(fio.poll() is None, f"fio still runs; it printed {fio.stdout[-500:]}")
+        expect(fio.poll() is None, f"fio still runs; it printed {(fio.stdout + fio.stderr)[-500:]}")
 
 
 def expect(condition: object, statement: str) -> None:

@@ -13,6 +13,14 @@ from typing import Any
 from testbed.guest import Guest
 from testbed.polling import wait_until
 
+IGNORING_SIGPIPE = ("env", "--ignore-signal=PIPE")
+"""Put before a command that writes to a device while nodes stop.
+
+nvme-tcp sends in the context of whoever writes, and in Linux 6.1 that process gets SIGPIPE when the
+node has just closed the connection. The I/O itself is repeated on another path. QEMU ignores the
+signal, and so should who uses a device directly; docs/hosts.rst says so.
+"""
+
 _DEVICE_BY_UUID = """
 for file in /sys/class/nvme-subsystem/nvme-subsys*/nvme*n*/uuid; do
     [ -e "$file" ] && [ "$(cat "$file")" = "$0" ] || continue

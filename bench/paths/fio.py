@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from testbed import nvme
 from testbed.guest import Guest
 
 ROUND_BYTES = 512 << 10
@@ -92,7 +93,8 @@ class Fio:
         self._stop_file = "/run/fio-paths-stop"
         host.run(["rm", "-f", self._stop_file])
         arguments = [device, self._stop_file, str(ROUND_BYTES), str(WRITES_PER_SECOND)]
-        self._process = host.popen(["sh", "-euc", _ROUNDS, "fio", *arguments])
+        command = [*nvme.IGNORING_SIGPIPE, "sh", "-euc", _ROUNDS, "fio", *arguments]
+        self._process = host.popen(command)
 
     def end(self) -> Figures:
         """Let the round under way end, and tell of all."""

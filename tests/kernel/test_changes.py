@@ -200,6 +200,7 @@ def _start_fio(
     """Random writes, each read again and verified, on the first 16 MiB; under way on return."""
     fio = host.popen(
         [
+            *nvme.IGNORING_SIGPIPE,
             *("fio", "--name=failover", f"--filename={device}", "--direct=1", "--bs=4k"),
             *("--ioengine=libaio", "--iodepth=4", "--rw=randwrite", "--size=16m"),
             *("--verify=crc32c", "--verify_backlog=256", "--verify_fatal=1"),
