@@ -55,6 +55,12 @@ def state_dir(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def is_default_folder() -> bool:
+    """Whether the present command was given no --state-dir."""
+    source = click.get_current_context().get_parameter_source("folder")
+    return source is click.core.ParameterSource.DEFAULT
+
+
 @contextlib.contextmanager
 def running(folder: StateFolder) -> Iterator[ControlClient]:
     """The control client of a lab that runs."""
