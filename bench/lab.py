@@ -23,7 +23,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lightos.api.models import ALLOW_ANY, CreateVolume
+from lightos.api.models.values import ALLOW_ANY
+from lightos.api.models.volumes import CreateVolume
 from lightos.nvme_tcp import commands
 from lightos.nvme_tcp.commands import Command
 from lightos.waiting import Deadline

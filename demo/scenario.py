@@ -19,7 +19,7 @@ from rich.console import Console
 
 from demo.steps import Steps
 from lightos.api.errors import LightOSError
-from lightos.api.models import Volume
+from lightos.api.models.volumes import Volume
 from lightos.cli.lab_folder import page_url
 from lightos.lab.process import PAGE_PORT
 from lightos.lab.state_folder import StateFolder

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightos.api import models, routes
+from lightos.api import routes
+from lightos.api.models.volumes import CreateVolume
 from lightos.cli.lab_folder import page_url
 from lightos.lab.control import ControlClient
 from lightos.lab.state_folder import StateFolder
@@ -99,7 +100,7 @@ def make_volumes(control: ControlClient, host_nqn: str) -> list[int]:
     """The volumes of a host, once they are available; their namespace ids."""
     nsids = []
     for name, size_gib in HOSTS[host_nqn]:
-        request = models.CreateVolume(
+        request = CreateVolume(
             project="default",
             name=name,
             size_bytes=size_gib * GIB,

@@ -13,7 +13,8 @@ from bench.cinder.side import BenchLab, Side, both, lab
 from bench.part import Goal, Grid, Note, Part, Result, at_most, milliseconds, number, spread
 from bench.sides import INCUMBENT, OURS
 from lightos.api.client import LightOSClient
-from lightos.api.models import ALLOW_NONE, CreateVolume
+from lightos.api.models.values import ALLOW_NONE
+from lightos.api.models.volumes import CreateVolume
 from testbed.cluster import GIB, PROJECT
 
 TRANSITION_SECONDS = 0.05

@@ -20,7 +20,8 @@ from typing import Any
 from bench.sides import INCUMBENT, SIDES
 from lightos.api.client import LightOSClient
 from lightos.api.errors import NotFound
-from lightos.api.models import ALLOW_NONE, CreateVolume, UpdateVolume, VolumeState
+from lightos.api.models.values import ALLOW_NONE
+from lightos.api.models.volumes import CreateVolume, UpdateVolume, VolumeState
 from lightos.waiting import Deadline
 from testbed.brick_process import BrickProcess
 from testbed.discovery_daemon import DiscoveryDaemon

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightos.api.client import LightOSClient
-from lightos.api.models import CreateVolume, Volume
+from lightos.api.models.volumes import CreateVolume, Volume
 from lightos.waiting import Deadline
 from testbed import nvme
 from testbed.cluster import Cluster

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from lightos.api.models import Volume
+from lightos.api.models.volumes import Volume
 from testbed import nvme
 from testbed.discovery_daemon import FOLDER, DiscoveryDaemon
 from testbed.guest import OS_BRICK, Guest

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from lightos.api.client import LightOSClient
 from lightos.api.errors import NotFound
-from lightos.api.models import ALLOW_NONE, CreateVolume, UpdateVolume, Volume, VolumeState
+from lightos.api.models.values import ALLOW_NONE
+from lightos.api.models.volumes import CreateVolume, UpdateVolume, Volume, VolumeState
 from lightos.waiting import Deadline, poll_until
 
 PROJECT = "default"

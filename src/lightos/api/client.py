@@ -21,61 +21,58 @@ from lightos.api.caller import Caller
 from lightos.api.credentials import FixedToken, TokenSource
 from lightos.api.endpoints import Endpoints, split_endpoint
 from lightos.api.http import Transport
-from lightos.api.models import (
+from lightos.api.models.cluster import Cluster, ClusterInfo, GetCluster, GetVersion, Version
+from lightos.api.models.nodes import GetNode, ListNodes, Node, StartNode, StopNode
+from lightos.api.models.policies import (
     IOPS_LIMIT_GRANULARITY,
-    MAX_LIST_LIMIT,
-    SIZE_GRANULARITY_BYTES,
-    Cluster,
-    ClusterInfo,
     CreatePolicy,
-    CreateProject,
-    CreateSnapshot,
-    CreateVolume,
-    DefaultPolicy,
     DeletePolicy,
-    DeleteProject,
-    DeleteSnapshot,
-    DeleteVolume,
-    GetCluster,
-    GetNode,
     GetPolicy,
-    GetProject,
-    GetSnapshot,
-    GetVersion,
-    GetVolume,
     IopsLimit,
-    LbaRange,
-    ListChangedBlocks,
-    ListNodes,
     ListPolicies,
-    ListProjects,
-    ListSnapshots,
-    ListVolumes,
-    Node,
     Policy,
     PolicyDeleted,
     PolicyUpdated,
     PolicyVisibility,
+    RateLimit,
+    UpdatePolicy,
+)
+from lightos.api.models.projects import (
+    CreateProject,
+    DefaultPolicy,
+    DeleteProject,
+    GetProject,
+    ListProjects,
     Project,
     ProjectDeleted,
     ProjectUpdated,
-    RateLimit,
-    RollbackVolume,
+    UpdateProject,
+)
+from lightos.api.models.snapshots import (
+    CreateSnapshot,
+    DeleteSnapshot,
+    GetSnapshot,
+    LbaRange,
+    ListChangedBlocks,
+    ListSnapshots,
     Snapshot,
     SnapshotDeleted,
     SnapshotState,
-    StartNode,
-    StopNode,
-    UpdatePolicy,
-    UpdateProject,
+)
+from lightos.api.models.values import MAX_LIST_LIMIT, rounded_up
+from lightos.api.models.volumes import (
+    SIZE_GRANULARITY_BYTES,
+    CreateVolume,
+    DeleteVolume,
+    GetVolume,
+    ListVolumes,
+    RollbackVolume,
     UpdateVolume,
-    Version,
     Volume,
     VolumeDeleted,
     VolumeRolledBack,
     VolumeState,
     VolumeUpdated,
-    rounded_up,
 )
 from lightos.api.observer import Observer
 from lightos.api.wire import Model

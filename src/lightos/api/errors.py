@@ -13,7 +13,7 @@ import json
 from types import MappingProxyType
 from typing import ClassVar
 
-from lightos.api.models import GatewayError
+from lightos.api.models.failures import GatewayError
 from lightos.api.wire import WireError
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightos.api.models import GatewayError
+from lightos.api.models.failures import GatewayError
 from lightos.api.routes import ROUTES, Route
 from lightos.api.wire import Model, WireEnum
 

@@ -16,7 +16,77 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from lightos.api import models
+from lightos.api.models.cluster import Cluster, ClusterInfo, GetCluster, GetVersion, Version
+from lightos.api.models.credentials import (
+    CreateCredential,
+    Credential,
+    CredentialDeleted,
+    CredentialList,
+    DeleteCredential,
+    GetCredential,
+    ListCredentials,
+)
+from lightos.api.models.events import EventList, ListEvents
+from lightos.api.models.hosts import ConnectedHost, ConnectedHostList, GetHost, ListHosts
+from lightos.api.models.nodes import (
+    GetNode,
+    ListNodes,
+    Node,
+    NodeList,
+    NodeRestarted,
+    NodeStarted,
+    NodeStopped,
+    RestartNode,
+    StartNode,
+    StopNode,
+)
+from lightos.api.models.policies import (
+    CreatePolicy,
+    DeletePolicy,
+    GetPolicy,
+    ListPolicies,
+    Policy,
+    PolicyDeleted,
+    PolicyList,
+    PolicyUpdated,
+    UpdatePolicy,
+)
+from lightos.api.models.projects import (
+    CreateProject,
+    DeleteProject,
+    GetProject,
+    ListProjects,
+    Project,
+    ProjectDeleted,
+    ProjectList,
+    ProjectUpdated,
+    UpdateProject,
+)
+from lightos.api.models.servers import GetServer, ListServers, Server, ServerList
+from lightos.api.models.snapshots import (
+    ChangedBlocks,
+    CreateSnapshot,
+    DeleteSnapshot,
+    GetSnapshot,
+    ListChangedBlocks,
+    ListSnapshots,
+    Snapshot,
+    SnapshotDeleted,
+    SnapshotList,
+)
+from lightos.api.models.volumes import (
+    CreateVolume,
+    DeleteVolume,
+    GetVolume,
+    ListVolumes,
+    RollbackVolume,
+    UpdateVolume,
+    Volume,
+    VolumeDeleted,
+    VolumeList,
+    VolumeRolledBack,
+    VolumeUpdated,
+)
 from lightos.api.wire import Model, WireError
 
 Request = TypeVar("Request", bound=Model)
@@ -124,75 +194,73 @@ _DELETE = {
     503: "temporary state, retry",
 }
 
-GET_VERSION = Route("GetVersion", "GET", f"{A}/version", models.GetVersion, models.Version)
-GET_CLUSTER = Route("GetCluster", "GET", f"{A}/cluster", models.GetCluster, models.Cluster, _USUAL)
+GET_VERSION = Route("GetVersion", "GET", f"{A}/version", GetVersion, Version)
+GET_CLUSTER = Route("GetCluster", "GET", f"{A}/cluster", GetCluster, Cluster, _USUAL)
 GET_CLUSTER_INFO = Route(
-    "GetClusterInfo", "GET", f"{A}/clusterinfo", models.GetCluster, models.ClusterInfo, _USUAL
+    "GetClusterInfo", "GET", f"{A}/clusterinfo", GetCluster, ClusterInfo, _USUAL
 )
 LIST_NODES = Route(
     "ListNodes",
     "GET",
     f"{A}/nodes",
-    models.ListNodes,
-    models.NodeList,
+    ListNodes,
+    NodeList,
     {**_USUAL, 400: "bad or conflicting filter"},
 )
 GET_NODE = Route(
     "GetNode",
     "GET",
     f"{A}/nodes/{{UUID}}",
-    models.GetNode,
-    models.Node,
+    GetNode,
+    Node,
     {**_USUAL, 404: "no such node"},
 )
 START_NODE = Route(
     "StartNodeInstance",
     "POST",
     f"{A}/nodes/{{nodeUUID}}/start",
-    models.StartNode,
-    models.NodeStarted,
+    StartNode,
+    NodeStarted,
 )
-STOP_NODE = Route(
-    "StopNodeInstance", "POST", f"{A}/nodes/{{nodeUUID}}/stop", models.StopNode, models.NodeStopped
-)
+STOP_NODE = Route("StopNodeInstance", "POST", f"{A}/nodes/{{nodeUUID}}/stop", StopNode, NodeStopped)
 RESTART_NODE = Route(
     "RestartNodeInstance",
     "POST",
     f"{A}/nodes/{{nodeUUID}}/restart",
-    models.RestartNode,
-    models.NodeRestarted,
+    RestartNode,
+    NodeRestarted,
 )
 
 CREATE_VOLUME = Route(
     "CreateVolume",
     "POST",
     f"{P}/volumes",
-    models.CreateVolume,
-    models.Volume,
+    CreateVolume,
+    Volume,
     {**_USUAL, 400: "bad name, size, replicas or ACL", 409: "name taken"},
 )
 LIST_VOLUMES = Route(
     "ListVolumes",
     "GET",
     f"{P}/volumes",
-    models.ListVolumes,
-    models.VolumeList,
+    ListVolumes,
+    VolumeList,
     {**_USUAL, **_BAD_ARGUMENT},
 )
 GET_VOLUME = Route(
     "GetVolume",
     "GET",
     f"{P}/volumes/{{UUID}}",
-    models.GetVolume,
-    models.Volume,
+    GetVolume,
+    Volume,
     {**_USUAL, **_BAD_ARGUMENT, 404: "no such volume"},
 )
 UPDATE_VOLUME = Route(
     "UpdateVolume",
     "PUT",
     f"{P}/volumes/{{UUID}}",
-    models.UpdateVolume,
-    models.VolumeUpdated,
+    UpdateVolume,
+    VolumeUpdated,
     {
         **_USUAL,
         **_DELETE,
@@ -206,8 +274,8 @@ DELETE_VOLUME = Route(
     "DeleteVolume",
     "DELETE",
     f"{P}/volumes/{{UUID}}",
-    models.DeleteVolume,
-    models.VolumeDeleted,
+    DeleteVolume,
+    VolumeDeleted,
     {**_USUAL, **_DELETE, 404: "no such volume"},
     if_match=True,
 )
@@ -215,8 +283,8 @@ ROLLBACK_VOLUME = Route(
     "RollbackVolume",
     "PUT",
     f"{P}/volumes/{{UUID}}/rollback",
-    models.RollbackVolume,
-    models.VolumeRolledBack,
+    RollbackVolume,
+    VolumeRolledBack,
     {**_USUAL, **_BAD_ARGUMENT, 404: "no such volume or snapshot", 503: "volume is deleting"},
 )
 
@@ -241,8 +309,8 @@ CREATE_SNAPSHOT = Route(
     "CreateSnapshot",
     "POST",
     f"{P}/snapshots",
-    models.CreateSnapshot,
-    models.Snapshot,
+    CreateSnapshot,
+    Snapshot,
     {
         **_USUAL,
         400: "bad name or field",
@@ -255,24 +323,24 @@ LIST_SNAPSHOTS = Route(
     "ListSnapshots",
     "GET",
     f"{P}/snapshots",
-    models.ListSnapshots,
-    models.SnapshotList,
+    ListSnapshots,
+    SnapshotList,
     {**_USUAL, **_BAD_ARGUMENT},
 )
 GET_SNAPSHOT = Route(
     "GetSnapshot",
     "GET",
     f"{P}/snapshots/{{UUID}}",
-    models.GetSnapshot,
-    models.Snapshot,
+    GetSnapshot,
+    Snapshot,
     {**_USUAL, **_BAD_ARGUMENT, 404: "no such snapshot"},
 )
 DELETE_SNAPSHOT = Route(
     "DeleteSnapshot",
     "DELETE",
     f"{P}/snapshots/{{UUID}}",
-    models.DeleteSnapshot,
-    models.SnapshotDeleted,
+    DeleteSnapshot,
+    SnapshotDeleted,
     {**_FAULT, **_DELETE, 404: "no such snapshot"},
     if_match=True,
 )
@@ -281,8 +349,8 @@ LIST_CHANGED_BLOCKS = Route(
     "ListChangedBlocks",
     "GET",
     f"{P}/snapshots/diff/{{snapshotUUID}}",
-    models.ListChangedBlocks,
-    models.ChangedBlocks,
+    ListChangedBlocks,
+    ChangedBlocks,
     {
         **_USUAL,
         400: "unrelated snapshots or bad offset",
@@ -296,40 +364,40 @@ CREATE_POLICY = Route(
     "CreatePolicy",
     "POST",
     f"{A}/policies",
-    models.CreatePolicy,
-    models.Policy,
+    CreatePolicy,
+    Policy,
     {**_FAULT, 400: "bad name or field", 404: "a listed project is unknown", 409: "name taken"},
 )
 LIST_POLICIES = Route(
     "ListPolicies",
     "GET",
     f"{A}/policies",
-    models.ListPolicies,
-    models.PolicyList,
+    ListPolicies,
+    PolicyList,
     {**_FAULT, **_BAD_ARGUMENT, **_NO_POLICY},
 )
 GET_POLICY = Route(
     "GetPolicy",
     "GET",
     f"{A}/policies/{{UUID}}",
-    models.GetPolicy,
-    models.Policy,
+    GetPolicy,
+    Policy,
     {**_FAULT, **_BAD_ARGUMENT, **_NO_POLICY},
 )
 UPDATE_POLICY = Route(
     "UpdatePolicy",
     "PUT",
     f"{A}/policies/{{UUID}}",
-    models.UpdatePolicy,
-    models.PolicyUpdated,
+    UpdatePolicy,
+    PolicyUpdated,
     {**_FAULT, 400: "bad, missing or conflicting field", **_NO_POLICY},
 )
 DELETE_POLICY = Route(
     "DeletePolicy",
     "DELETE",
     f"{A}/policies/{{UUID}}",
-    models.DeletePolicy,
-    models.PolicyDeleted,
+    DeletePolicy,
+    PolicyDeleted,
     {**_FAULT, **_BAD_ARGUMENT, **_NO_POLICY},
 )
 
@@ -337,40 +405,40 @@ CREATE_PROJECT = Route(
     "CreateProject",
     "POST",
     f"{A}/projects",
-    models.CreateProject,
-    models.Project,
+    CreateProject,
+    Project,
     {**_USUAL, 400: "bad name or field", 409: "name taken"},
 )
 LIST_PROJECTS = Route(
     "ListProjects",
     "GET",
     f"{A}/projects",
-    models.ListProjects,
-    models.ProjectList,
+    ListProjects,
+    ProjectList,
     {**_USUAL, **_BAD_ARGUMENT},
 )
 GET_PROJECT = Route(
     "GetProject",
     "GET",
     P,
-    models.GetProject,
-    models.Project,
+    GetProject,
+    Project,
     {**_USUAL, **_BAD_ARGUMENT, 404: "no such project"},
 )
 UPDATE_PROJECT = Route(
     "UpdateProject",
     "PUT",
     P,
-    models.UpdateProject,
-    models.ProjectUpdated,
+    UpdateProject,
+    ProjectUpdated,
     {**_USUAL, 400: "required field missing"},
 )
 DELETE_PROJECT = Route(
     "DeleteProject",
     "DELETE",
     P,
-    models.DeleteProject,
-    models.ProjectDeleted,
+    DeleteProject,
+    ProjectDeleted,
     {
         **_USUAL,
         400: "bad name or undeletable",
@@ -384,32 +452,32 @@ CREATE_CREDENTIAL = Route(
     "CreateCredential",
     "POST",
     f"{P}/credentials",
-    models.CreateCredential,
-    models.Credential,
+    CreateCredential,
+    Credential,
     {**_USUAL, 400: "bad name or field", 409: "name taken"},
 )
 LIST_CREDENTIALS = Route(
     "ListCredentials",
     "GET",
     f"{P}/credentials",
-    models.ListCredentials,
-    models.CredentialList,
+    ListCredentials,
+    CredentialList,
     {**_USUAL, **_BAD_ARGUMENT},
 )
 GET_CREDENTIAL = Route(
     "GetCredential",
     "GET",
     f"{P}/credentials/{{ID}}",
-    models.GetCredential,
-    models.Credential,
+    GetCredential,
+    Credential,
     {**_USUAL, **_BAD_ARGUMENT, 404: "no such credential"},
 )
 DELETE_CREDENTIAL = Route(
     "DeleteCredential",
     "DELETE",
     f"{P}/credentials/{{ID}}",
-    models.DeleteCredential,
-    models.CredentialDeleted,
+    DeleteCredential,
+    CredentialDeleted,
     {
         **_USUAL,
         400: "bad name or undeletable",
@@ -419,39 +487,37 @@ DELETE_CREDENTIAL = Route(
     if_match=True,
 )
 
-LIST_SERVERS = Route(
-    "ListServers", "GET", f"{A}/servers", models.ListServers, models.ServerList, _USUAL
-)
+LIST_SERVERS = Route("ListServers", "GET", f"{A}/servers", ListServers, ServerList, _USUAL)
 GET_SERVER = Route(
     "GetServer",
     "GET",
     f"{A}/servers/{{UUID}}",
-    models.GetServer,
-    models.Server,
+    GetServer,
+    Server,
     {**_USUAL, 404: "no such server"},
 )
 LIST_HOSTS = Route(
     "ListHosts",
     "GET",
     f"{A}/connectedHosts",
-    models.ListHosts,
-    models.ConnectedHostList,
+    ListHosts,
+    ConnectedHostList,
     {**_USUAL, **_BAD_ARGUMENT, 404: "no such volume"},
 )
 GET_HOST = Route(
     "GetHost",
     "GET",
     f"{A}/connectedHosts/{{hostNQN}}",
-    models.GetHost,
-    models.ConnectedHost,
+    GetHost,
+    ConnectedHost,
     {**_USUAL, 404: "no such host"},
 )
 LIST_EVENTS = Route(
     "ListEvents",
     "GET",
     f"{P}/events",
-    models.ListEvents,
-    models.EventList,
+    ListEvents,
+    EventList,
     {**_USUAL, **_BAD_ARGUMENT, 404: "no such project", 501: "more than one filter given"},
 )
 

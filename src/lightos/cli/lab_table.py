@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lightos.api import models
+from lightos.api.models.cluster import Cluster, ClusterHealth, ClusterStatistics
+from lightos.api.models.nodes import Node
 from lightos.lab.faults.rules import EFFECTS
 
 _EFFECT_FIELDS = {name for effect in EFFECTS for name in (effect.key, *effect.parameters)}
@@ -20,8 +21,8 @@ STYLES = {"Active": "green", "Activating": "yellow", "OK": "green", "Warning": "
 
 def print_status(
     description: dict[str, Any],
-    nodes: Sequence[models.Node],
-    cluster: models.Cluster,
+    nodes: Sequence[Node],
+    cluster: Cluster,
     page_url: str,
 ) -> None:
     """Print one table of nodes, and the cluster in a few lines."""
@@ -31,8 +32,8 @@ def print_status(
     for node in nodes:
         table.add_row(node.name, addresses[node.uuid], _styled(node.state.wire_name), node.uuid)
     console.print(table)
-    health = cluster.health or models.ClusterHealth()
-    statistics = cluster.statistics or models.ClusterStatistics()
+    health = cluster.health or ClusterHealth()
+    statistics = cluster.statistics or ClusterStatistics()
     volumes = health.healthy_volumes + health.degraded_volumes + health.not_available_volumes
     console.print(
         f"health {_styled(health.state.wire_name)}, {volumes} volumes "

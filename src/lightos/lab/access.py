@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from lightos.api.models import ALLOW_ANY, ALLOW_NONE
+from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE
 from lightos.lab.records import VolumeRecord, VolumeState
 from lightos.lab.view import NamespaceView
 

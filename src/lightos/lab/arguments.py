@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TypeVar
 from uuid import UUID
 
-from lightos.api.models import MAX_LIST_LIMIT
+from lightos.api.models.values import MAX_LIST_LIMIT
 from lightos.api.wire import Model
 from lightos.lab.errors import InvalidArgument
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightos.api.models import ChangedBlocks, LbaRange
+from lightos.api.models.snapshots import ChangedBlocks, LbaRange
 from lightos.lab.errors import Internal, NotFound
 from lightos.lab.records import SnapshotRecord
 from lightos.lab.view import BlockStore

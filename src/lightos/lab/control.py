@@ -9,7 +9,10 @@ import socket
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from lightos.api import models, routes
+from lightos.api import routes
+from lightos.api.models.cluster import Cluster, GetCluster
+from lightos.api.models.nodes import ListNodes, Node, StartNode, StopNode
+from lightos.api.models.projects import ListProjects
 from lightos.api.routes import Route
 from lightos.api.wire import Model
 from lightos.lab.errors import LabError
@@ -76,10 +79,10 @@ class ControlClient:
             raise LabError(str(content.get("message", content)))
         return content
 
-    def nodes(self) -> tuple[models.Node, ...]:
-        return self.call(routes.LIST_NODES, models.ListNodes()).nodes
+    def nodes(self) -> tuple[Node, ...]:
+        return self.call(routes.LIST_NODES, ListNodes()).nodes
 
-    def node_named(self, name: str) -> models.Node:
+    def node_named(self, name: str) -> Node:
         """LabError for a name that no node has; it lists those there are."""
         nodes = self.nodes()
         for node in nodes:
@@ -89,17 +92,17 @@ class ControlClient:
 
     def projects(self) -> tuple[str, ...]:
         """The names of all projects."""
-        listed = self.call(routes.LIST_PROJECTS, models.ListProjects()).projects
+        listed = self.call(routes.LIST_PROJECTS, ListProjects()).projects
         return tuple(project.name for project in listed)
 
-    def cluster(self) -> models.Cluster:
-        return self.call(routes.GET_CLUSTER, models.GetCluster())
+    def cluster(self) -> Cluster:
+        return self.call(routes.GET_CLUSTER, GetCluster())
 
     def stop_node(self, uuid: str) -> None:
-        self.call(routes.STOP_NODE, models.StopNode(node_uuid=uuid))
+        self.call(routes.STOP_NODE, StopNode(node_uuid=uuid))
 
     def start_node(self, uuid: str) -> None:
-        self.call(routes.START_NODE, models.StartNode(node_uuid=uuid))
+        self.call(routes.START_NODE, StartNode(node_uuid=uuid))
 
     def __enter__(self) -> Self:
         return self

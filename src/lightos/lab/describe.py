@@ -7,7 +7,44 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from lightos.api import models
+from lightos.api.models.cluster import (
+    AuthenticationMode,
+    ClusterHealth,
+    ClusterInfo,
+    ClusterStatistics,
+    Version,
+)
+from lightos.api.models.cluster import (
+    Cluster as ClusterMessage,
+)
+from lightos.api.models.credentials import Credential, CredentialKind, CredentialType
+from lightos.api.models.events import (
+    ComponentCluster,
+    ComponentNode,
+    ComponentVolume,
+    ComponentVolumeList,
+    ComponentVolumes,
+    EventType,
+    ReportingService,
+)
+from lightos.api.models.events import (
+    Event as EventMessage,
+)
+from lightos.api.models.nodes import Node, NodeStatus
+from lightos.api.models.policies import (
+    BandwidthLimit,
+    IopsLimit,
+    IopsPerGbLimit,
+    Policy,
+    PolicyState,
+    PolicyVisibility,
+    RateLimit,
+)
+from lightos.api.models.projects import DefaultPolicy, PolicyType, Project
+from lightos.api.models.servers import Server, ServerState, ServerUpgradeStatus
+from lightos.api.models.snapshots import Snapshot
+from lightos.api.models.values import HealthState, Label
+from lightos.api.models.volumes import Volume, VolumeStatistics
 from lightos.lab.auth import OWN_CREDENTIAL
 from lightos.lab.cluster import Cluster
 from lightos.lab.connected_hosts import ConnectedHosts
@@ -54,12 +91,12 @@ class Description:
     free_bytes: Callable[[], int]
     public_key_pem: Callable[[], bytes]
 
-    def version(self) -> models.Version:
-        return models.Version(api_version="v2.0")
+    def version(self) -> Version:
+        return Version(api_version="v2.0")
 
-    def cluster_info(self) -> models.ClusterInfo:
+    def cluster_info(self) -> ClusterInfo:
         cluster, nodes = self.cluster, self.cluster.nodes.values()
-        return models.ClusterInfo(
+        return ClusterInfo(
             uuid=str(cluster.record.uuid),
             subsystem_nqn=cluster.subsystem_nqn,
             current_max_replicas=self._max_replicas(),
@@ -68,13 +105,13 @@ class Description:
             discovery_endpoints=tuple(endpoint(n.address, cluster.discovery_port) for n in nodes),
             nvme_endpoints=tuple(endpoint(n.address, cluster.nvme_port) for n in nodes),
             cluster_name=cluster.record.name,
-            in_band_auth_mode=models.AuthenticationMode.DISABLED,
+            in_band_auth_mode=AuthenticationMode.DISABLED,
         )
 
-    def whole_cluster(self) -> models.Cluster:
+    def whole_cluster(self) -> ClusterMessage:
         """The cluster with health and statistics."""
         info = self.cluster_info()
-        return models.Cluster(
+        return ClusterMessage(
             uuid=info.uuid,
             subsystem_nqn=info.subsystem_nqn,
             current_max_replicas=info.current_max_replicas,
@@ -90,15 +127,15 @@ class Description:
             in_band_auth_mode=info.in_band_auth_mode,
         )
 
-    def node(self, node: NodeRecord) -> models.Node:
+    def node(self, node: NodeRecord) -> Node:
         state = self.cluster.nodes.state_of(node)
-        return models.Node(
+        return Node(
             name=node.name,
             uuid=str(node.uuid),
             state=state,
-            status=models.NodeStatus.CONNECTIVITY_OK
+            status=NodeStatus.CONNECTIVITY_OK
             if state is NodeState.ACTIVE
-            else models.NodeStatus.CONNECTIVITY_PROBLEM,
+            else NodeStatus.CONNECTIVITY_PROBLEM,
             nvme_endpoint=endpoint(node.address, self.cluster.nvme_port),
             failure_domains=(node.name,),
             hostname=node.name,
@@ -107,56 +144,56 @@ class Description:
             max_nvme_devices=1,
         )
 
-    def server(self, node: NodeRecord) -> models.Server:
+    def server(self, node: NodeRecord) -> Server:
         """The machine of a node: each has one of its own, with the node's UUID and name."""
         serves = self.cluster.nodes.state_of(node) is NodeState.ACTIVE
-        return models.Server(
+        return Server(
             uuid=str(node.uuid),
             name=node.name,
             node_uuids=(str(node.uuid),),
-            state=models.ServerState.ENABLED,
+            state=ServerState.ENABLED,
             server_endpoints=(endpoint(node.address, self.api_port),),
             api_endpoints=(endpoint(node.address, self.api_port),),
             version=LAB_VERSION,
-            upgrade_status=models.ServerUpgradeStatus.NONE,
-            health=models.HealthState.OK if serves else models.HealthState.ERROR,
+            upgrade_status=ServerUpgradeStatus.NONE,
+            health=HealthState.OK if serves else HealthState.ERROR,
         )
 
-    def event(self, event: Event) -> models.Event:
-        told = models.Event(
+    def event(self, event: Event) -> EventMessage:
+        told = EventMessage(
             event_id=str(event.number),
             time=event.at,
             event_type=event.event_type,
             severity=event.news.severity,
             name=event.news.name,
-            reporting_service=models.ReportingService.CM,
+            reporting_service=ReportingService.CM,
             description=event.news.text,
         )
         match event.event_type:
-            case models.EventType.NODE:
+            case EventType.NODE:
                 (node,) = event.components
-                return replace(told, node=models.ComponentNode(uuid=str(node.uuid), name=node.name))
-            case models.EventType.VOLUME:
+                return replace(told, node=ComponentNode(uuid=str(node.uuid), name=node.name))
+            case EventType.VOLUME:
                 volumes = tuple(
-                    models.ComponentVolume(uuid=str(each.uuid), name=each.name)
+                    ComponentVolume(uuid=str(each.uuid), name=each.name)
                     for each in event.components
                 )
-                projects = {event.project: models.ComponentVolumeList(volumes=volumes)}
-                return replace(told, volumes=models.ComponentVolumes(projects=projects))
+                projects = {event.project: ComponentVolumeList(volumes=volumes)}
+                return replace(told, volumes=ComponentVolumes(projects=projects))
         cluster = self.cluster.record
-        whole = models.ComponentCluster(uuid=str(cluster.uuid), name=cluster.name)
+        whole = ComponentCluster(uuid=str(cluster.uuid), name=cluster.name)
         return replace(told, cluster=whole)
 
-    def credential(self, credential: CredentialRecord) -> models.Credential:
+    def credential(self, credential: CredentialRecord) -> Credential:
         return _credential(credential.project, credential.name, credential.public_key.encode())
 
-    def own_credential(self, project: str) -> models.Credential:
+    def own_credential(self, project: str) -> Credential:
         """That of the lab's own tokens."""
         return _credential(project, OWN_CREDENTIAL, self.public_key_pem())
 
-    def volume(self, volume: VolumeRecord) -> models.Volume:
+    def volume(self, volume: VolumeRecord) -> Volume:
         primary = self.cluster.nodes.primary(volume.group_id)
-        return models.Volume(
+        return Volume(
             uuid=str(volume.uuid),
             name=volume.name,
             project=volume.project,
@@ -181,10 +218,10 @@ class Description:
             statistics=self._volume_statistics(volume),
         )
 
-    def snapshot(self, snapshot: SnapshotRecord) -> models.Snapshot:
+    def snapshot(self, snapshot: SnapshotRecord) -> Snapshot:
         primary = self.cluster.nodes.primary(snapshot.group_id)
         kept = snapshot.retention_seconds
-        return models.Snapshot(
+        return Snapshot(
             uuid=str(snapshot.uuid),
             name=snapshot.name,
             project=snapshot.project,
@@ -206,17 +243,17 @@ class Description:
             labels=_labels(snapshot),
         )
 
-    def policy(self, policy: PolicyRecord, *, tell_projects: bool) -> models.Policy:
+    def policy(self, policy: PolicyRecord, *, tell_projects: bool) -> Policy:
         """A policy; who may use it is for administrators only."""
-        visibility = models.PolicyVisibility.UNAVAILABLE
+        visibility = PolicyVisibility.UNAVAILABLE
         if tell_projects:
-            scoped, everywhere = models.PolicyVisibility.SCOPED, models.PolicyVisibility.GLOBAL
+            scoped, everywhere = PolicyVisibility.SCOPED, PolicyVisibility.GLOBAL
             visibility = scoped if policy.projects else everywhere
-        return models.Policy(
+        return Policy(
             uuid=str(policy.uuid),
             name=policy.name,
             description=policy.description,
-            state=models.PolicyState.ACTIVE,
+            state=PolicyState.ACTIVE,
             rate_limit=replace(
                 _limit(policy),
                 visibility=visibility,
@@ -224,10 +261,10 @@ class Description:
             ),
         )
 
-    def project(self, project: ProjectRecord) -> models.Project:
+    def project(self, project: ProjectRecord) -> Project:
         default = project.default_policy_uuid
         policies = () if default is None else (_default_policy(str(default)),)
-        return models.Project(
+        return Project(
             uuid=str(project.uuid),
             name=project.name,
             description=project.description,
@@ -240,11 +277,11 @@ class Description:
     def _max_replicas(self) -> int:
         return min(MAX_REPLICAS, len(self.cluster.nodes))
 
-    def _volume_statistics(self, volume: VolumeRecord) -> models.VolumeStatistics | None:
+    def _volume_statistics(self, volume: VolumeRecord) -> VolumeStatistics | None:
         if volume.state is VolumeState.DELETING:
             return None  # its blocks may be gone by now
         used = self.store.used_bytes(volume.uuid)
-        return models.VolumeStatistics(
+        return VolumeStatistics(
             logical_used_bytes=used,
             physical_used_bytes=used,
             compression_ratio=1.0,
@@ -252,10 +289,10 @@ class Description:
             user_written_bytes=self.traffic.of(volume.uuid).written_bytes,
         )
 
-    def _statistics(self) -> models.ClusterStatistics:
+    def _statistics(self) -> ClusterStatistics:
         used, free = self.store.total_used_bytes(), self.free_bytes()
         logical = sum(volume.size_bytes for volume in self.cluster.volumes.values())
-        return models.ClusterStatistics(
+        return ClusterStatistics(
             installed_physical_bytes=used + free,
             managed_physical_bytes=used + free,
             effective_physical_bytes=used + free,
@@ -269,7 +306,7 @@ class Description:
             compression_ratio=1.0,
         )
 
-    def _health(self) -> models.ClusterHealth:
+    def _health(self) -> ClusterHealth:
         states = [self.cluster.nodes.protection_state(v) for v in self.cluster.volumes.values()]
         inactive = sum(
             self.cluster.nodes.state_of(node) is not NodeState.ACTIVE
@@ -277,12 +314,12 @@ class Description:
         )
         degraded = states.count(ProtectionState.DEGRADED)
         unavailable = states.count(ProtectionState.NOT_AVAILABLE)
-        state = models.HealthState.OK
+        state = HealthState.OK
         if unavailable:
-            state = models.HealthState.ERROR
+            state = HealthState.ERROR
         elif degraded or inactive:
-            state = models.HealthState.WARNING
-        return models.ClusterHealth(
+            state = HealthState.WARNING
+        return ClusterHealth(
             state=state,
             degraded_volumes=degraded,
             not_available_volumes=unavailable,
@@ -291,32 +328,32 @@ class Description:
         )
 
 
-def _credential(project: str, name: str, public_key: bytes) -> models.Credential:
-    return models.Credential(
+def _credential(project: str, name: str, public_key: bytes) -> Credential:
+    return Credential(
         project=project,
         credential_id=name,
-        credential_type=models.CredentialType.RS256_PUBLIC_KEY,
+        credential_type=CredentialType.RS256_PUBLIC_KEY,
         payload=public_key,
-        kind=models.CredentialKind.USER,
+        kind=CredentialKind.USER,
     )
 
 
-def _limit(policy: PolicyRecord) -> models.RateLimit:
+def _limit(policy: PolicyRecord) -> RateLimit:
     read, write = policy.read_limit, policy.write_limit
     match policy.limit:
         case LimitKind.IOPS:
-            return models.RateLimit(iops=models.IopsLimit(read_iops=read, write_iops=write))
+            return RateLimit(iops=IopsLimit(read_iops=read, write_iops=write))
         case LimitKind.MB_PER_SECOND:
-            bandwidth = models.BandwidthLimit(read_mb_per_second=read, write_mb_per_second=write)
-            return models.RateLimit(bandwidth=bandwidth)
+            bandwidth = BandwidthLimit(read_mb_per_second=read, write_mb_per_second=write)
+            return RateLimit(bandwidth=bandwidth)
         case LimitKind.IOPS_PER_GB:
-            per_gb = models.IopsPerGbLimit(read_iops_per_gb=read, write_iops_per_gb=write)
-            return models.RateLimit(iops_per_gb=per_gb)
+            per_gb = IopsPerGbLimit(read_iops_per_gb=read, write_iops_per_gb=write)
+            return RateLimit(iops_per_gb=per_gb)
 
 
-def _default_policy(uuid: str) -> models.DefaultPolicy:
-    return models.DefaultPolicy(policy_type=models.PolicyType.QOS_RATE_LIMIT, policy_uuid=uuid)
+def _default_policy(uuid: str) -> DefaultPolicy:
+    return DefaultPolicy(policy_type=PolicyType.QOS_RATE_LIMIT, policy_uuid=uuid)
 
 
-def _labels(record: VolumeRecord | SnapshotRecord) -> tuple[models.Label, ...]:
-    return tuple(models.Label(key=key, value=value) for key, value in record.labels)
+def _labels(record: VolumeRecord | SnapshotRecord) -> tuple[Label, ...]:
+    return tuple(Label(key=key, value=value) for key, value in record.labels)

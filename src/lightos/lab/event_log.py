@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from lightos.api.models import ALLOW_NONE, EventSeverity, EventType
+from lightos.api.models.events import EventSeverity, EventType
+from lightos.api.models.values import ALLOW_NONE
 from lightos.lab.changes import Change, Changing
 from lightos.lab.cluster import Cluster
 from lightos.lab.controller.base import Controller

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
-from lightos.api.models import DEFAULT_PROJECT
+from lightos.api.models.values import DEFAULT_PROJECT
 from lightos.lab.database import Database
 from lightos.lab.errors import LabError
 from lightos.lab.records import (

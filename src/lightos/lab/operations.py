@@ -8,7 +8,40 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from lightos.api import models
+from lightos.api.models.cluster import GetCluster, GetVersion
+from lightos.api.models.nodes import (
+    GetNode,
+    ListNodes,
+    NodeList,
+    NodeRestarted,
+    NodeStarted,
+    NodeStopped,
+    RestartNode,
+    StartNode,
+    StopNode,
+)
+from lightos.api.models.snapshots import (
+    CreateSnapshot,
+    DeleteSnapshot,
+    GetSnapshot,
+    ListChangedBlocks,
+    ListSnapshots,
+    SnapshotDeleted,
+    SnapshotList,
+)
+from lightos.api.models.values import ALLOW_ANY
+from lightos.api.models.volumes import (
+    CreateVolume,
+    DeleteVolume,
+    GetVolume,
+    ListVolumes,
+    RollbackVolume,
+    UpdateVolume,
+    VolumeDeleted,
+    VolumeList,
+    VolumeRolledBack,
+    VolumeUpdated,
+)
 from lightos.api.routes import Route
 from lightos.api.wire import Model
 from lightos.lab.arguments import checked, optional_uuid, page_size, uuid_of, uuid_or_name
@@ -95,16 +128,16 @@ class Operations:
         operation = self._run[route.operation]
         return await (operation(message, if_match) if route.if_match else operation(message))
 
-    async def _get_version(self, _message: models.GetVersion) -> Model:
+    async def _get_version(self, _message: GetVersion) -> Model:
         return self._describe.version()
 
-    async def _get_cluster(self, _message: models.GetCluster) -> Model:
+    async def _get_cluster(self, _message: GetCluster) -> Model:
         return self._describe.whole_cluster()
 
-    async def _get_cluster_info(self, _message: models.GetCluster) -> Model:
+    async def _get_cluster_info(self, _message: GetCluster) -> Model:
         return self._describe.cluster_info()
 
-    async def _list_nodes(self, message: models.ListNodes) -> Model:
+    async def _list_nodes(self, message: ListNodes) -> Model:
         def wanted(node: NodeRecord) -> bool:
             return (
                 message.name in ("", node.name)
@@ -113,28 +146,28 @@ class Operations:
             )
 
         nodes = filter(wanted, self._cluster.nodes.values())
-        return models.NodeList(nodes=tuple(map(self._describe.node, nodes)))
+        return NodeList(nodes=tuple(map(self._describe.node, nodes)))
 
-    async def _get_node(self, message: models.GetNode) -> Model:
+    async def _get_node(self, message: GetNode) -> Model:
         return self._describe.node(self._cluster.nodes.find(uuid_of("UUID", message.uuid)))
 
-    async def _start_node(self, message: models.StartNode) -> Model:
+    async def _start_node(self, message: StartNode) -> Model:
         uuid = uuid_of("nodeUUID", message.node_uuid)
         await self._changes.carry_out(self._cluster.nodes.start, uuid)
-        return models.NodeStarted()
+        return NodeStarted()
 
-    async def _stop_node(self, message: models.StopNode) -> Model:
+    async def _stop_node(self, message: StopNode) -> Model:
         uuid = uuid_of("nodeUUID", message.node_uuid)
         await self._changes.carry_out(self._cluster.nodes.stop, uuid)
-        return models.NodeStopped()
+        return NodeStopped()
 
-    async def _restart_node(self, message: models.RestartNode) -> Model:
+    async def _restart_node(self, message: RestartNode) -> Model:
         uuid = uuid_of("nodeUUID", message.node_uuid)
         await self._changes.carry_out(self._cluster.nodes.stop, uuid)
         await self._changes.carry_out(self._cluster.nodes.start, uuid)
-        return models.NodeRestarted()
+        return NodeRestarted()
 
-    async def _create_volume(self, message: models.CreateVolume) -> Model:
+    async def _create_volume(self, message: CreateVolume) -> Model:
         checked(message)
         source: UUID | str | None = None
         if message.source_snapshot_uuid or message.source_snapshot_name:
@@ -148,7 +181,7 @@ class Operations:
             size_bytes=message.size_bytes or 0,
             replica_count=message.replica_count,
             acl=message.acl,
-            ip_acl=message.ip_acl or (models.ALLOW_ANY,),
+            ip_acl=message.ip_acl or (ALLOW_ANY,),
             compression=message.compression,
             sector_size_bytes=int(message.sector_size) or DEFAULT_SECTOR_BYTES,
             source_snapshot=source,
@@ -157,7 +190,7 @@ class Operations:
         )
         return self._describe.volume(change.put[0])
 
-    async def _list_volumes(self, message: models.ListVolumes) -> Model:
+    async def _list_volumes(self, message: ListVolumes) -> Model:
         volumes = self._cluster.volumes.page(
             message.project or None,
             limit=page_size(message.limit),
@@ -167,13 +200,13 @@ class Operations:
             uuid=optional_uuid("UUID", message.uuid),
             source_snapshot_uuid=optional_uuid("snapshotUUID", message.snapshot_uuid),
         )
-        return models.VolumeList(volumes=tuple(map(self._describe.volume, volumes)))
+        return VolumeList(volumes=tuple(map(self._describe.volume, volumes)))
 
-    async def _get_volume(self, message: models.GetVolume) -> Model:
+    async def _get_volume(self, message: GetVolume) -> Model:
         key = uuid_or_name(message.uuid, message.name)
         return self._describe.volume(self._cluster.volumes.find(message.project or None, key))
 
-    async def _update_volume(self, message: models.UpdateVolume, if_match: str | None) -> Model:
+    async def _update_volume(self, message: UpdateVolume, if_match: str | None) -> Model:
         key = uuid_or_name(message.uuid, message.name)
         for violation in message.violations():
             if violation != "UUID is required":  # a name does as well
@@ -195,16 +228,16 @@ class Operations:
             labels=[(label.key, label.value) for label in message.labels] or None,
             new_name=message.new_name or None,
         )
-        return models.VolumeUpdated()
+        return VolumeUpdated()
 
-    async def _delete_volume(self, message: models.DeleteVolume, if_match: str | None) -> Model:
+    async def _delete_volume(self, message: DeleteVolume, if_match: str | None) -> Model:
         key = uuid_or_name(message.uuid, message.name)
         await self._changes.carry_out(
             self._cluster.volumes.delete, message.project or None, key, if_match=if_match
         )
-        return models.VolumeDeleted()
+        return VolumeDeleted()
 
-    async def _roll_back_volume(self, message: models.RollbackVolume) -> Model:
+    async def _roll_back_volume(self, message: RollbackVolume) -> Model:
         await self._changes.carry_out(
             self._cluster.volumes.roll_back,
             message.project,
@@ -213,9 +246,9 @@ class Operations:
                 message.source_snapshot_uuid, message.source_snapshot_name, "srcSnapshotUUID"
             ),
         )
-        return models.VolumeRolledBack()
+        return VolumeRolledBack()
 
-    async def _create_snapshot(self, message: models.CreateSnapshot) -> Model:
+    async def _create_snapshot(self, message: CreateSnapshot) -> Model:
         checked(message)
         kept = message.retention_time
         change = await self._changes.carry_out(
@@ -230,7 +263,7 @@ class Operations:
         )
         return self._describe.snapshot(change.put[0])
 
-    async def _list_snapshots(self, message: models.ListSnapshots) -> Model:
+    async def _list_snapshots(self, message: ListSnapshots) -> Model:
         snapshots = self._cluster.snapshots.page(
             message.project,
             limit=page_size(message.limit),
@@ -239,20 +272,20 @@ class Operations:
             name=message.name or None,
             uuid=optional_uuid("UUID", message.uuid),
         )
-        return models.SnapshotList(snapshots=tuple(map(self._describe.snapshot, snapshots)))
+        return SnapshotList(snapshots=tuple(map(self._describe.snapshot, snapshots)))
 
-    async def _get_snapshot(self, message: models.GetSnapshot) -> Model:
+    async def _get_snapshot(self, message: GetSnapshot) -> Model:
         key = uuid_or_name(message.uuid, message.name)
         return self._describe.snapshot(self._cluster.snapshots.find(message.project, key))
 
-    async def _delete_snapshot(self, message: models.DeleteSnapshot, if_match: str | None) -> Model:
+    async def _delete_snapshot(self, message: DeleteSnapshot, if_match: str | None) -> Model:
         key = uuid_or_name(message.uuid, message.name)
         await self._changes.carry_out(
             self._cluster.snapshots.delete, message.project, key, if_match=if_match
         )
-        return models.SnapshotDeleted()
+        return SnapshotDeleted()
 
-    async def _list_changed_blocks(self, message: models.ListChangedBlocks) -> Model:
+    async def _list_changed_blocks(self, message: ListChangedBlocks) -> Model:
         base: UUID | str | None = None
         if message.base_uuid or message.base_name:
             base = uuid_or_name(message.base_uuid, message.base_name, "baseSnapshotUUID")

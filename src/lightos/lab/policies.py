@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from lightos.api.models import IOPS_LIMIT_GRANULARITY, rounded_up
+from lightos.api.models.policies import IOPS_LIMIT_GRANULARITY
+from lightos.api.models.values import rounded_up
 from lightos.lab.records import LimitKind, PolicyRecord
 from lightos.lab.view import RateLimit, RateLimits, RateUnit
 

@@ -14,7 +14,9 @@ from datetime import datetime
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
-from lightos.api.models import NodeState, ProtectionState, SnapshotState, VolumeState
+from lightos.api.models.nodes import NodeState
+from lightos.api.models.snapshots import SnapshotState
+from lightos.api.models.volumes import ProtectionState, VolumeState
 
 __all__ = [
     "ClusterRecord",

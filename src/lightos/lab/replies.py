@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from lightos.api import models
 from lightos.api.errors import HTTP_STATUS
+from lightos.api.models.failures import GatewayError
 from lightos.api.wire import Model
 from lightos.lab.errors import ClusterError
 
@@ -34,7 +34,7 @@ def refusal(error: ClusterError) -> Response:
 
 
 def error_reply(status: int, code: int, text: str) -> Response:
-    body = models.GatewayError(error=text, code=code, message=text)
+    body = GatewayError(error=text, code=code, message=text)
     return json_bytes(status, _encoded(body.to_wire()))
 
 

@@ -10,7 +10,9 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from lightos.api import models
+from lightos.api.models.events import EventList, EventSeverity, EventType, ListEvents
+from lightos.api.models.hosts import ConnectedHost, ConnectedHostList, GetHost, ListHosts
+from lightos.api.models.servers import GetServer, ListServers, ServerList
 from lightos.api.wire import Model, WireEnum
 from lightos.lab.arguments import optional_uuid, page_size, uuid_of
 from lightos.lab.auth import SYSTEM, Caller
@@ -33,7 +35,7 @@ class ReportOperations:
         self._describe = description
         self._cluster: Cluster = description.cluster
 
-    async def list_servers(self, message: models.ListServers, _caller: Caller) -> Model:
+    async def list_servers(self, message: ListServers, _caller: Caller) -> Model:
         uuid = optional_uuid("UUID", message.uuid)
         servers = [
             self._describe.server(node)
@@ -41,17 +43,17 @@ class ReportOperations:
             if uuid in (None, node.uuid) and message.name in ("", node.name)
         ]
         wanted = message.service_risk
-        return models.ServerList(
+        return ServerList(
             servers=tuple(s for s in servers if not wanted or s.service_risk is wanted)
         )
 
-    async def get_server(self, message: models.GetServer, _caller: Caller) -> Model:
+    async def get_server(self, message: GetServer, _caller: Caller) -> Model:
         uuid = uuid_of("UUID", message.uuid)
         if uuid not in self._cluster.nodes:
             raise NotFound(f"server {uuid} does not exist")
         return self._describe.server(self._cluster.nodes[uuid])
 
-    async def list_hosts(self, message: models.ListHosts, caller: Caller) -> Model:
+    async def list_hosts(self, message: ListHosts, caller: Caller) -> Model:
         hosts = self._hosts(caller.readable_projects)
         if message.volume_uuid:
             uuid = uuid_of("volumeUUID", message.volume_uuid)
@@ -59,15 +61,15 @@ class ReportOperations:
             if not caller.may_read(volume.project):
                 raise NotFound(f"volume {uuid} does not exist")
             hosts = [host for host in hosts if str(uuid) in host.volume_uuids]
-        return models.ConnectedHostList(hosts=tuple(hosts))
+        return ConnectedHostList(hosts=tuple(hosts))
 
-    async def get_host(self, message: models.GetHost, caller: Caller) -> Model:
+    async def get_host(self, message: GetHost, caller: Caller) -> Model:
         for host in self._hosts(caller.readable_projects):
             if host.host_nqn == message.host_nqn:
                 return host
         raise NotFound(f"host {message.host_nqn[:223]} is not connected")
 
-    def _hosts(self, projects: Collection[str] | None) -> list[models.ConnectedHost]:
+    def _hosts(self, projects: Collection[str] | None) -> list[ConnectedHost]:
         """Hosts with the volumes that they see; only volumes of `projects`, and hosts with such."""
         volumes = self._cluster.volumes
         found = []
@@ -80,20 +82,20 @@ class ReportOperations:
             if seen or projects is None:
                 address = min(controller.host_address for _, controller in paths)
                 found.append(
-                    models.ConnectedHost(
+                    ConnectedHost(
                         host_nqn=host_nqn, ip_address=address, volume_uuids=tuple(sorted(seen))
                     )
                 )
         return found
 
-    async def list_events(self, message: models.ListEvents, _caller: Caller) -> Model:
+    async def list_events(self, message: ListEvents, _caller: Caller) -> Model:
         if message.project not in ("", SYSTEM):
             self._cluster.tenants.check_project(message.project)
         limit = page_size(message.limit)
         before = _event_number(message.next_token) if message.next_token else None
         found = self._describe.events.page(_event_filter(message), before=before, limit=limit + 1)
         page = found[:limit]
-        return models.EventList(
+        return EventList(
             events=tuple(map(self._describe.event, page)),
             next_token=str(page[-1].number) if len(found) > limit else "",
         )
@@ -105,7 +107,7 @@ def _event_number(token: str) -> int:
     return int(token)
 
 
-def _event_filter(message: models.ListEvents) -> EventFilter:
+def _event_filter(message: ListEvents) -> EventFilter:
     """Raises InvalidArgument for what cannot be read, and Unimplemented for several filters."""
     filters = {
         "since and until": bool(message.since or message.until),
@@ -119,14 +121,14 @@ def _event_filter(message: models.ListEvents) -> EventFilter:
     until = _moment("until", message.until)
     if since and until and since > until:
         raise InvalidArgument(f"since {message.since} is later than until {message.until}")
-    severities = [_member("severity", models.EventSeverity, text) for text in message.severity]
+    severities = [_member("severity", EventSeverity, text) for text in message.severity]
     kind = message.component_type
     return EventFilter(
         project=_PROJECT_OF.get(message.project, message.project),
         since=since,
         until=until,
         severities=frozenset(severities) or None,
-        event_type=_member("componentType", models.EventType, kind) if kind else None,
+        event_type=_member("componentType", EventType, kind) if kind else None,
     )
 
 

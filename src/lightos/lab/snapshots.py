@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from lightos.api.models import CHANGED_BLOCKS_ALIGNMENT
+from lightos.api.models.snapshots import CHANGED_BLOCKS_ALIGNMENT
 from lightos.lab.access import VISIBLE_STATES
 from lightos.lab.changed_blocks import Comparison
 from lightos.lab.changes import Change

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from lightos.api.models import DEFAULT_PROJECT
+from lightos.api.models.values import DEFAULT_PROJECT
 from lightos.lab.auth import OWN_CREDENTIAL, SYSTEM, public_key
 from lightos.lab.changes import Change
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound

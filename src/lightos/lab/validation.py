@@ -7,7 +7,8 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from lightos.api.models import ALLOW_ANY, ALLOW_NONE, SIZE_GRANULARITY_BYTES, rounded_up
+from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE, rounded_up
+from lightos.api.models.volumes import SIZE_GRANULARITY_BYTES
 from lightos.lab.access import normal_address
 from lightos.lab.errors import FailedPrecondition, InvalidArgument
 from lightos.lab.records import SnapshotRecord, VolumeRecord

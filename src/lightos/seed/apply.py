@@ -13,10 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import ParamSpec, TypeVar
 
-from lightos.api import models
 from lightos.api.client import LightOSClient
 from lightos.api.errors import LightOSError, NotFound
-from lightos.api.models import SnapshotState, VolumeState
+from lightos.api.models.policies import IOPS_LIMIT_GRANULARITY, IopsLimit, RateLimit, UpdatePolicy
+from lightos.api.models.projects import CreateProject, DefaultPolicy, PolicyType
+from lightos.api.models.snapshots import Snapshot, SnapshotState
+from lightos.api.models.values import Label, rounded_up
+from lightos.api.models.volumes import (
+    SIZE_GRANULARITY_BYTES,
+    CreateVolume,
+    UpdateVolume,
+    Volume,
+    VolumeState,
+)
 from lightos.seed.document import Seed, SeedError, SeedPolicy, SeedProject, SeedSnapshot, SeedVolume
 from lightos.waiting import Deadline, DeadlineExpired, poll_until
 
@@ -85,7 +94,7 @@ class Seeding:
         known = {p.name for p in self._client.list_projects(self._deadline)}
         for project in self._seed.projects:
             if project.name not in known:
-                request = models.CreateProject(name=project.name, description=project.description)
+                request = CreateProject(name=project.name, description=project.description)
                 self._in_line(project.line, self._client.create_project, request, self._deadline)
                 self._new_projects.add(project.name)
                 self._say(f"project {project.name} is made")
@@ -94,11 +103,11 @@ class Seeding:
         name = project.default_policy
         if name is None:
             return
-        wanted: tuple[models.DefaultPolicy, ...] = ()
+        wanted: tuple[DefaultPolicy, ...] = ()
         if name:
             uuid = self._client.get_policy_by_name(name, self._deadline).uuid
-            kind = models.PolicyType.QOS_RATE_LIMIT
-            wanted = (models.DefaultPolicy(policy_type=kind, policy_uuid=uuid),)
+            kind = PolicyType.QOS_RATE_LIMIT
+            wanted = (DefaultPolicy(policy_type=kind, policy_uuid=uuid),)
         if self._client.get_project(project.name, self._deadline).default_policies != wanted:
             if project.name not in self._new_projects:
                 self._allow(
@@ -121,9 +130,7 @@ class Seeding:
             self._allow(
                 policy.line, f"QoS policy {request.name}", "its limits or projects are others"
             )
-            change = models.UpdatePolicy(
-                description=request.description, rate_limit=request.rate_limit
-            )
+            change = UpdatePolicy(description=request.description, rate_limit=request.rate_limit)
             self._client.update_policy(found.uuid, change, self._deadline)
             self._say(f"QoS policy {request.name} has other limits now")
 
@@ -195,11 +202,11 @@ class Seeding:
                 "--change brings it to what the file gives",
             )
 
-    def _settled(self, volume: SeedVolume, uuid: str) -> models.Volume:
+    def _settled(self, volume: SeedVolume, uuid: str) -> Volume:
         """The volume once it is available."""
         project = volume.request.project
 
-        def is_settled() -> models.Volume | None:
+        def is_settled() -> Volume | None:
             found = self._client.get_volume(project, uuid, self._deadline)
             return found if found.state in (VolumeState.AVAILABLE, *_GONE_VOLUME) else None
 
@@ -209,11 +216,11 @@ class Seeding:
             raise self._error(volume.line, f"volume {found.name} of project {project} is {state}")
         return found
 
-    def _taken(self, snapshot: SeedSnapshot, uuid: str) -> models.Snapshot:
+    def _taken(self, snapshot: SeedSnapshot, uuid: str) -> Snapshot:
         """The snapshot once it is available."""
         project = snapshot.request.project
 
-        def is_taken() -> models.Snapshot | None:
+        def is_taken() -> Snapshot | None:
             found = self._client.get_snapshot(project, uuid, self._deadline)
             return found if found.state in (SnapshotState.AVAILABLE, *_GONE_SNAPSHOT) else None
 
@@ -239,9 +246,7 @@ class Seeding:
         return SeedError(f"{self._seed.file}:{line}: {text}")
 
 
-def _differences(
-    volume: SeedVolume, found: models.Volume, default_policy_uuid: str
-) -> Mapping[str, str]:
+def _differences(volume: SeedVolume, found: Volume, default_policy_uuid: str) -> Mapping[str, str]:
     """What to change of a volume for the file to be right: keys of the file, each in words."""
     request, given = volume.request, volume.given
     differences = {}
@@ -265,8 +270,8 @@ def _differences(
     return differences
 
 
-def _change(request: models.CreateVolume, keys: Collection[str]) -> models.UpdateVolume:
-    return models.UpdateVolume(
+def _change(request: CreateVolume, keys: Collection[str]) -> UpdateVolume:
+    return UpdateVolume(
         size_bytes=request.size_bytes if "size" in keys else None,
         acl=request.acl if "acl" in keys else None,
         ip_acl=request.ip_acl if "ip_acl" in keys else None,
@@ -275,15 +280,15 @@ def _change(request: models.CreateVolume, keys: Collection[str]) -> models.Updat
     )
 
 
-def _words(labels: Iterable[models.Label]) -> list[str]:
+def _words(labels: Iterable[Label]) -> list[str]:
     return [f"{label.key}={label.value}" for label in labels]
 
 
 def _rounded(size_bytes: int) -> int:
-    return models.rounded_up(size_bytes, models.SIZE_GRANULARITY_BYTES)
+    return rounded_up(size_bytes, SIZE_GRANULARITY_BYTES)
 
 
-def _same_limit(has: models.RateLimit | None, wants: models.RateLimit | None) -> bool:
+def _same_limit(has: RateLimit | None, wants: RateLimit | None) -> bool:
     """Whether limits and projects are the same, IOPS rounded up as clusters do."""
     if has is None or wants is None:
         return has is wants
@@ -296,7 +301,7 @@ def _same_limit(has: models.RateLimit | None, wants: models.RateLimit | None) ->
 
 def _kept(limit: object) -> object:
     match limit:
-        case models.IopsLimit(read_iops=read, write_iops=write):
-            step = models.IOPS_LIMIT_GRANULARITY
-            return models.rounded_up(read, step), models.rounded_up(write, step)
+        case IopsLimit(read_iops=read, write_iops=write):
+            step = IOPS_LIMIT_GRANULARITY
+            return rounded_up(read, step), rounded_up(write, step)
     return limit

@@ -15,26 +15,34 @@ from typing import TypeVar
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from lightos.api import models
+from lightos.api.models.policies import (
+    BandwidthLimit,
+    CreatePolicy,
+    IopsLimit,
+    IopsPerGbLimit,
+    PolicyVisibility,
+    RateLimit,
+)
+from lightos.api.models.snapshots import CreateSnapshot
+from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE, DEFAULT_PROJECT, Label
+from lightos.api.models.volumes import CreateVolume, SectorSize
 from lightos.api.wire import Model, WireError, parse_size
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Model)
 
 DEFAULT_REPLICAS = 3
-_LIMITS: Mapping[str, Callable[[int, int], models.RateLimit]] = {
-    "iops": lambda read, write: models.RateLimit(
-        iops=models.IopsLimit(read_iops=read, write_iops=write)
+_LIMITS: Mapping[str, Callable[[int, int], RateLimit]] = {
+    "iops": lambda read, write: RateLimit(iops=IopsLimit(read_iops=read, write_iops=write)),
+    "mb_per_second": lambda read, write: RateLimit(
+        bandwidth=BandwidthLimit(read_mb_per_second=read, write_mb_per_second=write)
     ),
-    "mb_per_second": lambda read, write: models.RateLimit(
-        bandwidth=models.BandwidthLimit(read_mb_per_second=read, write_mb_per_second=write)
-    ),
-    "iops_per_gb": lambda read, write: models.RateLimit(
-        iops_per_gb=models.IopsPerGbLimit(read_iops_per_gb=read, write_iops_per_gb=write)
+    "iops_per_gb": lambda read, write: RateLimit(
+        iops_per_gb=IopsPerGbLimit(read_iops_per_gb=read, write_iops_per_gb=write)
     ),
 }
 _NULL = "tag:yaml.org,2002:null"
-_SECTORS = {512: models.SectorSize.BYTES_512, 4096: models.SectorSize.BYTES_4096}
+_SECTORS = {512: SectorSize.BYTES_512, 4096: SectorSize.BYTES_4096}
 
 
 class SeedError(Exception):
@@ -56,7 +64,7 @@ class SeedPolicy:
     """A QoS policy."""
 
     line: int
-    request: models.CreatePolicy
+    request: CreatePolicy
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class SeedVolume:
     """`given` are the keys in the file: of a volume that exists, others are left as they are."""
 
     line: int
-    request: models.CreateVolume
+    request: CreateVolume
     given: frozenset[str]
 
 
@@ -73,7 +81,7 @@ class SeedSnapshot:
     """A snapshot of a volume, which it names."""
 
     line: int
-    request: models.CreateSnapshot
+    request: CreateSnapshot
 
 
 @dataclass(frozen=True)
@@ -141,11 +149,11 @@ class _Reader:
         rates = self._fields(fields[given[0]], ("read", "write"))
         limit = _LIMITS[given[0]](self._whole(rates.get("read")), self._whole(rates.get("write")))
         projects = self._texts(fields.get("projects"), ())
-        visibility = models.PolicyVisibility.SCOPED if projects else models.PolicyVisibility.GLOBAL
-        request = models.CreatePolicy(
+        visibility = PolicyVisibility.SCOPED if projects else PolicyVisibility.GLOBAL
+        request = CreatePolicy(
             name=self._text(fields["name"]),
             description=self._text(fields.get("description")),
-            rate_limit=models.RateLimit(
+            rate_limit=RateLimit(
                 projects=projects,
                 visibility=visibility,
                 iops=limit.iops,
@@ -167,20 +175,18 @@ class _Reader:
         labels = self._fields(fields["labels"]) if "labels" in fields else {}
         if "labels" in fields and not labels:
             raise self._error(fields["labels"], "labels are empty; a cluster can only replace them")
-        request = models.CreateVolume(
+        request = CreateVolume(
             project=self._project_of(fields),
             name=self._text(fields["name"]),
             size_bytes=self._size(fields["size"]),
             replica_count=self._whole(fields.get("replicas"), DEFAULT_REPLICAS, least=1),
             compression=self._flag(fields.get("compression")),
-            acl=self._texts(fields.get("acl"), (models.ALLOW_NONE,)),
-            ip_acl=self._texts(fields.get("ip_acl"), (models.ALLOW_ANY,)),
+            acl=self._texts(fields.get("acl"), (ALLOW_NONE,)),
+            ip_acl=self._texts(fields.get("ip_acl"), (ALLOW_ANY,)),
             sector_size=_SECTORS[sector],
             qos_policy_name=self._text(fields.get("policy")),
             source_snapshot_name=self._text(fields.get("snapshot")),
-            labels=tuple(
-                models.Label(key=key, value=self._text(value)) for key, value in labels.items()
-            ),
+            labels=tuple(Label(key=key, value=self._text(value)) for key, value in labels.items()),
         )
         return SeedVolume(_line(node), self._checked(node, request), frozenset(fields))
 
@@ -188,7 +194,7 @@ class _Reader:
         known = ("name", "project", "volume", "description", "retention_seconds")
         fields = self._fields(node, known, ("name", "volume"))
         kept = self._whole(fields.get("retention_seconds"), least=1)
-        request = models.CreateSnapshot(
+        request = CreateSnapshot(
             project=self._project_of(fields),
             name=self._text(fields["name"]),
             source_volume_name=self._text(fields["volume"]),
@@ -200,7 +206,7 @@ class _Reader:
     # Values
 
     def _project_of(self, fields: Mapping[str, Node]) -> str:
-        return self._text(fields["project"]) if "project" in fields else models.DEFAULT_PROJECT
+        return self._text(fields["project"]) if "project" in fields else DEFAULT_PROJECT
 
     def _all(self, node: Node | None, read: Callable[[Node], T]) -> tuple[T, ...]:
         if node is None:

@@ -8,17 +8,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lightos.api import models, routes
-from lightos.api.models import (
+from lightos.api import routes
+from lightos.api.models.cluster import Version
+from lightos.api.models.nodes import NodeStopped
+from lightos.api.models.policies import (
     IopsLimit,
     Policy,
+    PolicyDeleted,
+    PolicyList,
     PolicyState,
-    Project,
+    PolicyUpdated,
     RateLimit,
-    Snapshot,
-    SnapshotState,
+)
+from lightos.api.models.projects import Project, ProjectDeleted, ProjectList, ProjectUpdated
+from lightos.api.models.snapshots import Snapshot, SnapshotDeleted, SnapshotList, SnapshotState
+from lightos.api.models.values import ALLOW_NONE
+from lightos.api.models.volumes import (
     Volume,
+    VolumeDeleted,
+    VolumeList,
+    VolumeRolledBack,
     VolumeState,
+    VolumeUpdated,
 )
 from lightos.api.wire import Model
 from tests.unit.api.https_server import Answer, Seen, refusal, reply
@@ -86,7 +97,7 @@ class FakeCluster:
                 "state": VolumeState.AVAILABLE,
                 "size_bytes": 1 << 30,
                 "replica_count": 3,
-                "acl": (models.ALLOW_NONE,),
+                "acl": (ALLOW_NONE,),
                 "etag": "1",
             }
             | values
@@ -106,7 +117,7 @@ class FakeCluster:
         return reply(answer.to_wire()) if isinstance(answer, Model) else answer
 
     def _GetVersion(self, request: Any, etag: str) -> Model:
-        return models.Version(api_version="v2.0")
+        return Version(api_version="v2.0")
 
     def _CreateVolume(self, request: Any, etag: str) -> Model | Answer:
         if any(volume.name == request.name for volume in self.volumes.values()):
@@ -132,9 +143,7 @@ class FakeCluster:
 
     def _ListVolumes(self, request: Any, etag: str) -> Model:
         uuids = [uuid for uuid in sorted(self.volumes) if uuid > request.offset_uuid]
-        return models.VolumeList(
-            volumes=tuple(self.volumes[uuid] for uuid in uuids[: request.limit])
-        )
+        return VolumeList(volumes=tuple(self.volumes[uuid] for uuid in uuids[: request.limit]))
 
     def _UpdateVolume(self, request: Any, etag: str) -> Model | Answer:
         volume = self.volumes.get(request.uuid)
@@ -146,16 +155,16 @@ class FakeCluster:
         values = {name: getattr(request, name) for name in names}
         self.change(request.uuid, **{name: value for name, value in values.items() if value})
         self._transit[request.uuid] = self.reads_in_transit
-        return models.VolumeUpdated()
+        return VolumeUpdated()
 
     def _DeleteVolume(self, request: Any, etag: str) -> Model | Answer:
         if self.volumes.pop(request.uuid, None) is None:
             return refusal(404, 5, "no such volume")
-        return models.VolumeDeleted()
+        return VolumeDeleted()
 
     def _RollbackVolume(self, request: Any, etag: str) -> Model:
         self.change(request.uuid, state=VolumeState.ROLLBACK)
-        return models.VolumeRolledBack()
+        return VolumeRolledBack()
 
     def _CreateSnapshot(self, request: Any, etag: str) -> Model | Answer:
         if any(snapshot.name == request.name for snapshot in self.snapshots.values()):
@@ -179,14 +188,14 @@ class FakeCluster:
 
     def _ListSnapshots(self, request: Any, etag: str) -> Model:
         uuids = [uuid for uuid in sorted(self.snapshots) if uuid > request.offset_uuid]
-        return models.SnapshotList(
+        return SnapshotList(
             snapshots=tuple(self.snapshots[uuid] for uuid in uuids[: request.limit])
         )
 
     def _DeleteSnapshot(self, request: Any, etag: str) -> Model | Answer:
         if self.snapshots.pop(request.uuid, None) is None:
             return refusal(404, 5, "no such snapshot")
-        return models.SnapshotDeleted()
+        return SnapshotDeleted()
 
     def _CreatePolicy(self, request: Any, etag: str) -> Model | Answer:
         if any(policy.name == request.name for policy in self.policies.values()):
@@ -209,7 +218,7 @@ class FakeCluster:
         return refusal(404, 5, "no such policy")
 
     def _ListPolicies(self, request: Any, etag: str) -> Model:
-        return models.PolicyList(policies=tuple(self.policies.values()))
+        return PolicyList(policies=tuple(self.policies.values()))
 
     def _UpdatePolicy(self, request: Any, etag: str) -> Model | Answer:
         policy = self.policies.get(request.uuid)
@@ -220,12 +229,12 @@ class FakeCluster:
             description=request.description or policy.description,
             rate_limit=rounded(request.rate_limit or policy.rate_limit),
         )
-        return models.PolicyUpdated()
+        return PolicyUpdated()
 
     def _DeletePolicy(self, request: Any, etag: str) -> Model | Answer:
         if self.policies.pop(request.uuid, None) is None:
             return refusal(404, 5, "no such policy")
-        return models.PolicyDeleted()
+        return PolicyDeleted()
 
     def _CreateProject(self, request: Any, etag: str) -> Model | Answer:
         if request.name in self.projects:
@@ -238,17 +247,17 @@ class FakeCluster:
         return self.projects.get(request.name) or refusal(404, 5, "no such project")
 
     def _ListProjects(self, request: Any, etag: str) -> Model:
-        return models.ProjectList(projects=tuple(self.projects.values()))
+        return ProjectList(projects=tuple(self.projects.values()))
 
     def _UpdateProject(self, request: Any, etag: str) -> Model:
         project = self.projects[request.name]
         self.projects[project.name] = replace(project, default_policies=request.default_policies)
-        return models.ProjectUpdated()
+        return ProjectUpdated()
 
     def _DeleteProject(self, request: Any, etag: str) -> Model | Answer:
         if self.projects.pop(request.name, None) is None:
             return refusal(404, 5, "no such project")
-        return models.ProjectDeleted()
+        return ProjectDeleted()
 
     def _StopNodeInstance(self, request: Any, etag: str) -> Model:
-        return models.NodeStopped()
+        return NodeStopped()

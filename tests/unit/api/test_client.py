@@ -17,25 +17,19 @@ from lightos.api import client as client_module
 from lightos.api import errors
 from lightos.api.client import LightOSClient
 from lightos.api.credentials import TokenFile
-from lightos.api.models import (
-    ALLOW_NONE,
+from lightos.api.models.policies import (
     BandwidthLimit,
     CreatePolicy,
-    CreateProject,
-    CreateSnapshot,
-    CreateVolume,
-    DefaultPolicy,
     IopsLimit,
     IopsPerGbLimit,
-    LbaRange,
-    PolicyType,
     PolicyVisibility,
     RateLimit,
-    SnapshotState,
     UpdatePolicy,
-    UpdateVolume,
-    VolumeState,
 )
+from lightos.api.models.projects import CreateProject, DefaultPolicy, PolicyType
+from lightos.api.models.snapshots import CreateSnapshot, LbaRange, SnapshotState
+from lightos.api.models.values import ALLOW_NONE
+from lightos.api.models.volumes import CreateVolume, UpdateVolume, VolumeState
 from lightos.waiting import SYSTEM_CLOCK
 from tests.unit.api.conftest import Serve, unsigned_token
 from tests.unit.api.fake_cluster import FakeCluster, answers, lost_after, lost_before

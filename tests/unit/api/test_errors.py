@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lightos.api import errors
 from lightos.api.errors import HTTP_STATUS, GrpcCode, LightOSError, from_reply
-from lightos.api.models import GatewayError
+from lightos.api.models.failures import GatewayError
 
 
 def kind(status: int, body: Any, *, if_match: bool = False) -> type[LightOSError]:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.api import models, routes
+from lightos.api import routes
+from lightos.api.models.nodes import StopNode
+from lightos.api.models.volumes import DeleteVolume, GetVolume, UpdateVolume
 from lightos.api.routes import NoRoute, Route, WrongMethod, match
 from lightos.api.wire import WireError
 
@@ -76,11 +78,11 @@ def test_every_path_variable_is_a_field_of_the_request(route: Route[Any, Any]) -
 
 
 def test_a_request_is_spread_over_path_query_and_body() -> None:
-    get = models.GetVolume(project="p/1", name="x")
+    get = GetVolume(project="p/1", name="x")
     assert routes.GET_VOLUME.address(get) == "/api/v2/projects/p%2F1/volumes/"
     assert routes.GET_VOLUME.query(get) == {"name": "x"}
     assert routes.GET_VOLUME.body(get) is None
-    update = models.UpdateVolume(project="p", uuid="u", size_bytes=4096)
+    update = UpdateVolume(project="p", uuid="u", size_bytes=4096)
     assert routes.UPDATE_VOLUME.query(update) == {}
     assert routes.UPDATE_VOLUME.body(update) == {"size": "4096"}
 
@@ -88,18 +90,18 @@ def test_a_request_is_spread_over_path_query_and_body() -> None:
 @pytest.mark.parametrize("value", [".", ".."])
 def test_a_value_cannot_climb_out_of_its_segment(value: str) -> None:
     with pytest.raises(ValueError, match="cannot be part of a path"):
-        routes.GET_VOLUME.address(models.GetVolume(project=value, uuid="u"))
+        routes.GET_VOLUME.address(GetVolume(project=value, uuid="u"))
 
 
 def test_on_a_server_the_path_wins_over_query_and_body() -> None:
     path = {"projectName": "p", "UUID": "u"}
     body = b'{"projectName": "other", "UUID": "other", "size": "1 gib", "unknown": 1}'
     assert routes.UPDATE_VOLUME.read_request(path, {"Force": ["true"]}, body) == (
-        models.UpdateVolume(project="p", uuid="u", size_bytes=1 << 30)
+        UpdateVolume(project="p", uuid="u", size_bytes=1 << 30)
     )
     query = {"projectName": ["other"], "UUID": ["other"], "name": ["n"]}
     assert routes.GET_VOLUME.read_request({**path, "UUID": ""}, query, b"ignored") == (
-        models.GetVolume(project="p", name="n")
+        GetVolume(project="p", name="n")
     )
 
 
@@ -111,7 +113,7 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 
 def test_an_empty_body_is_an_empty_message() -> None:
     request = routes.STOP_NODE.read_request({"nodeUUID": "n"}, {}, b"")
-    assert request == models.StopNode(node_uuid="n")
+    assert request == StopNode(node_uuid="n")
 
 
 _SEGMENT = st.text(min_size=1, max_size=12).filter(
@@ -121,7 +123,7 @@ _SEGMENT = st.text(min_size=1, max_size=12).filter(
 
 @given(project=_SEGMENT, uuid=_SEGMENT, name=st.text(max_size=12))
 def test_what_a_client_sends_is_what_a_server_reads(project: str, uuid: str, name: str) -> None:
-    request = models.DeleteVolume(project=project, uuid=uuid, name=name)
+    request = DeleteVolume(project=project, uuid=uuid, name=name)
     found = match("DELETE", unquote(routes.DELETE_VOLUME.address(request)))
     query = parse_qs(
         urlencode(routes.DELETE_VOLUME.query(request), doseq=True), keep_blank_values=True

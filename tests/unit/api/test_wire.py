@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import math
+import pkgutil
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,21 +19,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightos.api import models, openapi, wire
+from lightos.api.models.cluster import RotationState
+from lightos.api.models.events import ListEvents
+from lightos.api.models.failures import DETAIL, GatewayError
+from lightos.api.models.policies import BandwidthLimit, CreatePolicy, IopsLimit, RateLimit
+from lightos.api.models.snapshots import ListSnapshots, Snapshot
+from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE, STRINGS, Label
+from lightos.api.models.volumes import (
+    CreateVolume,
+    ListVolumes,
+    ProtectionState,
+    UpdateVolume,
+    Volume,
+    VolumeList,
+    VolumeState,
+    VolumeStatistics,
+)
 from lightos.api.wire import Kind, Model, WireEnum, WireError
 
 FEW = settings(max_examples=25, deadline=None)
 """For tests that are repeated for every message."""
 
-MESSAGES = [
-    member
-    for _, member in inspect.getmembers(models, inspect.isclass)
-    if issubclass(member, Model) and member is not Model
-]
-ENUMS = [
-    member
-    for _, member in inspect.getmembers(models, inspect.isclass)
-    if issubclass(member, WireEnum) and member is not WireEnum
-]
+
+def _declared(base: type) -> list[type]:
+    """What the modules of lightos.api.models make of a base class."""
+    modules = [
+        importlib.import_module(found.name)
+        for found in pkgutil.iter_modules(models.__path__, f"{models.__name__}.")
+    ]
+    return [
+        member
+        for module in modules
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, base) and member.__module__ == module.__name__
+    ]
+
+
+MESSAGES = _declared(Model)
+ENUMS = _declared(WireEnum)
 
 _TIMES = st.datetimes(
     min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC)
@@ -52,8 +77,8 @@ VALUES: list[tuple[Kind, st.SearchStrategy[Any]]] = [
     (wire.SWITCH, st.booleans()),
     (wire.SIZE, st.integers(0, 2**64 - 1)),
     (wire.SIZE_ON_CREATE, st.integers(0, 2**64 - 1)),
-    (models.DETAIL, st.dictionaries(st.text(max_size=4), st.integers())),
-    (models.STRINGS, st.lists(st.text(max_size=9), min_size=1, max_size=3).map(tuple)),
+    (DETAIL, st.dictionaries(st.text(max_size=4), st.integers())),
+    (STRINGS, st.lists(st.text(max_size=9), min_size=1, max_size=3).map(tuple)),
 ]
 
 
@@ -137,25 +162,25 @@ def test_enums_read_names_and_numbers_and_write_the_first_name(members: type[Wir
 
 
 def test_an_enum_value_of_a_newer_cluster_reads_as_unknown() -> None:
-    volume = models.Volume.from_wire({"state": "Hibernating", "protectionState": 99})
-    assert volume.state is models.VolumeState.UNKNOWN
-    assert volume.protection_state is models.ProtectionState.UNKNOWN
+    volume = Volume.from_wire({"state": "Hibernating", "protectionState": 99})
+    assert volume.state is VolumeState.UNKNOWN
+    assert volume.protection_state is ProtectionState.UNKNOWN
 
 
 def test_an_unknown_enum_value_in_a_request_is_refused() -> None:
     with pytest.raises(WireError, match=r"sectorSize: 'sectorSize_1K' is none of"):
-        models.CreateVolume.from_wire({"sectorSize": "sectorSize_1K"})
+        CreateVolume.from_wire({"sectorSize": "sectorSize_1K"})
 
 
 def test_the_second_name_of_an_enum_number_is_read_but_not_written() -> None:
-    kind = wire.enumeration(models.RotationState)
+    kind = wire.enumeration(RotationState)
     member = kind.read("EncryptyingDEKs")
-    assert member is models.RotationState.ENCRYPTING_DEKS
+    assert member is RotationState.ENCRYPTING_DEKS
     assert kind.write(member) == "EncryptingDEKs"
 
 
 def test_the_create_request_of_the_driver_in_cinder_29() -> None:
-    request = models.CreateVolume.from_wire(
+    request = CreateVolume.from_wire(
         {
             "name": "volume-1",
             "size": "10 gib",
@@ -167,22 +192,22 @@ def test_the_create_request_of_the_driver_in_cinder_29() -> None:
             "sourceSnapshotName": None,
         }
     )
-    assert request == models.CreateVolume(
+    assert request == CreateVolume(
         name="volume-1",
         size_bytes=10 << 30,
         replica_count=3,
         compression=True,
-        acl=(models.ALLOW_NONE,),
-        ip_acl=(models.ALLOW_ANY,),
+        acl=(ALLOW_NONE,),
+        ip_acl=(ALLOW_ANY,),
     )
 
 
 def test_a_volume_is_written_as_the_contract_has_it() -> None:
-    volume = models.Volume(
+    volume = Volume(
         uuid="u-1",
         name="v",
         project="default",
-        state=models.VolumeState.AVAILABLE,
+        state=VolumeState.AVAILABLE,
         size_bytes=1 << 40,
         replica_count=3,
         acl=("a", "b"),
@@ -206,20 +231,20 @@ def test_a_volume_is_written_as_the_contract_has_it() -> None:
 
 
 def test_compression_is_text_in_a_volume_and_a_boolean_in_a_snapshot() -> None:
-    assert models.Volume.from_wire({"compression": "TRUE"}).compression is True
-    assert models.Snapshot.from_wire({"compression": True}).compression is True
-    assert models.Snapshot(compression=True).to_wire() == {"compression": True}
+    assert Volume.from_wire({"compression": "TRUE"}).compression is True
+    assert Snapshot.from_wire({"compression": True}).compression is True
+    assert Snapshot(compression=True).to_wire() == {"compression": True}
     with pytest.raises(WireError, match="compression: expected a string, got a boolean"):
-        models.Volume.from_wire({"compression": True})
+        Volume.from_wire({"compression": True})
 
 
 def test_an_update_tells_unset_from_empty() -> None:
-    assert models.UpdateVolume.from_wire({}).acl is None
-    assert models.UpdateVolume.from_wire({"acl": {"values": None}}).acl is None
-    assert models.UpdateVolume.from_wire({"acl": {"values": []}}).acl == ()
-    assert models.UpdateVolume(compression=False).to_wire() == {"compression": "false"}
-    assert models.UpdateVolume(qos_policy_uuid="").to_wire() == {"qosPolicyUUID": ""}
-    assert models.UpdateVolume(size_bytes=4096).to_wire() == {"size": "4096"}
+    assert UpdateVolume.from_wire({}).acl is None
+    assert UpdateVolume.from_wire({"acl": {"values": None}}).acl is None
+    assert UpdateVolume.from_wire({"acl": {"values": []}}).acl == ()
+    assert UpdateVolume(compression=False).to_wire() == {"compression": "false"}
+    assert UpdateVolume(qos_policy_uuid="").to_wire() == {"qosPolicyUUID": ""}
+    assert UpdateVolume(size_bytes=4096).to_wire() == {"size": "4096"}
 
 
 @pytest.mark.parametrize(
@@ -274,7 +299,7 @@ def test_readers_take_every_form_of_the_mapping(kind: Kind, value: Any, read: An
 
 
 def test_doubles_that_are_not_finite_are_written_as_text() -> None:
-    statistics = models.VolumeStatistics(compression_ratio=-math.inf)
+    statistics = VolumeStatistics(compression_ratio=-math.inf)
     assert statistics.to_wire() == {"compressionRatio": "-Infinity"}
     assert wire.DOUBLE.write(math.nan) == "NaN"
     assert math.isnan(wire.DOUBLE.read("NaN"))
@@ -308,8 +333,8 @@ def test_doubles_that_are_not_finite_are_written_as_text() -> None:
         (wire.BYTES, "\u00e9"),
         (wire.many(wire.STRING), "a"),
         (wire.STRING, "nqn.\ud800"),
-        (models.STRINGS, ["a"]),
-        (models.DETAIL, 3),
+        (STRINGS, ["a"]),
+        (DETAIL, 3),
     ],
 )
 def test_readers_refuse_everything_else(kind: Kind, value: Any) -> None:
@@ -319,9 +344,9 @@ def test_readers_refuse_everything_else(kind: Kind, value: Any) -> None:
 
 def test_an_error_names_the_place() -> None:
     with pytest.raises(WireError, match=r"^volumes\[1\]\.labels\[0\]\.key: expected a string, got"):
-        models.VolumeList.from_wire({"volumes": [{}, {"labels": [{"key": 5}]}]})
+        VolumeList.from_wire({"volumes": [{}, {"labels": [{"key": 5}]}]})
     with pytest.raises(WireError, match=r"^acl\.values\[0\]: expected a string, got null"):
-        models.CreateVolume.from_wire({"acl": {"values": [None]}})
+        CreateVolume.from_wire({"acl": {"values": [None]}})
 
 
 _JSON = st.recursive(
@@ -331,7 +356,7 @@ _JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("model", [models.Volume, models.CreateVolume, models.GatewayError])
+@pytest.mark.parametrize("model", [Volume, CreateVolume, GatewayError])
 def test_any_json_is_read_or_refused_in_one_way(model: type[Model]) -> None:
     names = st.sampled_from([row.name for row in model.wire_fields()])
 
@@ -349,35 +374,35 @@ def test_any_json_is_read_or_refused_in_one_way(model: type[Model]) -> None:
 
 def test_query_parameters() -> None:
     query = {"limit": ["10"], "showAll": ["1", "0"], "name": [""], "other": ["x"], "Name": ["y"]}
-    request = models.ListVolumes.from_query(query)
-    assert request == models.ListVolumes(limit=10, show_all=True)
+    request = ListVolumes.from_query(query)
+    assert request == ListVolumes(limit=10, show_all=True)
     assert request.to_query() == {"limit": "10", "showAll": "true"}
     with pytest.raises(WireError, match="showAll: expected true or false, got 'yes'"):
-        models.ListVolumes.from_query({"showAll": ["yes"]})
+        ListVolumes.from_query({"showAll": ["yes"]})
     with pytest.raises(WireError, match="limit: expected an integer"):
-        models.ListVolumes.from_query({"limit": ["ten"]})
+        ListVolumes.from_query({"limit": ["ten"]})
 
 
-@given(_instances(models.ListSnapshots))
-def test_query_parameters_survive(request: models.ListSnapshots) -> None:
+@given(_instances(ListSnapshots))
+def test_query_parameters_survive(request: ListSnapshots) -> None:
     query = parse_qs(urlencode(request.to_query(), doseq=True))
-    assert models.ListSnapshots.from_query(query) == request
+    assert ListSnapshots.from_query(query) == request
 
 
-@given(_instances(models.ListEvents))
-def test_a_list_repeats_its_query_parameter(request: models.ListEvents) -> None:
+@given(_instances(ListEvents))
+def test_a_list_repeats_its_query_parameter(request: ListEvents) -> None:
     query = parse_qs(urlencode(request.to_query(), doseq=True), keep_blank_values=True)
     if "" not in request.severity[:1]:
-        assert models.ListEvents.from_query(query) == request
+        assert ListEvents.from_query(query) == request
 
 
 def test_violations_name_every_broken_limit() -> None:
-    request = models.CreateVolume(
+    request = CreateVolume(
         name="a b",
         replica_count=4,
         qos_policy_uuid="u",
         qos_policy_name="n",
-        labels=(models.Label(key="ok", value="no/slash"),) * 17,
+        labels=(Label(key="ok", value="no/slash"),) * 17,
     )
     assert request.violations() == [
         r"name 'a b' does not match ^[a-zA-Z0-9-_\.]{1,253}$",
@@ -396,27 +421,27 @@ def test_violations_name_every_broken_limit() -> None:
 
 @pytest.mark.parametrize("name", ["a\n", "", "é", "a" * 254, "a/b", "a:b"])
 def test_names_that_no_volume_may_have(name: str) -> None:
-    request = models.CreateVolume(name=name, size_bytes=1, acl=("x",), replica_count=1, project="p")
+    request = CreateVolume(name=name, size_bytes=1, acl=("x",), replica_count=1, project="p")
     assert len(request.violations()) == 1
 
 
 def test_a_request_within_the_limits_has_no_violations() -> None:
-    request = models.CreateVolume(
+    request = CreateVolume(
         name="A-1_b.c", size_bytes=4096, acl=("x",), replica_count=3, project="p"
     )
     assert request.violations() == []
 
 
 def test_violations_reach_into_a_message_in_a_field() -> None:
-    limit = models.RateLimit(iops=models.IopsLimit(), bandwidth=models.BandwidthLimit())
-    request = models.CreatePolicy(name="p", rate_limit=limit)
+    limit = RateLimit(iops=IopsLimit(), bandwidth=BandwidthLimit())
+    request = CreatePolicy(name="p", rate_limit=limit)
     assert request.violations() == [
         "qoSRateLimitPolicy.limitIOPS and limitBw exclude each other",
     ]
 
 
 def test_a_limit_of_nothing_is_still_a_limit() -> None:
-    limit = models.RateLimit.from_wire({"limitIOPS": {}})
-    assert limit.limit == models.IopsLimit()
+    limit = RateLimit.from_wire({"limitIOPS": {}})
+    assert limit.limit == IopsLimit()
     assert limit.to_wire() == {"limitIOPS": {}}
-    assert models.RateLimit().limit is None
+    assert RateLimit().limit is None

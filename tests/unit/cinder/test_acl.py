@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lightos.api.models import ALLOW_ANY, ALLOW_NONE
+from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE
 from lightos.openstack.cinder.acl import (
     ANYONE,
     MAX_ADDRESSES,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cinder import exception
 
-from lightos.api.models import UpdateVolume
+from lightos.api.models.volumes import UpdateVolume
 from lightos.openstack.cinder import grants
 from lightos.openstack.cinder.acl import Host
 from lightos.openstack.cinder.attachments import is_abandoned, is_in_doubt, without_one_of

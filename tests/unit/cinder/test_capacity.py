@@ -3,7 +3,7 @@
 
 import pytest
 
-from lightos.api.models import ClusterStatistics
+from lightos.api.models.cluster import ClusterStatistics
 from lightos.openstack.cinder.capacity import GIB, Capacity, capacity, gib
 
 

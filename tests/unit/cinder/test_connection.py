@@ -4,7 +4,7 @@
 import pytest
 from cinder import exception
 
-from lightos.api.models import Cluster, ClusterInfo
+from lightos.api.models.cluster import Cluster, ClusterInfo
 from lightos.openstack.cinder.acl import Host
 from lightos.openstack.cinder.connection import Fabric, attaching_host, host_of
 

@@ -8,7 +8,7 @@ import pytest
 from cinder import exception
 
 from lightos.api.errors import GrpcCode
-from lightos.api.models import UpdateVolume
+from lightos.api.models.volumes import UpdateVolume
 from lightos.openstack.cinder.naming import ProviderId
 from testbed.cluster import GIB, connector, sensitive_words
 from tests.unit.cinder.conftest import (

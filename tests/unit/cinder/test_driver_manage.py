@@ -8,7 +8,8 @@ import pytest
 from cinder import context, exception, objects
 from cinder.db import api as db
 
-from lightos.api.models import CreateSnapshot, CreateVolume, SnapshotState, UpdateVolume
+from lightos.api.models.snapshots import CreateSnapshot, SnapshotState
+from lightos.api.models.volumes import CreateVolume, UpdateVolume
 from lightos.openstack.cinder import records
 from testbed.cluster import GIB, connector
 from tests.unit.cinder.conftest import HOST as THIS_BACK_END

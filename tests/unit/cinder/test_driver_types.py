@@ -8,7 +8,7 @@ import pytest
 from cinder import context, exception
 
 from lightos.api.errors import NotFound
-from lightos.api.models import CreatePolicy
+from lightos.api.models.policies import CreatePolicy
 from lightos.openstack.cinder.qos import POLICY_DESCRIPTION, Limit, LimitKind
 from testbed.cluster import GIB, connector
 from tests.unit.cinder.conftest import new_snapshot, new_type, new_volume, store

@@ -11,7 +11,8 @@ from cinder.db import api as db
 from oslo_utils import timeutils
 
 from lightos import waiting
-from lightos.api.models import CreateSnapshot, CreateVolume, UpdateVolume
+from lightos.api.models.snapshots import CreateSnapshot
+from lightos.api.models.volumes import CreateVolume, UpdateVolume
 from lightos.openstack.cinder import housekeeping
 from lightos.openstack.cinder.capacity import GIB
 from lightos.openstack.cinder.housekeeping import SECONDS_BETWEEN_LOOKS

@@ -12,7 +12,8 @@ import pytest
 from cinder import context, objects
 from cinder.volume import volume_utils
 
-from lightos.api.models import ALLOW_NONE, CreateVolume, SectorSize, UpdateVolume
+from lightos.api.models.values import ALLOW_NONE
+from lightos.api.models.volumes import CreateVolume, SectorSize, UpdateVolume
 from testbed.cluster import GIB, connector
 from testbed.initiator import Initiator
 from tests.unit.cinder.conftest import mark, new_volume, record_attachment, store

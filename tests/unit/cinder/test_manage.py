@@ -3,7 +3,8 @@
 
 import pytest
 
-from lightos.api.models import Snapshot, SnapshotState, UpdateVolume, Volume, VolumeState
+from lightos.api.models.snapshots import Snapshot, SnapshotState
+from lightos.api.models.volumes import UpdateVolume, Volume, VolumeState
 from lightos.openstack.cinder import manage, volume_types
 from lightos.openstack.cinder.manage import Identity, InvalidReference, Managed, Reference
 from lightos.openstack.cinder.naming import ProviderId

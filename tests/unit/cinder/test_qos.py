@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.api.models import (
+from lightos.api.models.policies import (
     BandwidthLimit,
     IopsLimit,
     IopsPerGbLimit,
     Policy,
     PolicyVisibility,
-    Volume,
 )
+from lightos.api.models.volumes import Volume
 from lightos.openstack.cinder.qos import (
     LEGAL_KEYS,
     POLICY_DESCRIPTION,

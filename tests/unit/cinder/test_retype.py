@@ -3,7 +3,7 @@
 
 import pytest
 
-from lightos.api.models import UpdateVolume, Volume
+from lightos.api.models.volumes import UpdateVolume, Volume
 from lightos.openstack.cinder import retype, volume_types
 from lightos.openstack.cinder.qos import NotThisPolicy, PolicyRef
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightos.api.models import ALLOW_NONE, LbaRange, Volume
+from lightos.api.models.snapshots import LbaRange
+from lightos.api.models.values import ALLOW_NONE
+from lightos.api.models.volumes import Volume
 from lightos.openstack.cinder.sparse import (
     BLOCK_BYTES,
     NotKnown,

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from lightos.api.models import ChangedBlocks
+from lightos.api.models.snapshots import ChangedBlocks
 from lightos.lab import changed_blocks as module
 from lightos.lab.changed_blocks import RANGES_PER_PAGE, changed_blocks
 from lightos.lab.errors import FailedPrecondition, Internal, InvalidArgument, NotFound

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightos.api import models
+from lightos.api.models.policies import IopsLimit, PolicyVisibility, RateLimit
+from lightos.api.models.values import Label
 from lightos.seed.document import SeedError, parse
 
 WHOLE = """\
@@ -32,10 +33,10 @@ def test_a_whole_file() -> None:
     seed = parse(WHOLE, "s.yaml")
     (project,), (policy,), (snapshot,) = seed.projects, seed.policies, seed.snapshots
     assert (project.line, project.name, project.default_policy) == (2, "blue", "gold")
-    assert policy.request.rate_limit == models.RateLimit(
+    assert policy.request.rate_limit == RateLimit(
         projects=("blue",),
-        visibility=models.PolicyVisibility.SCOPED,
-        iops=models.IopsLimit(read_iops=1000, write_iops=500),
+        visibility=PolicyVisibility.SCOPED,
+        iops=IopsLimit(read_iops=1000, write_iops=500),
     )
     data, copy = seed.volumes
     assert (data.line, copy.line, snapshot.line) == (8, 9, 16)
@@ -43,7 +44,7 @@ def test_a_whole_file() -> None:
     assert data.request.acl == ("nqn.x:host",)
     assert copy.request.acl == ("ALLOW_NONE",)
     assert copy.request.source_snapshot_name == "before"
-    assert copy.request.labels == (models.Label(key="team", value="db"),)
+    assert copy.request.labels == (Label(key="team", value="db"),)
     assert copy.given == {"name", "project", "size", "snapshot", "replicas", "labels"}
 
 

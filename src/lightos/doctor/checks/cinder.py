@@ -17,15 +17,10 @@ from lightos.api.errors import (
     Unauthorized,
     Untrusted,
 )
-from lightos.api.models import (
-    DEFAULT_PROJECT,
-    ClusterInfo,
-    Node,
-    NodeState,
-    Policy,
-    PolicyState,
-    PolicyVisibility,
-)
+from lightos.api.models.cluster import ClusterInfo
+from lightos.api.models.nodes import Node, NodeState
+from lightos.api.models.policies import Policy, PolicyState, PolicyVisibility
+from lightos.api.models.values import DEFAULT_PROJECT
 from lightos.doctor.findings import Finding, Findings
 from lightos.openstack.cinder.connection import Fabric, is_same_machine
 from lightos.openstack.cinder.volume_types import VolumeSpecs

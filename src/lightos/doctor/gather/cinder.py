@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lightos.api.client import LightOSClient
 from lightos.api.credentials import FixedToken, TokenSource, expiry, roles
 from lightos.api.errors import LightOSError
-from lightos.api.models import Policy
+from lightos.api.models.policies import Policy
 from lightos.doctor.checks.cinder import (
     AddressFacts,
     BackEndFacts,

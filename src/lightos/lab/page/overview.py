@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from lightos.api import models
+from lightos.api.models.cluster import ClusterHealth, ClusterStatistics
 from lightos.lab.connected_hosts import visible_volumes
 from lightos.lab.describe import Description
 from lightos.lab.faults.calls import Faults
@@ -38,8 +38,8 @@ class Overview:
         nodes = self.description.cluster.nodes
         controllers = self.description.hosts.controllers()
         whole = self.description.whole_cluster()
-        health = whole.health or models.ClusterHealth()
-        statistics = whole.statistics or models.ClusterStatistics()
+        health = whole.health or ClusterHealth()
+        statistics = whole.statistics or ClusterStatistics()
         volumes = list(self.description.cluster.volumes.values())
         volumes_of_group = Counter(volume.group_id for volume in volumes)
         return {

@@ -15,7 +15,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lightos.api.models import ALLOW_ANY, ALLOW_NONE
+from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE
 
 MAX_ADDRESSES = 16
 """Entries that the cluster takes in an IP ACL."""

@@ -38,7 +38,7 @@ from typing import Any
 from cinder import coordination, exception
 
 from lightos.api.errors import LightOSError, NotFound, WrongState
-from lightos.api.models import UpdateVolume, Volume, VolumeState
+from lightos.api.models.volumes import UpdateVolume, Volume, VolumeState
 from lightos.openstack.cinder import acl, grants, locks
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
 from lightos.openstack.cinder.connection import (

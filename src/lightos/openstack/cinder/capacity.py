@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lightos.api.models import ClusterStatistics
+from lightos.api.models.cluster import ClusterStatistics
 
 GIB = 1024**3
 

@@ -30,18 +30,9 @@ from lightos.api.errors import (
     Unreachable,
     WrongState,
 )
-from lightos.api.models import (
-    CreatePolicy,
-    CreateSnapshot,
-    CreateVolume,
-    Policy,
-    PolicyState,
-    Snapshot,
-    SnapshotState,
-    UpdateVolume,
-    Volume,
-    VolumeState,
-)
+from lightos.api.models.policies import CreatePolicy, Policy, PolicyState
+from lightos.api.models.snapshots import CreateSnapshot, Snapshot, SnapshotState
+from lightos.api.models.volumes import CreateVolume, UpdateVolume, Volume, VolumeState
 from lightos.openstack.cinder.pace import Pace
 from lightos.openstack.cinder.under_way import UnderWay
 from lightos.waiting import Deadline, DeadlineExpired, backoff, poll_until

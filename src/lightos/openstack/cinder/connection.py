@@ -11,7 +11,7 @@ from typing import Any
 from cinder import exception
 
 from lightos.api.endpoints import split_endpoint
-from lightos.api.models import Cluster, ClusterInfo
+from lightos.api.models.cluster import Cluster, ClusterInfo
 from lightos.openstack.cinder.acl import Host, Network, usable
 
 DRIVER_VOLUME_TYPE = "lightos"

@@ -38,14 +38,9 @@ from lightos.api.errors import (
     Unauthorized,
     WrongState,
 )
-from lightos.api.models import (
-    DEFAULT_PROJECT,
-    CreateSnapshot,
-    CreateVolume,
-    Snapshot,
-    UpdateVolume,
-    Volume,
-)
+from lightos.api.models.snapshots import CreateSnapshot, Snapshot
+from lightos.api.models.values import DEFAULT_PROJECT
+from lightos.api.models.volumes import CreateVolume, UpdateVolume, Volume
 from lightos.openstack.cinder import (
     acl,
     guru_report,

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lightos.api.models import ALLOW_NONE, Snapshot, SnapshotState, UpdateVolume, Volume
+from lightos.api.models.snapshots import Snapshot, SnapshotState
+from lightos.api.models.values import ALLOW_NONE
+from lightos.api.models.volumes import UpdateVolume, Volume
 from lightos.openstack.cinder.capacity import GIB
 from lightos.openstack.cinder.cluster import VOLUME_AT_REST
 from lightos.openstack.cinder.naming import (

@@ -17,7 +17,8 @@ from typing import TypeVar
 
 from lightos.api.client import LightOSClient
 from lightos.api.errors import Forbidden, LightOSError, NotFound, Refused
-from lightos.api.models import CreatePolicy, Policy, PolicyType
+from lightos.api.models.policies import CreatePolicy, Policy
+from lightos.api.models.projects import PolicyType
 from lightos.openstack.cinder import locks
 from lightos.openstack.cinder.cluster import CLEANUP_SECONDS, ClusterOperations
 from lightos.openstack.cinder.qos import (

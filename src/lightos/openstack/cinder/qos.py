@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lightos.api.models import (
+from lightos.api.models.policies import (
     IOPS_LIMIT_GRANULARITY,
     BandwidthLimit,
     IopsLimit,
@@ -19,8 +19,8 @@ from lightos.api.models import (
     Policy,
     PolicyVisibility,
     RateLimit,
-    Volume,
 )
+from lightos.api.models.volumes import Volume
 
 BACKEND_CONSUMERS = frozenset({"back-end", "both"})
 POLICY_NAME_PREFIX = "cinder-"

@@ -11,7 +11,7 @@ from cinder.db import models
 from cinder.volume import volume_utils
 from sqlalchemy import bindparam, select
 
-from lightos.api.models import DEFAULT_PROJECT
+from lightos.api.models.values import DEFAULT_PROJECT
 from lightos.openstack.cinder import grants, qos
 from lightos.openstack.cinder.manage import Identity, Managed
 from lightos.openstack.cinder.naming import ProviderId

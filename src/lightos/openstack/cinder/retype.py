@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightos.api.models import UpdateVolume, Volume
+from lightos.api.models.volumes import UpdateVolume, Volume
 from lightos.openstack.cinder.qos import NotThisPolicy, PolicyRef
 from lightos.openstack.cinder.volume_types import (
     COMPRESSION_SPEC,

@@ -13,7 +13,8 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from lightos.api.models import LbaRange, Volume
+from lightos.api.models.snapshots import LbaRange
+from lightos.api.models.volumes import Volume
 from lightos.openstack.cinder.manage import hosts_with_access
 
 BLOCK_BYTES = 4096

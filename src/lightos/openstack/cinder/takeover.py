@@ -15,7 +15,8 @@ from cinder.volume import volume_utils
 
 from lightos.api.client import LightOSClient
 from lightos.api.errors import Forbidden, NotFound
-from lightos.api.models import Snapshot, UpdateVolume, Volume
+from lightos.api.models.snapshots import Snapshot
+from lightos.api.models.volumes import UpdateVolume, Volume
 from lightos.openstack.cinder import manage, records
 from lightos.openstack.cinder.cluster import ClusterOperations
 from lightos.openstack.cinder.naming import ProviderId

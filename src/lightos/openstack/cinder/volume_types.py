@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lightos.api.models import DEFAULT_PROJECT
+from lightos.api.models.values import DEFAULT_PROJECT
 from lightos.openstack.cinder.naming import UUID_PATTERN
 from lightos.openstack.cinder.qos import InvalidQosSpecs, Limit
 
