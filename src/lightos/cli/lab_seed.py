@@ -54,7 +54,7 @@ def seed(
     ca_file: str | None,
     change: bool,
 ) -> None:
-    """Make the projects, QoS policies, volumes and snapshots of FILE, if they are not there yet.
+    """Make the projects, QoS policies, volumes and snapshots of FILE, unless they are there.
 
     In a lab, those that are there are changed to what FILE gives: size, ACL, IP ACL, policy and
     labels of volumes, limits of policies, default policies of projects. In another cluster they are

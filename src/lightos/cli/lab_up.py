@@ -18,11 +18,11 @@ from typing import Any
 import click
 
 from lightos.cli.lab_folder import is_default_folder, one_line_errors, page_url, state_dir
+from lightos.lab.addresses import address_violation
 from lightos.lab.errors import LabError
-from lightos.lab.founding import DEFAULT_NODES
-from lightos.lab.placement import MAX_NODES
+from lightos.lab.names import valid_project_name
+from lightos.lab.placement import DEFAULT_NODES, MAX_NODES
 from lightos.lab.state_folder import StateFolder
-from lightos.lab.validation import address_violation, valid_project_name
 
 PORT = click.IntRange(1, 65535)
 DEFAULT_TRANSITION_MS = 200

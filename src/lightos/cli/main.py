@@ -3,51 +3,26 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import click
+
+from lightos.cli.lazy_group import LazyGroup
 
 PARTS = {
     "lab": ("lightos.cli.lab:lab", "A LightOS-compatible cluster on this machine."),
     "discovery-client": (
         "lightos.cli.discovery_client:discovery_client",
-        "Connect this host to every LightOS cluster it has volumes on.",
+        "Connect this host to the clusters that the files in discovery.d name.",
     ),
-    "doctor": ("lightos.cli.doctor:doctor", "Say what is wrong here, and how to put it right."),
+    "doctor": (
+        "lightos.cli.doctor:doctor",
+        "Say what is wrong here, and how to put it right; nothing is changed.",
+    ),
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(PARTS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in PARTS:
-            return None
-        module, _, attribute = PARTS[cmd_name][0].partition(":")
-        try:
-            command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as cause:
-            raise click.ClickException(
-                f"`lightos {cmd_name}` needs the package {cause.name}, which is not installed: "
-                "pip install 'lightos-openstack[lab]'"
-            ) from cause
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        formatter: click.HelpFormatter,
-    ) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in PARTS.items()])
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=LazyGroup, parts=PARTS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lightos-openstack")
 def lightos() -> None:
     """LightOS storage for OpenStack: host side, lab cluster and checks."""

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE
+from lightos.lab.addresses import normal_address
 from lightos.lab.records import VolumeRecord, VolumeState
 from lightos.lab.view import NamespaceView
 
@@ -17,13 +17,6 @@ VISIBLE_STATES = frozenset(
 """States in which a volume serves I/O."""
 
 MAX_KEPT_ANSWERS = 1024
-
-
-def normal_address(address: str) -> str:
-    """One spelling per host address: no zone, no IPv4-in-IPv6. ValueError for anything else."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return str(mapped or parsed)
 
 
 def acl_admits(acl: Sequence[str], host_nqn: str) -> bool:

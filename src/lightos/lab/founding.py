@@ -10,6 +10,7 @@ from uuid import uuid4
 from lightos.api.models.values import DEFAULT_PROJECT
 from lightos.lab.database import Database
 from lightos.lab.errors import LabError
+from lightos.lab.placement import DEFAULT_NODES
 from lightos.lab.records import (
     ClusterRecord,
     GroupRecord,
@@ -22,7 +23,6 @@ from lightos.lab.records import (
 )
 
 CLUSTER_NAME = "lab"
-DEFAULT_NODES = 3
 
 
 def loopback_addresses(count: int) -> list[str]:

@@ -7,11 +7,11 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from lightos.lab.addresses import address_violation
 from lightos.lab.changes import ChangeQueue
 from lightos.lab.cluster import Cluster
 from lightos.lab.errors import FailedPrecondition, InvalidArgument, LabError
 from lightos.lab.records import NodeRecord
-from lightos.lab.validation import address_violation
 
 
 class Membership:

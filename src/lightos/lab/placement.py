@@ -16,6 +16,7 @@ from uuid import UUID
 MAX_REPLICAS = 3
 MAX_NODES = 15
 """Each node has 4096 of the 65520 controller ids."""
+DEFAULT_NODES = 3
 MAX_GROUPS = MAX_REPLICAS * MAX_NODES
 
 

@@ -14,11 +14,12 @@ from lightos.lab.changed_blocks import Comparison
 from lightos.lab.changes import Change
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Unavailable
 from lightos.lab.lifecycle import Lifecycle
+from lightos.lab.names import check_name
 from lightos.lab.records import SnapshotRecord, SnapshotState, VolumeRecord
 from lightos.lab.storage import Storage, disk_errors
 from lightos.lab.tables import Table
 from lightos.lab.tenants import Tenants
-from lightos.lab.validation import check_etag, check_name
+from lightos.lab.validation import check_etag
 
 
 class Snapshots(Mapping[UUID, SnapshotRecord]):

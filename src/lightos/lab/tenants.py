@@ -15,6 +15,7 @@ from lightos.api.models.values import DEFAULT_PROJECT
 from lightos.lab.auth import OWN_CREDENTIAL, SYSTEM, public_key
 from lightos.lab.changes import Change
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from lightos.lab.names import check_name, valid_project_name
 from lightos.lab.policies import Policies, is_usable_by, kept_limit, rate_limits
 from lightos.lab.records import (
     CredentialRecord,
@@ -26,7 +27,6 @@ from lightos.lab.records import (
     VolumeRecord,
     VolumeState,
 )
-from lightos.lab.validation import check_name, valid_project_name
 from lightos.lab.view import RateLimits
 
 NAMED_IN_REFUSALS = 3

@@ -1,51 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cluster accepts as names, sizes, ACLs, labels and ETags. Pure."""
+"""What the cluster accepts as sizes, ACLs, labels and ETags. Pure."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Sequence
 
 from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE, rounded_up
 from lightos.api.models.volumes import SIZE_GRANULARITY_BYTES
-from lightos.lab.access import normal_address
+from lightos.lab.addresses import normal_address
 from lightos.lab.errors import FailedPrecondition, InvalidArgument
 from lightos.lab.records import SnapshotRecord, VolumeRecord
 from lightos.nvme_tcp.constants import NQN_MAX_BYTES
 
 MAX_SIZE_BYTES = 1 << 50
 MAX_IP_ACL_ENTRIES = 16
-
-_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
-_NAME = re.compile(r"[a-zA-Z0-9._-]{1,253}", re.ASCII)
-_PROJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
-
-
-def check_name(what: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise InvalidArgument(
-            f"{what} {name[:64]!r} is not valid: 1 to 253 letters, digits, dots, dashes and "
-            "underscores"
-        )
-
-
-def valid_project_name(name: str) -> bool:
-    return _PROJECT.fullmatch(name) is not None
-
-
-def address_violation(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address, *, allow_public: bool
-) -> str:
-    """Why a node cannot have an address, in words; empty where it can."""
-    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
-        return f"{address} is no address of one node"
-    if not (allow_public or address.is_loopback or address.is_private):
-        return (
-            f"{address} is a public address, and the lab is not made for open networks: choose a "
-            "loopback or private one, or start the lab with --allow-public-addresses"
-        )
-    return ""
 
 
 def rounded_size(size_bytes: int) -> int:

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from lightos.lab.access import VISIBLE_STATES, AccessIndex
 from lightos.lab.changes import Change
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Unavailable
+from lightos.lab.names import check_name
 from lightos.lab.nodes import Nodes
 from lightos.lab.paths import Paths
 from lightos.lab.placement import MAX_REPLICAS
@@ -27,7 +28,6 @@ from lightos.lab.validation import (
     check_etag,
     check_ip_acl,
     check_labels,
-    check_name,
     rounded_size,
 )
 from lightos.lab.view import NamespaceView, RateLimits
