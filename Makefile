@@ -35,8 +35,11 @@ cloud-down: install-cloud  ## End what `make cloud` left running
 tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cloud of their own (NOVA=1: those that make instances, on compute hosts)
 	@$(VENV)/python -m tests.tempest $(if $(NOVA),--nova)
 
-test: lint  ## Every check and test
-	@$(VENV)/python -m tests.run unit contract integration defects model fuzz kernel
+test: lint  ## Every check, and every test but those for the night
+	@$(VENV)/python -m tests.run --quick unit contract integration defects model fuzz kernel
+
+test-nightly: install  ## The longer tests that `make test` leaves out
+	@$(VENV)/python -m tests.run --nightly unit kernel
 
 test-ha: install-cloud  ## Several cinder-volumes as one back end, with etcd and with Redis: crashes, restarts
 	@$(VENV)/python -W ignore -m tests.run ha

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run kinds of tests and say how many of each ran.
 
-`python -m tests.run unit kernel` runs `tests/unit` and `tests/kernel`. Kernel tests run beside the
+`python -m tests.run unit kernel` runs `tests/unit` and `tests/kernel`; `--quick` leaves out what
+is marked `nightly`, and `--nightly` runs nothing else. Kernel tests run beside the
 other kinds, which run one after the other: a guest waits more than it computes. One kind
 prints as it goes, of several each prints when it has ended. A kind that fails does not keep
 another from running, but the exit status is 1.
@@ -9,6 +10,7 @@ another from running, but the exit status is 1.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import subprocess
@@ -55,11 +57,15 @@ def outcome(kind: str, exit_status: int, report: Path) -> Outcome:
     return Outcome(kind, exit_status, total - skipped, failed, skipped, seconds)
 
 
-def run(kind: str, *, live: bool) -> Outcome:
-    """Run one kind; its output appears as it comes if `live`, else all at once at its end."""
+def run(kind: str, *, live: bool, marked: str = "") -> Outcome:
+    """Run one kind; its output appears as it comes if `live`, else all at once at its end.
+
+    `marked`: which of its tests, in the words of pytest's `-m`; all of them by default.
+    """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", str(TESTS / kind), f"--junit-xml={report}"]
+        command = [sys.executable, "-m", "pytest", str(TESTS / kind), "-m", marked]
+        command.append(f"--junit-xml={report}")
         done = subprocess.run(
             command,
             check=False,
@@ -72,22 +78,26 @@ def run(kind: str, *, live: bool) -> Outcome:
         return outcome(kind, done.returncode, report)
 
 
-def run_lane(kinds: list[str], *, live: bool) -> list[Outcome]:
-    return [run(kind, live=live) for kind in kinds]
+def run_lane(kinds: list[str], *, live: bool, marked: str) -> list[Outcome]:
+    return [run(kind, live=live, marked=marked) for kind in kinds]
 
 
-def main(kinds: list[str]) -> int:
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        usage = f"usage: python -m tests.run KIND..., KIND one of {', '.join(KINDS)}"
-        print(usage, file=sys.stderr)
-        return 2
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.run")
+    parser.add_argument("kinds", nargs="+", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--quick", dest="marked", action="store_const", const="not nightly", default=""
+    )
+    which.add_argument("--nightly", dest="marked", action="store_const", const="nightly")
+    arguments = parser.parse_args()
+    kinds: list[str] = arguments.kinds
     if set(AS_ROOT).intersection(kinds) and os.geteuid() != 0:
         print("these tests need root: they make a network namespace and guests", file=sys.stderr)
         return 2
     lanes = [[kind for kind in kinds if kind != "kernel"], [k for k in kinds if k == "kernel"]]
     with ThreadPoolExecutor(len(lanes)) as pool:
-        run_one = functools.partial(run_lane, live=len(kinds) == 1)
+        run_one = functools.partial(run_lane, live=len(kinds) == 1, marked=arguments.marked)
         outcomes = [each for ended in pool.map(run_one, lanes) for each in ended]
     table = Table("tests", "ran", "passed", "failed", "skipped", "seconds", title="Tests")
     for column in table.columns[1:]:
@@ -108,4 +118,4 @@ def main(kinds: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -10,6 +10,7 @@ import resource
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -110,11 +111,20 @@ def test_a_failed_start_keeps_the_addresses(own_lab: Lab) -> None:
     assert json.loads((own_lab.state_dir / "lab.json").read_text())["nodes"] == nodes
 
 
+@pytest.fixture
+def lab_json(lab: Lab) -> Iterator[Path]:
+    """Of the lab that all tests share; whole again after the test."""
+    file = lab.state_dir / "lab.json"
+    content = file.read_bytes()
+    yield file
+    file.write_bytes(content)
+
+
 @pytest.mark.parametrize("content", [b"", b'{"nodes":', b"[]", b"{}", b"\xff"])
 @pytest.mark.parametrize("command", ["status", "wait", "node stop node1"])
-def test_a_damaged_lab_json(own_lab: Lab, command: str, content: bytes) -> None:
-    (own_lab.state_dir / "lab.json").write_bytes(content)
-    line = refused(*command.split(), f"--state-dir={own_lab.state_dir}")
+def test_a_damaged_lab_json(lab_json: Path, command: str, content: bytes) -> None:
+    lab_json.write_bytes(content)
+    line = refused(*command.split(), f"--state-dir={lab_json.parent}")
     assert "lab.json is damaged" in line
     assert "lab down" in line
 

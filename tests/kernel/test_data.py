@@ -42,8 +42,12 @@ def test_a_file_system_survives_disconnect_and_connect(
 
 @pytest.mark.parametrize(
     "digests",
-    [(), ("--hdr-digest",), ("--data-digest",), ("--hdr-digest", "--data-digest")],
-    ids=["no digest", "header digest", "data digest", "both digests"],
+    [
+        pytest.param((), id="no digest"),
+        pytest.param(("--hdr-digest",), id="header digest", marks=pytest.mark.nightly),
+        pytest.param(("--data-digest",), id="data digest", marks=pytest.mark.nightly),
+        pytest.param(("--hdr-digest", "--data-digest"), id="both digests"),
+    ],
 )
 def test_fio_verifies_what_it_wrote(
     host: KernelHost, lab: Lab, volumes: Volumes, digests: tuple[str, ...]

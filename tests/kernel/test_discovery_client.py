@@ -8,6 +8,8 @@ import random
 import signal
 from pathlib import Path
 
+import pytest
+
 from testbed import nvme
 from testbed.cluster import LIGHTOS
 from testbed.discovery_daemon import DiscoveryDaemon
@@ -234,6 +236,7 @@ def test_connections_follow_files_and_nodes_that_come_and_go(
         lab.network.remove_address(address)
 
 
+@pytest.mark.nightly
 def test_a_second_daemon_and_a_host_without_the_module_end_with_one_clear_line(
     daemon: DiscoveryDaemon,
 ) -> None:

@@ -6,11 +6,15 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from testbed import nvme
 from testbed.discovery_daemon import DiscoveryDaemon
 from testbed.lab import Lab
 from tests.kernel.test_connector import connection
 from tests.kernel.volumes import MIB, Volumes
+
+pytestmark = pytest.mark.nightly
 
 IMPORT_SECONDS = 400
 """Nova's imports under emulation."""

@@ -39,7 +39,13 @@ def bed(host: KernelHost, lab: Lab, client: LightOSClient) -> Iterator[Bed]:
         yield made
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.name, marks=[pytest.mark.nightly] if fault.is_long else [])
+        for fault in FAULTS
+    ],
+)
 def test_fio_verifies_what_it_wrote_while_paths_fail(
     bed: Bed, fault: PathFault, path_outcomes: list[Outcome]
 ) -> None:

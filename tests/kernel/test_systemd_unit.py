@@ -16,6 +16,8 @@ from testbed.systemd import Systemd
 from tests.kernel.controllers import wait_for_controllers
 from tests.kernel.volumes import Volumes
 
+pytestmark = pytest.mark.nightly
+
 NAME = "lightos-discovery-client.service"
 CONFIGURATION = "/etc/discovery-client/discovery-client.yaml"
 LOG = "/var/log/discovery-client.log"

@@ -14,6 +14,8 @@ from testbed.cloud.cloud import Cloud
 from testbed.cloud.compute_host import COMPUTE, HOSTS, ComputeHost
 from testbed.cloud.instances import Instances
 
+pytestmark = pytest.mark.nightly
+
 FIRST, _ = HOSTS
 NOVA_DRIVER = "nova.virt.libvirt.volume.lightos"
 CONNECTOR = "os_brick.initiator.connectors.lightos"

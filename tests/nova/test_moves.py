@@ -38,6 +38,7 @@ def test_live_migration_there_and_back_with_io_running(
     instances.conclude(instance, data.id)
 
 
+@pytest.mark.nightly
 def test_cold_migration_resize_shelve_and_rebuild_keep_the_volumes(
     instances: Instances,
     cinder: CinderClient,

@@ -16,6 +16,8 @@ from testbed.cloud.keystone import connect
 from testbed.cloud.nova import USER
 from testbed.polling import wait_until
 
+pytestmark = pytest.mark.nightly
+
 FIRST, SECOND = HOSTS
 RETURN_SECONDS = 300
 

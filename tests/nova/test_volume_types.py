@@ -17,6 +17,8 @@ from testbed.cloud.disk import Content, Disks, InnerCluster
 from testbed.cloud.instances import Instance, Instances
 from testbed.polling import wait_until
 
+pytestmark = pytest.mark.nightly
+
 FIRST, _ = HOSTS
 MIB = 1 << 20
 LIMIT_IOPS = 512

@@ -66,6 +66,7 @@ def test_boot_attach_extend_detach(
     assert instances.check(instance).counter > 0
 
 
+@pytest.mark.nightly
 def test_only_nova_detaches_what_an_instance_uses(
     cloud: Cloud,
     instances: Instances,
@@ -102,6 +103,7 @@ def shared(cloud: Cloud, cinder: CinderClient) -> Any:
     return cinder.create_volume(1, volume_type=volume_type)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("other_host", [FIRST, SECOND])
 def test_two_instances_share_a_volume_and_one_lets_go(
     instances: Instances, shared: Any, cluster: InnerCluster, other_host: str

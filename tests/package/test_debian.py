@@ -20,6 +20,8 @@ from testbed.network import Network
 from testbed.systemd import Systemd
 from tests.kernel.controllers import wait_for_controllers
 
+pytestmark = pytest.mark.nightly
+
 UNIT = f"{PACKAGE}.service"
 CONFIGURATION = "/etc/discovery-client/discovery-client.yaml"
 INSTALL_SECONDS = 600

@@ -117,7 +117,9 @@ def open_and_check(directory: Path, before: ModelStore, cut_short: list[Operatio
     return found
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (1, 2))]
+)
 def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     directory = tmp_path / "store"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -49,6 +50,11 @@ DRIVER = "LightOSVolumeDriver"
 ANSWER_SECONDS = 10.0
 """How long an API address may take, its pauses and new tries included."""
 
+REACH_SECONDS = 5.0
+"""How long a lock manager may take to accept a connection."""
+
+_LOCK_MANAGER_PORTS = {"redis": 6379, "rediss": 6379, "etcd3+http": 2379, "etcd3+https": 2379}
+"""Where tooz looks for one whose URL names no port."""
 _PREFIX = "lightos_"
 _MEMBER = b"lightos-doctor"
 _NO_SUCH_NAME = "lightos-doctor"
@@ -227,6 +233,7 @@ def _locks() -> LockFacts:
 def _lock_manager_problem(url: str) -> str:
     """Why it cannot be used; empty when it can."""
     try:
+        _reach_lock_manager(url)
         coordinator = tooz.coordination.get_coordinator(url, _MEMBER)
         coordinator.start()
         coordinator.stop()
@@ -235,6 +242,14 @@ def _lock_manager_problem(url: str) -> str:
         secret = urlsplit(url).password
         return words.replace(secret, "[password]") if secret else words
     return ""
+
+
+def _reach_lock_manager(url: str) -> None:
+    """Connect, where the URL names one address; tooz would try Redis for a minute. OSError."""
+    parts = urlsplit(url)
+    if parts.scheme in _LOCK_MANAGER_PORTS and "," not in parts.netloc and parts.hostname:
+        address = (parts.hostname, parts.port or _LOCK_MANAGER_PORTS[parts.scheme])
+        socket.create_connection(address, REACH_SECONDS).close()
 
 
 def _records() -> tuple[RecordFacts, Sequence[Any] | None]:
