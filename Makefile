@@ -36,7 +36,7 @@ tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cl
 	@$(VENV)/python -m tests.tempest $(if $(NOVA),--nova)
 
 test: lint  ## Every check, and every test but those for the night
-	@$(VENV)/python -m tests.run --quick unit contract integration defects model fuzz kernel
+	@$(VENV)/python -m tests.run --quick unit contract integration kernel defects model fuzz
 
 test-nightly: install  ## The longer tests that `make test` leaves out
 	@$(VENV)/python -m tests.run --nightly unit kernel

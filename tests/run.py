@@ -2,10 +2,10 @@
 """Run kinds of tests and say how many of each ran.
 
 `python -m tests.run unit kernel` runs `tests/unit` and `tests/kernel`; `--quick` leaves out what
-is marked `nightly`, and `--nightly` runs nothing else. Kernel tests run beside the
-other kinds, which run one after the other: a guest waits more than it computes. One kind
-prints as it goes, of several each prints when it has ended. A kind that fails does not keep
-another from running, but the exit status is 1.
+is marked `nightly`, and `--nightly` runs nothing else. Two kinds run at a time: those of
+`BESIDE`, one after the other, beside all the others. One kind prints as it goes, of several each
+prints when it has ended. A kind that fails does not keep another from running, but the exit status
+is 1.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from rich.table import Table
 TESTS = Path(__file__).parent
 AS_ROOT = ("fuzz", "kernel", "cloud", "ha", "nova", "package")
 """Kinds that make a network namespace, and guests in it."""
+BESIDE = ("kernel", "defects", "model", "fuzz")
+"""Kinds that together take about as long as all others of `make test`."""
 KINDS = ("unit", "contract", "integration", "defects", "model", "page", *AS_ROOT)
 
 
@@ -95,7 +97,7 @@ def main() -> int:
     if set(AS_ROOT).intersection(kinds) and os.geteuid() != 0:
         print("these tests need root: they make a network namespace and guests", file=sys.stderr)
         return 2
-    lanes = [[kind for kind in kinds if kind != "kernel"], [k for k in kinds if k == "kernel"]]
+    lanes = [[each for each in kinds if (each in BESIDE) is beside] for beside in (False, True)]
     with ThreadPoolExecutor(len(lanes)) as pool:
         run_one = functools.partial(run_lane, live=len(kinds) == 1, marked=arguments.marked)
         outcomes = [each for ended in pool.map(run_one, lanes) for each in ended]
