@@ -39,7 +39,7 @@ test: lint  ## Every check, and every test but those for the night
 	@$(VENV)/python -m tests.run --quick unit contract integration kernel defects model fuzz
 
 test-nightly: install  ## The longer tests that `make test` leaves out
-	@$(VENV)/python -m tests.run --nightly unit kernel
+	@$(VENV)/python -m tests.run --nightly unit integration kernel
 
 test-ha: install-cloud  ## Several cinder-volumes as one back end, with etcd and with Redis: crashes, restarts
 	@$(VENV)/python -W ignore -m tests.run ha

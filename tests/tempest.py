@@ -41,8 +41,8 @@ API_SECONDS = 30.0
 DISTRIBUTIONS = ("tempest", "cinder-tempest-plugin", "cinder", "nova", "keystone", "glance")
 
 
-def run(console: Console, regex: str | None, *, with_compute_hosts: bool) -> int:
-    """Start a cloud, run our own tests of it and tempest's; the exit status.
+def run(console: Console, regex: str | None, *, with_own: bool, with_compute_hosts: bool) -> int:
+    """Start a cloud, run our own tests of it (`with_own`) and tempest's; the exit status.
 
     `regex`: run only the tempest tests with this in their names, and keep no result.
     """
@@ -58,7 +58,7 @@ def run(console: Console, regex: str | None, *, with_compute_hosts: bool) -> int
         stack.push(cloud)
         tempest = Tempest(FOLDER / "workspace", network)
         tempest.configure(sections(prepare(cloud), tempest.folder))
-        own = None if regex else run_own_tests(cloud)
+        own = run_own_tests(cloud) if with_own else None
         selected = tempest.select(regex or selection.SELECTED)
         console.print(f"{len(selected)} of tempest's tests are selected")
         records, seconds = tempest.run(regex or selection.SELECTED, CONCURRENCY)
@@ -137,24 +137,38 @@ def as_json(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.tempest", description=__doc__)
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--only",
         metavar="REGEX",
         help="run only tempest's tests with this in their names; keeps no result",
     )
-    parser.add_argument(
+    which.add_argument(
+        "--quick",
+        action="store_true",
+        help="leave out the tests of cinder-tempest-plugin; keeps no result",
+    )
+    which.add_argument(
         "--nova",
         action="store_true",
         help="run tempest's tests that make instances, on compute hosts with libvirt",
     )
     arguments = parser.parse_args()
-    regex = arguments.only or (selection.WITH_INSTANCES if arguments.nova else None)
+    if arguments.nova:
+        regex = selection.WITH_INSTANCES
+    else:
+        regex = selection.QUICK if arguments.quick else arguments.only
     if os.geteuid() != 0:
         print("make tempest needs root: it makes a network namespace for itself", file=sys.stderr)
         return 2
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:
-        return run(console, regex, with_compute_hosts=arguments.nova)
+        return run(
+            console,
+            regex,
+            with_own=not (arguments.only or arguments.nova),
+            with_compute_hosts=arguments.nova,
+        )
     except (*FAILURES, TempestFailed) as error:
         console.print(f"make tempest: {error}", style="red", markup=False)
         console.print(f"Logs: {FOLDER / 'cloud' / 'logs'}", soft_wrap=True)

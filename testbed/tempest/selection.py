@@ -15,6 +15,9 @@ SELECTED = (
 """The plugin's own backup tests take as long as all else together, and go the same ways as those
 of tempest.api.volume and tests/cloud."""
 
+QUICK = r"^tempest\.api\.volume\."
+"""Without the plugin's, whose few tests move images for minutes."""
+
 WITH_INSTANCES = (
     r"^tempest\.api\.(compute\.volumes\.|"
     r"volume\..*(\[[^]]*compute|[Aa]ttached|in_use|_online|multiattach))"

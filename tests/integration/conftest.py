@@ -33,13 +33,15 @@ def cluster(lab: dict[str, Any]) -> Cluster:
     return Cluster(lab)
 
 
-@pytest.fixture(scope="session", params=["eventlet", "threads"])
+@pytest.fixture(
+    scope="session", params=["eventlet", pytest.param("threads", marks=pytest.mark.nightly)]
+)
 def cinder(
     request: pytest.FixtureRequest,
     lab: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[CinderService]:
-    """Our driver in real Cinder, in both of cinder-volume's ways to run it."""
+    """Our driver in real Cinder, in both of the ways that cinder-volume can run."""
     service = CinderService(
         tmp_path_factory.mktemp("cinder"),
         lab,
