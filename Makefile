@@ -35,7 +35,7 @@ cloud-down: install-cloud  ## End what `make cloud` left running
 tempest: install-cloud  ## tests/cloud and OpenStack's own tempest, against a cloud of their own (NOVA=1: those that make instances, on compute hosts)
 	@$(VENV)/python -m tests.tempest $(if $(NOVA),--nova)
 
-test: lint  ## Every check, and every test but those for the night
+test: lint  ## Every check and test, but for the tests that are marked nightly
 	@$(VENV)/python -m tests.run --quick unit contract integration kernel defects model fuzz
 
 test-nightly: install  ## The longer tests that `make test` leaves out
@@ -61,6 +61,15 @@ package: install-package  ## sdist, wheel, SBOM, and the Debian package of the d
 
 test-package: install-package  ## What `make package` makes, installed and taken away again, on each Python that there is
 	@$(VENV)/python -W ignore -m tests.run package
+
+test-package-quick: install-package  ## The same without the Debian package on a host of its own
+	@$(VENV)/python -W ignore -m tests.run --quick package
+
+night: install  ## All that takes too long for CI, one after the other, for some hours
+	@status=0; \
+	$(MAKE) --keep-going test-nightly tempest test-nova test-package model fuzz soak || status=$$?; \
+	$(MAKE) tempest NOVA=1 || status=$$?; \
+	exit $$status
 
 screenshots: install-page  ## The pictures of the lab's web page in docs/, taken anew
 	@$(VENV)/python -m demo.screenshots

@@ -32,7 +32,9 @@ done
 _DISCONNECT = """
 for controller in /sys/class/nvme/nvme*; do
     [ "$(cat "$controller/subsysnqn" 2>/dev/null)" = "$0" ] || continue
-    echo 1 >"$controller/delete_controller" || [ ! -e "$controller" ]
+    # Who deletes it, the daemon perhaps, takes this file away first.
+    echo 1 >"$controller/delete_controller" || [ ! -e "$controller/delete_controller" ]
+    while [ "$(cat "$controller/subsysnqn" 2>/dev/null)" = "$0" ]; do sleep 0.1; done
 done
 """
 

@@ -66,7 +66,8 @@ def run(kind: str, *, live: bool, marked: str = "") -> Outcome:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", str(TESTS / kind), "-m", marked]
+        warnings = [f"-W{each}" for each in sys.warnoptions]
+        command = [sys.executable, *warnings, "-m", "pytest", str(TESTS / kind), "-m", marked]
         command.append(f"--junit-xml={report}")
         done = subprocess.run(
             command,
@@ -88,10 +89,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.run")
     parser.add_argument("kinds", nargs="+", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--quick", dest="marked", action="store_const", const="not nightly", default=""
-    )
-    which.add_argument("--nightly", dest="marked", action="store_const", const="nightly")
+    for name, marked, text in (
+        ("--quick", "not nightly", "leave out what is marked nightly"),
+        ("--nightly", "nightly", "run nothing else"),
+    ):
+        which.add_argument(
+            name, dest="marked", action="store_const", const=marked, default="", help=text
+        )
     arguments = parser.parse_args()
     kinds: list[str] = arguments.kinds
     if set(AS_ROOT).intersection(kinds) and os.geteuid() != 0:

@@ -137,12 +137,12 @@ def as_json(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.tempest", description=__doc__)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
+    parser.add_argument(
         "--only",
         metavar="REGEX",
         help="run only tempest's tests with this in their names; keeps no result",
     )
+    which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--quick",
         action="store_true",
@@ -154,10 +154,11 @@ def main() -> int:
         help="run tempest's tests that make instances, on compute hosts with libvirt",
     )
     arguments = parser.parse_args()
+    regex = arguments.only
     if arguments.nova:
-        regex = selection.WITH_INSTANCES
-    else:
-        regex = selection.QUICK if arguments.quick else arguments.only
+        regex = regex or selection.WITH_INSTANCES
+    elif arguments.quick:
+        regex = regex or selection.QUICK
     if os.geteuid() != 0:
         print("make tempest needs root: it makes a network namespace for itself", file=sys.stderr)
         return 2

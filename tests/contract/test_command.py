@@ -111,13 +111,13 @@ def test_a_failed_start_keeps_the_addresses(own_lab: Lab) -> None:
     assert json.loads((own_lab.state_dir / "lab.json").read_text())["nodes"] == nodes
 
 
-@pytest.fixture
-def lab_json(lab: Lab) -> Iterator[Path]:
-    """Of the lab that all tests share; whole again after the test."""
-    file = lab.state_dir / "lab.json"
-    content = file.read_bytes()
-    yield file
-    file.write_bytes(content)
+@pytest.fixture(scope="module")
+def lab_json(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of a lab whose file may be damaged."""
+    running = Lab(tmp_path_factory.mktemp("damaged"))
+    running.start()
+    yield running.state_dir / "lab.json"
+    running.stop()
 
 
 @pytest.mark.parametrize("content", [b"", b'{"nodes":', b"[]", b"{}", b"\xff"])

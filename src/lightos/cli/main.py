@@ -42,6 +42,13 @@ def main() -> None:
     except click.ClickException as error:
         click.echo(f"lightos: {error.format_message()}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        click.echo(
+            f"lightos: this needs the Python package {error.name}, which is not installed; "
+            "`pip install 'lightos-openstack[lab]'` brings all that the lab needs",
+            err=True,
+        )
+        sys.exit(1)
     except click.Abort:
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)

@@ -205,7 +205,12 @@ def disconnect(controller: KernelController, sysfs_root: Path = SYSFS_ROOT) -> N
     if (now := _read_controller(folder)) is None or now.path != controller.path:
         return
     try:
-        (folder / "delete_controller").write_text("1")
+        # Not to be created: it goes first when another deletes the controller.
+        descriptor = os.open(folder / "delete_controller", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"1")
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return
     except OSError as error:

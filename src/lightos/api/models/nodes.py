@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages about storage nodes."""
-# `wired` wraps dataclasses.field, so it is called per class as that is.
-# ruff: noqa: RUF009
 
 from __future__ import annotations
 

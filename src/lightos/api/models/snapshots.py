@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages about snapshots, and the blocks in which two of them differ."""
-# `wired` wraps dataclasses.field, so it is called per class as that is.
-# ruff: noqa: RUF009
 
 from __future__ import annotations
 

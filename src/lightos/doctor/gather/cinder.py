@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import tooz.coordination
 from cinder import context, exception, objects
@@ -53,7 +53,7 @@ ANSWER_SECONDS = 10.0
 REACH_SECONDS = 5.0
 """How long a lock manager may take to accept a connection."""
 
-_LOCK_MANAGER_PORTS = {"redis": 6379, "rediss": 6379, "etcd3+http": 2379, "etcd3+https": 2379}
+_LOCK_MANAGER_PORTS = {"redis": 6379, "etcd3+http": 2379, "etcd3+https": 2379}
 """Where tooz looks for one whose URL names no port."""
 _PREFIX = "lightos_"
 _MEMBER = b"lightos-doctor"
@@ -233,7 +233,7 @@ def _locks() -> LockFacts:
 def _lock_manager_problem(url: str) -> str:
     """Why it cannot be used; empty when it can."""
     try:
-        _reach_lock_manager(url)
+        reach_lock_manager(url)
         coordinator = tooz.coordination.get_coordinator(url, _MEMBER)
         coordinator.start()
         coordinator.stop()
@@ -244,10 +244,13 @@ def _lock_manager_problem(url: str) -> str:
     return ""
 
 
-def _reach_lock_manager(url: str) -> None:
-    """Connect, where the URL names one address; tooz would try Redis for a minute. OSError."""
+def reach_lock_manager(url: str) -> None:
+    """Connect, where the URL names one address; tooz would try Redis for a minute. OSError.
+
+    One of Sentinel's may be away: its URL names others in `sentinel_fallback`.
+    """
     parts = urlsplit(url)
-    if parts.scheme in _LOCK_MANAGER_PORTS and "," not in parts.netloc and parts.hostname:
+    if parts.scheme in _LOCK_MANAGER_PORTS and "sentinel" not in parse_qs(parts.query):
         address = (parts.hostname, parts.port or _LOCK_MANAGER_PORTS[parts.scheme])
         socket.create_connection(address, REACH_SECONDS).close()
 
