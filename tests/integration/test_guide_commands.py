@@ -74,6 +74,7 @@ def old_data(cluster: Cluster) -> str:
     return volume
 
 
+@pytest.mark.nightly
 def test_the_commands_of_the_guide_do_what_it_says(
     cinder: CinderService, client: CinderClient, cluster: Cluster, old_data: str
 ) -> None:
