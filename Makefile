@@ -67,7 +67,7 @@ test-package-quick: install-package  ## The same without the Debian package on a
 
 night: install  ## All that takes too long for CI, one after the other, for some hours
 	@status=0; \
-	$(MAKE) --keep-going test-nightly tempest test-nova test-package model fuzz soak || status=$$?; \
+	$(MAKE) --keep-going test-nightly test-ha tempest test-nova test-package model fuzz soak || status=$$?; \
 	$(MAKE) tempest NOVA=1 || status=$$?; \
 	exit $$status
 

@@ -146,7 +146,7 @@ def main() -> int:
     which.add_argument(
         "--quick",
         action="store_true",
-        help="leave out the tests of cinder-tempest-plugin; keeps no result",
+        help="leave out backups and cinder-tempest-plugin; keeps no result",
     )
     which.add_argument(
         "--nova",

@@ -33,8 +33,6 @@ class PathFault:
     """Whether the kernel gives I/O up and the host sees errors, as it is configured to."""
     is_silent: bool = False
     """Whether nothing but a time-out tells the host that a path is lost."""
-    is_long: bool = False
-    """Whether it takes most of a minute or more, so that `make test` leaves it to the night."""
 
 
 def stop_each_node(bed: Bed) -> None:
@@ -151,20 +149,15 @@ def _controllers(bed: Bed) -> str:
 
 
 FAULTS = (
-    PathFault("each node stopped and started in turn", stop_each_node, is_long=True),
+    PathFault("each node stopped and started in turn", stop_each_node),
     PathFault("two nodes stopped at once, the primary among them", stop_two_nodes),
     PathFault("packets from the host to the primary dropped", drop_to_node, is_silent=True),
     PathFault("packets from the primary to the host dropped", drop_from_node, is_silent=True),
     PathFault("the primary frozen", freeze_node, is_silent=True),
     PathFault("all nodes frozen (SIGSTOP)", freeze_all),
-    PathFault("the primary moved every second for a minute", move_primary, is_long=True),
+    PathFault("the primary moved every second for a minute", move_primary),
     PathFault("all paths gone for less than the loss time-out", lose_all_for_less),
-    PathFault(
-        "all paths gone for more than the loss time-out",
-        lose_all_for_more,
-        loses_io=True,
-        is_long=True,
-    ),
+    PathFault("all paths gone for more than the loss time-out", lose_all_for_more, loses_io=True),
     PathFault("the discovery service restarted", restart_discovery),
-    PathFault("the daemon killed and restarted", kill_daemon, is_long=True),
+    PathFault("the daemon killed and restarted", kill_daemon),
 )

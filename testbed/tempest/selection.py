@@ -15,8 +15,8 @@ SELECTED = (
 """The plugin's own backup tests take as long as all else together, and go the same ways as those
 of tempest.api.volume and tests/cloud."""
 
-QUICK = r"^tempest\.api\.volume\."
-"""Without the plugin's, whose few tests move images for minutes."""
+QUICK = r"^tempest\.api\.volume\.(?!(admin\.)?test_volumes_backup)"
+"""Without backups, which tests/cloud has, and the plugin, whose tests move images for minutes."""
 
 WITH_INSTANCES = (
     r"^tempest\.api\.(compute\.volumes\.|"

@@ -22,6 +22,14 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+ETCD_BY_DAY = pytest.mark.parametrize(
+    "bench",
+    ["etcd-eventlet", pytest.param("redis-threads", marks=pytest.mark.nightly)],
+    indirect=True,
+)
+"""For long tests in which the lock manager is not what fails."""
+
+
 @pytest.fixture(scope="session", params=COMBINATIONS)
 def bench(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

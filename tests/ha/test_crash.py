@@ -27,6 +27,7 @@ from openstack import exceptions
 from testbed.cinder.errors import ResourceFailed
 from testbed.polling import wait_until
 from tests.ha.bench import Bench, User
+from tests.ha.conftest import ETCD_BY_DAY
 from tests.ha.workload import HOSTS, work
 
 VICTIM = "volume-2"
@@ -73,6 +74,7 @@ class UnderWay:
         raise AssertionError(f"{VICTIM} got none of {len(prepared)} requests")
 
 
+@ETCD_BY_DAY
 def test_kill_in_the_middle_of_everything(bench: Bench) -> None:
     client = bench.admin.client
     with bench.watch() as watch, ThreadPoolExecutor(len(KINDS) * ATTEMPTS) as pool:

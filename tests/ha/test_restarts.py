@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.ha.bench import Bench
+from tests.ha.conftest import ETCD_BY_DAY
 from tests.ha.workload import Rules, work
 
 STEPS = 12
@@ -29,6 +30,7 @@ def test_lock_manager_is_away(bench: Bench) -> None:
     disturbed(bench, 6, rules, lambda: bench.cinder.restart_lock_manager(AWAY_SECONDS))
 
 
+@ETCD_BY_DAY
 def test_message_bus_is_away(bench: Bench) -> None:
     """Requests and answers wait until it is back, in the senders and on its disk.
 
@@ -40,6 +42,7 @@ def test_message_bus_is_away(bench: Bench) -> None:
     disturbed(bench, 7, rules, lambda: bench.cinder.restart_message_bus(AWAY_SECONDS))
 
 
+@ETCD_BY_DAY
 def test_cinder_volume_is_killed_and_comes_back(bench: Bench) -> None:
     """What it was doing fails, as `test_crash` tells; it cleans up itself when it starts.
 

@@ -174,7 +174,13 @@ def test_the_connectors_are_the_two(cloud: Cloud) -> None:
     ]
 
 
-@pytest.mark.parametrize(("driver", "connector"), COMBINATIONS)
+@pytest.mark.parametrize(
+    ("driver", "connector"),
+    [
+        pytest.param(*each, marks=[] if len(set(each)) == 2 else pytest.mark.nightly)
+        for each in COMBINATIONS
+    ],
+)
 def test_attach_use_extend_and_detach(cloud: Cloud, driver: str, connector: str) -> None:
     attached = cloud.attach(driver, connector)
     cloud.extend(driver, connector, attached)

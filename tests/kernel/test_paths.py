@@ -21,6 +21,13 @@ from testbed.lab import Lab
 
 WRITE_BLOCK = "printf '%s' '{text}' | dd of={device} bs=4k conv=sync oflag=direct status=none"
 READ_BLOCK = "dd if={device} bs=4k count=1 iflag=direct status=none | tr -d '\\0'"
+BY_DAY = {
+    "two nodes stopped at once, the primary among them",
+    "packets from the host to the primary dropped",
+    "the primary frozen",
+    "all paths gone for less than the loss time-out",
+}
+"""Faults that are as different from each other as they come, and short."""
 RESET = """
 for address in /sys/class/nvme/nvme*/address; do
     case $(cat $address) in
@@ -42,7 +49,9 @@ def bed(host: KernelHost, lab: Lab, client: LightOSClient) -> Iterator[Bed]:
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(fault, id=fault.name, marks=[pytest.mark.nightly] if fault.is_long else [])
+        pytest.param(
+            fault, id=fault.name, marks=[] if fault.name in BY_DAY else pytest.mark.nightly
+        )
         for fault in FAULTS
     ],
 )
