@@ -41,10 +41,13 @@ API_SECONDS = 30.0
 DISTRIBUTIONS = ("tempest", "cinder-tempest-plugin", "cinder", "nova", "keystone", "glance")
 
 
-def run(console: Console, regex: str | None, *, with_own: bool, with_compute_hosts: bool) -> int:
-    """Start a cloud, run our own tests of it (`with_own`) and tempest's; the exit status.
+def run(
+    console: Console, regex: str | None, *, own_marked: str | None, with_compute_hosts: bool
+) -> int:
+    """Start a cloud, run our own tests of it and tempest's; the exit status.
 
     `regex`: run only the tempest tests with this in their names, and keep no result.
+    `own_marked`: which of tests/cloud run, in the words of pytest's `-m`; None for none of them.
     """
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
@@ -58,7 +61,7 @@ def run(console: Console, regex: str | None, *, with_own: bool, with_compute_hos
         stack.push(cloud)
         tempest = Tempest(FOLDER / "workspace", network)
         tempest.configure(sections(prepare(cloud), tempest.folder))
-        own = run_own_tests(cloud) if with_own else None
+        own = None if own_marked is None else run_own_tests(cloud, own_marked)
         selected = tempest.select(regex or selection.SELECTED)
         console.print(f"{len(selected)} of tempest's tests are selected")
         records, seconds = tempest.run(regex or selection.SELECTED, CONCURRENCY)
@@ -68,10 +71,10 @@ def run(console: Console, regex: str | None, *, with_own: bool, with_compute_hos
     return report(console, outcomes, own)
 
 
-def run_own_tests(cloud: Cloud) -> Tests:
+def run_own_tests(cloud: Cloud, marked: str) -> Tests:
     """tests/cloud, in this cloud."""
     os.environ["LIGHTOS_CLOUD"] = str(cloud.deployment.folder)
-    return run_tests("cloud", live=True)
+    return run_tests("cloud", live=True, marked=marked)
 
 
 def nothing_is_left(cloud: Cloud) -> Outcome:
@@ -146,7 +149,7 @@ def main() -> int:
     which.add_argument(
         "--quick",
         action="store_true",
-        help="leave out backups and cinder-tempest-plugin; keeps no result",
+        help="leave out what takes long of both; keeps no result",
     )
     which.add_argument(
         "--nova",
@@ -154,22 +157,19 @@ def main() -> int:
         help="run tempest's tests that make instances, on compute hosts with libvirt",
     )
     arguments = parser.parse_args()
-    regex = arguments.only
+    regex, own_marked = arguments.only, None
     if arguments.nova:
         regex = regex or selection.WITH_INSTANCES
     elif arguments.quick:
-        regex = regex or selection.QUICK
+        regex, own_marked = regex or selection.QUICK, "not nightly"
+    elif regex is None:
+        own_marked = ""
     if os.geteuid() != 0:
         print("make tempest needs root: it makes a network namespace for itself", file=sys.stderr)
         return 2
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:
-        return run(
-            console,
-            regex,
-            with_own=not (arguments.only or arguments.nova),
-            with_compute_hosts=arguments.nova,
-        )
+        return run(console, regex, own_marked=own_marked, with_compute_hosts=arguments.nova)
     except (*FAILURES, TempestFailed) as error:
         console.print(f"make tempest: {error}", style="red", markup=False)
         console.print(f"Logs: {FOLDER / 'cloud' / 'logs'}", soft_wrap=True)

@@ -19,6 +19,8 @@ from testbed.cloud.disk import MIB, Content, Disks, InnerCluster, file_sha256
 from testbed.cloud.images import upload
 from testbed.cluster import GIB
 
+pytestmark = pytest.mark.nightly
+
 LUKS_MAGIC = b"LUKS\xba\xbe"
 
 

@@ -31,6 +31,7 @@ def test_only_the_clouds_folder_is_the_machines(cloud: Cloud, volume_host: Volum
     shared.unlink()
 
 
+@pytest.mark.nightly
 def test_killed_services_come_back_and_go_on(
     volume_host: VolumeHost, cinder: CinderClient, disks: Disks
 ) -> None:
