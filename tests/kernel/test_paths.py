@@ -12,7 +12,14 @@ from collections.abc import Iterator
 import pytest
 
 from bench.paths.bed import SHORT_TIMEOUTS, Bed, volume_in_use
-from bench.paths.faults import FAULTS, PathFault
+from bench.paths.faults import (
+    FAULTS,
+    PathFault,
+    drop_to_node,
+    freeze_node,
+    lose_all_for_less,
+    stop_two_nodes,
+)
 from bench.paths.report import Outcome, measure
 from lightos.api.client import LightOSClient
 from testbed.discovery_daemon import DiscoveryDaemon
@@ -21,12 +28,7 @@ from testbed.lab import Lab
 
 WRITE_BLOCK = "printf '%s' '{text}' | dd of={device} bs=4k conv=sync oflag=direct status=none"
 READ_BLOCK = "dd if={device} bs=4k count=1 iflag=direct status=none | tr -d '\\0'"
-BY_DAY = {
-    "two nodes stopped at once, the primary among them",
-    "packets from the host to the primary dropped",
-    "the primary frozen",
-    "all paths gone for less than the loss time-out",
-}
+BY_DAY = {stop_two_nodes, drop_to_node, freeze_node, lose_all_for_less}
 """Faults that are as different from each other as they come, and short."""
 RESET = """
 for address in /sys/class/nvme/nvme*/address; do
@@ -50,7 +52,7 @@ def bed(host: KernelHost, lab: Lab, client: LightOSClient) -> Iterator[Bed]:
     "fault",
     [
         pytest.param(
-            fault, id=fault.name, marks=[] if fault.name in BY_DAY else pytest.mark.nightly
+            fault, id=fault.name, marks=[] if fault.happen in BY_DAY else pytest.mark.nightly
         )
         for fault in FAULTS
     ],
