@@ -7,13 +7,19 @@ Which errors are allowed then, and why, stands with each test; there are no othe
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from lightos.openstack.cinder import locks
+from testbed.polling import wait_until
 from tests.ha.bench import Bench
 from tests.ha.conftest import ETCD_BY_DAY
-from tests.ha.workload import Rules, work
+from tests.ha.workload import HOSTS, Rules, work
 
 STEPS = 12
 AWAY_SECONDS = 4.0
+AWAY_FOR_LONGER_SECONDS = locks.AWAY_SECONDS + 10.0
 VICTIM = "volume-1"
 
 
@@ -28,6 +34,24 @@ def test_lock_manager_is_away(bench: Bench) -> None:
     own = frozenset({"delete", "delete_snapshot", "clone", "restore"})
     rules = Rules(left_out=own, in_one_call=True)
     disturbed(bench, 6, rules, lambda: bench.cinder.restart_lock_manager(AWAY_SECONDS))
+
+
+@pytest.mark.nightly
+def test_lock_manager_is_away_for_longer_than_anybody_asks_it(bench: Bench) -> None:
+    """An attach that has its lock then succeeds, and the volume can be attached again later."""
+    volume = bench.admin.create_volume(bench.shared)
+    with ThreadPoolExecutor(1) as pool:
+        held = bench.faults.add(
+            operation="UpdateVolume", object=f"*{volume.id}", delay_seconds=AWAY_SECONDS
+        )
+        attaching = pool.submit(bench.user().attach_in_one_call, volume.id, HOSTS[0])
+        wait_until(lambda: held.hits, "the attach to have its lock")
+        bench.cinder.restart_lock_manager(AWAY_FOR_LONGER_SECONDS)
+        bench.admin.client.mark_attached(attaching.result())
+    bench.faults.clear()
+    bench.admin.attach(volume.id, HOSTS[1])
+    bench.check()
+    bench.empty()
 
 
 @ETCD_BY_DAY

@@ -153,11 +153,17 @@ class Endpoints:
         return replace(self, resting={**self.resting, address: Rest(now + seconds, failures)})
 
     def after_busy(self, address: str) -> Endpoints:
-        """Prefer the next address over one that answered but could not serve."""
+        """Prefer the next address over one that answered but could not serve.
+
+        One that failed and has not answered since comes last: to find out would take a time-out.
+        """
         if address not in self.addresses:
             return self
-        index = (self.addresses.index(address) + 1) % len(self.addresses)
-        return replace(self, preferred=index)
+        index = self.addresses.index(address)
+        others = self.addresses[index + 1 :] + self.addresses[:index]
+        well = (each for each in others if each not in self.resting)
+        chosen = next(well, others[0] if others else address)
+        return replace(self, preferred=self.addresses.index(chosen))
 
 
 def _parsed(texts: Iterable[str]) -> Iterator[str]:

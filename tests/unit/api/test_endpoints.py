@@ -111,6 +111,13 @@ def test_a_busy_address_gives_way_without_a_rest() -> None:
     assert Endpoints.of(["a"]).after_busy("a").best(0) == "a"
 
 
+def test_a_busy_address_gives_way_to_one_that_is_well() -> None:
+    """Not to one whose rest is over and that has not answered since."""
+    failed = THREE.after_failure("b", 0)
+    assert failed.after_busy("a").best(100) == "c"
+    assert failed.after_failure("c", 0).after_busy("a").best(100) == "b"
+
+
 _STEPS = st.lists(
     st.tuples(
         st.sampled_from(["success", "failure", "busy"]),

@@ -10,7 +10,9 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cinder import exception
+from cinder import context, exception
+from cinder.db import api as db
+from oslo_db.exception import DBConnectionError
 
 from lightos.api.models.volumes import UpdateVolume
 from lightos.openstack.cinder import grants
@@ -297,12 +299,11 @@ def test_only_addresses_of_the_data_networks_are_admitted(make_driver, cluster):
     found = cluster.volume_of(volume.id)["IPAcl"]["values"]
     assert found == ["192.168.75.101", "fd00::7"]
     outside = OTHER | {"host_ips": ["10.1.1.2"]}
-    for method in (driver.validate_connector, lambda c: driver.initialize_connection(volume, c)):
-        with pytest.raises(
-            exception.InvalidConnectorException,
-            match=r"compute2 has no IP address in lightos_data_networks \(192\.168\.75\.0/24, fd00",
-        ):
-            method(outside)
+    why = r"compute2 has no IP address in lightos_data_networks \(192\.168\.75\.0/24, fd00"
+    with pytest.raises(exception.InvalidConnectorException, match=why):
+        driver.validate_connector(outside)
+    with pytest.raises(exception.VolumeBackendAPIException, match=why):
+        driver.initialize_connection(volume, outside)
 
 
 def test_an_address_shared_with_a_host_that_is_not_recorded_yet_stays(driver, volume, cluster):
@@ -362,8 +363,11 @@ def test_a_second_machine_with_the_nqn_is_refused_and_both_are_named(
     volume, another = created(status="in-use"), created(status="available")
     store(volume)
     attach(driver, volume, first)
-    for method in (driver.validate_connector, lambda c: driver.initialize_connection(another, c)):
-        with pytest.raises(exception.InvalidConnectorException) as refused:
+    for method, error in (
+        (driver.validate_connector, exception.InvalidConnectorException),
+        (lambda c: driver.initialize_connection(another, c), exception.VolumeBackendAPIException),
+    ):
+        with pytest.raises(error) as refused:
             method(second)
         for word in ("compute1", first["ip"], "compute2", second["ip"], first["nqn"]):
             assert word in str(refused.value)
@@ -385,7 +389,7 @@ def test_of_two_machines_with_the_nqn_at_once_one_at_most_gets_access(
         store(each)
         reserve_attachment(each)
     driver.initialize_connection(volume, first)
-    with pytest.raises(exception.InvalidConnectorException) as refused:
+    with pytest.raises(exception.VolumeBackendAPIException) as refused:
         make_driver().initialize_connection(another, second)
     for word in ("compute1", first["ip"], "compute2", second["ip"], first["nqn"]):
         assert word in str(refused.value)
@@ -488,6 +492,58 @@ def test_an_attach_under_way_elsewhere_is_left_alone(driver, make_driver, volume
     record_attachment(volume, HOST, attachment)
     look_again(restarted)
     assert cluster.host_nqns(volume.id) == {NQN}
+
+
+def test_access_of_an_attach_that_whoever_asked_gave_up_is_taken_away(driver, volume, cluster):
+    """The API had no answer in time, and the attachment, which shows no host yet, was deleted."""
+    attach(driver, volume, OTHER)
+    given_up = reserve_attachment(volume)
+    driver.initialize_connection(volume, HOST)
+    db.attachment_destroy(context.get_admin_context(), given_up)
+    look_again(driver)
+    assert cluster.host_nqns(volume.id) == {OTHER["nqn"]}
+    assert NQN not in grants.grants_of(volume.id)
+
+
+def test_an_attach_is_not_looked_at_when_it_is_recorded(driver, volume):
+    attach(driver, volume)
+    assert driver._housekeeping._attachments.take_kept() == {}
+
+
+def test_a_database_that_is_away_does_not_end_a_look(driver, volume, cluster, monkeypatch):
+    attach(driver, volume)
+    attach(driver, volume)
+    driver.terminate_connection(volume, HOST)
+    for _ in range(2):
+        forget_attachment(volume, HOST)
+    with monkeypatch.context() as patched:
+
+        def away(_pairs):
+            raise DBConnectionError
+
+        patched.setattr(grants, "unrecorded", away)
+        with pytest.raises(DBConnectionError):
+            look_again(driver)
+    assert cluster.host_nqns(volume.id) == {NQN}
+    look_again(driver)
+    assert cluster.host_nqns(volume.id) == set()
+
+
+def test_two_machines_of_which_one_is_recorded_while_the_other_is_let_in(
+    driver, make_driver, created, cluster, nqn_of_its_own
+):
+    """The second one had looked for attachments just before the first one's was recorded."""
+    first, second = nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
+    volume, another = created(status="in-use"), created(status="in-use")
+    for each in (volume, another):
+        store(each)
+    service = make_driver()
+    service.validate_connector(second)
+    attach(driver, volume, first)
+    reserve_attachment(another)
+    with pytest.raises(exception.VolumeBackendAPIException, match="same NVMe host NQN"):
+        service.initialize_connection(another, second)
+    assert cluster.host_nqns(another.id) == set()
 
 
 def test_access_that_cinder_records_nowhere_is_left_alone(driver, make_driver, volume, cluster):

@@ -64,6 +64,7 @@ def test_attaching_host():
         ({"nqn": "ALLOW_ANY"}, "nqn: the NVMe host NQN of compute1 is not an NQN"),
         ({"nqn": f"{NQN}\n"}, "not an NQN"),
         ({"nqn": "nqn." + 220 * "x"}, "not an NQN"),
+        ({"nqn": "two words"}, "not an NQN"),
         ({"nqn": [NQN]}, "not an NQN"),
         ({"found_dsc": ""}, "found_dsc: no LightOS discovery client answers on compute1"),
         ({"host_ips": []}, "host_ips: compute1"),

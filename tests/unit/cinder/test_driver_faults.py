@@ -2,6 +2,8 @@
 """The driver when things go wrong. Numbered tests are defects of the driver that Cinder ships."""
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from cinder import exception
 
 from lightos.api.errors import GrpcCode
 from lightos.api.models.volumes import UpdateVolume
+from lightos.openstack.cinder import locks
+from lightos.openstack.cinder.driver import SNAPSHOT_LOCK
 from lightos.openstack.cinder.naming import ProviderId
 from testbed.cluster import GIB, connector, sensitive_words
 from tests.unit.cinder.conftest import (
@@ -141,7 +145,11 @@ def test_4_a_detach_that_cannot_take_the_access_away_is_an_error(driver, created
 def test_5_a_connector_without_nqn_is_not_everyone(driver, created, cluster, nameless, force):
     volume = created()
     driver.initialize_connection(volume, HOST)
-    driver.terminate_connection(volume, nameless, force=force)
+    if force:
+        assert driver.terminate_connection(volume, nameless, force=True) is False
+    else:
+        with pytest.raises(BACKEND_ERROR, match="no NVMe host NQN"):
+            driver.terminate_connection(volume, nameless)
     assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
 
 
@@ -225,12 +233,10 @@ def test_12_a_connector_without_what_it_takes_is_refused(driver, created, faults
     volume = created()
     calls = faults.watch()
     lacking = {name: value for name, value in HOST.items() if name != key}
-    for method in (
-        lambda: driver.validate_connector(lacking),
-        lambda: driver.initialize_connection(volume, lacking),
-    ):
-        with pytest.raises(exception.InvalidConnectorException, match=key):
-            method()
+    with pytest.raises(exception.InvalidConnectorException, match=key):
+        driver.validate_connector(lacking)
+    with pytest.raises(exception.VolumeBackendAPIException, match=key):
+        driver.initialize_connection(volume, lacking)
     assert calls.seen == 0
 
 
@@ -486,3 +492,24 @@ def test_an_update_that_another_writer_undoes_is_written_again(driver, created, 
         driver.initialize_connection(volume, HOST)
     assert cluster.host_nqns(volume.id) == {HOST["nqn"]}
     assert updates.seen >= 3
+
+
+def test_the_turn_of_a_snapshot_is_no_part_of_its_time(driver, created, cluster):
+    """However many snapshots and clones of one volume go first, and however long they take."""
+    volume = created()
+    snapshot = new_snapshot(volume)
+    held, released = threading.Event(), threading.Event()
+
+    @locks.synchronized(SNAPSHOT_LOCK)
+    def hold(volume_id: str) -> None:
+        held.set()
+        released.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(hold, volume.id)
+        held.wait()
+        taken = pool.submit(driver.create_snapshot, snapshot)
+        threading.Timer(OPERATION_SECONDS + 0.5, released.set).start()
+        snapshot.update(taken.result())
+    assert [each["name"] for each in cluster.snapshots()] == [snapshot.name]
+    driver.delete_snapshot(snapshot)

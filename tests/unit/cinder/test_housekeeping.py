@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from cinder import context, objects
 from cinder.db import api as db
+from oslo_db.exception import DBConnectionError
 from oslo_utils import timeutils
 
 from lightos import waiting
@@ -269,6 +270,25 @@ def test_one_leftover_that_cannot_be_removed_does_not_keep_the_others(interrupte
     assert stuck.name not in names(cluster)
 
 
+def test_one_snapshot_that_cannot_be_removed_does_not_keep_the_others(
+    driver, created, cluster, faults
+):
+    """And it is tried again at the next look, not in an hour."""
+    source_uuid = created().provider_id.split()[1]
+    taken = []
+    for _ in range(3):
+        ended = new_volume()
+        store(ended, status="error")
+        request = CreateSnapshot(name=clone_snapshot_name(ended.id), source_volume_uuid=source_uuid)
+        taken.append(driver._cluster.create_snapshot("default", request, driver._deadline()))
+    stuck = taken[0]
+    with faults.during(operation="DeleteSnapshot", object=stuck.uuid, status=403, count=0):
+        driver._housekeeping.look()
+        assert [snapshot["UUID"] for snapshot in cluster.snapshots()] == [stuck.uuid]
+    driver._housekeeping.look()
+    assert cluster.snapshots() == []
+
+
 # --- another process of the cluster dies ---------------------------------------------------------
 
 CLUSTER = f"cluster-1@{BACKEND}"
@@ -314,3 +334,26 @@ def test_what_a_dead_process_of_the_cluster_was_making_is_removed_by_another(
     wait_for_housekeeping(survivor)
     assert half_made.name not in names(cluster)
     assert cluster.snapshots() == []
+
+
+def test_a_death_is_not_forgotten_when_the_database_is_away(make_driver, monkeypatch):
+    """As when it died with the machine that also had the database."""
+    survivor = make_driver(cluster_name=CLUSTER)
+    other = f"controller-2@{BACKEND}"
+    for host in (SERVICE, other):
+        report(host)
+    survivor._housekeeping.look()
+    report(other, seconds_ago=3600)
+    passes = []
+
+    def settle_access(*, whole):
+        passes.append(whole)
+        if len(passes) == 1:
+            raise DBConnectionError
+
+    monkeypatch.setattr(survivor._housekeeping, "settle_access", settle_access)
+    with pytest.raises(DBConnectionError):
+        survivor._housekeeping.look()
+    for _ in range(2):
+        survivor._housekeeping.look()
+    assert passes == [True, True, False]

@@ -24,7 +24,8 @@ lightos-housekeeping thread  one look for leftovers at a time, in  two would do 
 ===========================  ====================================  ================================
 
 Locks are taken in no order, for none is taken inside another. Two machines with one host NQN need
-no lock: each notes its access first and looks for the other's note then, so one of them sees it.
+no lock: each notes its access first and looks for the other's note then, so one of them sees it,
+whether or not Cinder has recorded the other's attachment meanwhile.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cinder import coordination, exception
+from oslo_db.exception import DBError
 
 from lightos.api.errors import LightOSError, NotFound, WrongState
 from lightos.api.models.volumes import UpdateVolume, Volume, VolumeState
@@ -57,6 +59,10 @@ LOG = logging.getLogger(__name__)
 ACCESS_LOCK_PREFIX = "lightos-access-"
 _locked = locks.synchronized(ACCESS_LOCK_PREFIX + "{volume.id}")
 """For methods with a Target named `volume`."""
+
+CHECK_HOLDS_SECONDS = 10.0
+"""How long it counts that a host may attach: Cinder attaches at once after it has asked, and
+whatever other machine was given access since then has left a note."""
 
 COPYING = frozenset({"uploading", "downloading", "backing-up", "restoring-backup", "retyping"})
 """States of a volume that Cinder itself may have attached, which no attachment shows."""
@@ -98,6 +104,7 @@ class Attachments:
         self._deadline = deadline
         self._kept: dict[tuple[str, str], Grant | None] = {}
         self._known_hosts: dict[str, Attachment] = {}
+        self._checked: dict[str, Deadline] = {}
         self._guard = threading.Lock()
 
     # --- who may attach ------------------------------------------------------------------------
@@ -107,6 +114,7 @@ class Attachments:
         host = self._attaching(connector)
         with grants.reading() as session:
             self._refuse_second_machine(session, connector, host.nqn)
+        self._checked[host.nqn] = Deadline(CHECK_HOLDS_SECONDS)
         return host
 
     def _attaching(self, connector: Connector) -> acl.Host:
@@ -142,19 +150,16 @@ class Attachments:
         if attached:
             self._known_hosts[nqn] = attached[0]
 
-    def _refuse_unrecorded_machine(self, connector: Connector, nqn: str) -> None:
-        """Refuse a host whose NQN another machine was just given access with.
+    def _refuse_noted_machine(self, connector: Connector, nqn: str) -> None:
+        """Refuse a host whose NQN another machine was given access with.
 
         To be called when this one's own access is noted: of two, the later one sees the other.
         """
         if nqn in self._known_hosts:
             return
-
-        def is_of_another(grant: Grant) -> bool:
-            return any(grant.machine) and not is_same_machine(connector, grant.connector)
-
-        for grant in grants.unrecorded_grants_of(nqn, is_of_another):
-            raise same_nqn_on_two_machines(connector, grant.connector)
+        for grant in grants.grants_with(nqn):
+            if any(grant.machine) and not is_same_machine(connector, grant.connector):
+                raise same_nqn_on_two_machines(connector, grant.connector)
 
     # --- attach --------------------------------------------------------------------------------
 
@@ -171,7 +176,9 @@ class Attachments:
         """
         host = self._attaching(connector)
         with grants.reading() as session:
-            self._refuse_second_machine(session, connector, host.nqn)
+            checked = self._checked.pop(host.nqn, None)
+            if checked is None or checked.expired:
+                self._refuse_second_machine(session, connector, host.nqn)
             attachments, noted = grants.access_of(session, volume.id)
         deadline = self._deadline()
         where = volume.locate(deadline)
@@ -193,7 +200,7 @@ class Attachments:
             )
 
         try:
-            self._refuse_unrecorded_machine(connector, host.nqn)
+            self._refuse_noted_machine(connector, host.nqn)
             self._change(where, admit, deadline)
         except (acl.NoRoom, exception.InvalidConnectorException):
             _restore(volume.id, host.nqn, now, before)
@@ -204,6 +211,10 @@ class Attachments:
             else:
                 self._take_back(volume.id, where, host, neighbours)
             raise
+        if now.for_attachment:
+            # Whoever asked may have given up meanwhile and deleted the attachment, of which we
+            # hear nothing while it shows no host.
+            self.look_again(volume.id, host.nqn, None)
         return where
 
     def _take_back(
@@ -255,7 +266,7 @@ class Attachments:
                 grant = replace(given, for_attachment=True)
                 grants.note(volume.id, host.nqn, grant, in_place_of=None)
             # Of two detaches at once, each may see the other's attachment still there.
-            self.look_again(volume.id, host.nqn, grant)
+            self.look_again(volume.id, host.nqn, None)
             return True
         change = self._without(host, _hosts_of(others, noted))
         self._revoke(volume.id, volume.locate, change, self._deadline())
@@ -278,13 +289,21 @@ class Attachments:
     # --- what was left -------------------------------------------------------------------------
 
     def take_kept(self) -> dict[tuple[str, str], Grant | None]:
-        """Access to look at again, (volume id, host NQN) -> note; it is the caller's to do now."""
+        """Access to look at again, (volume id, host NQN) -> note; it is the caller's to do now.
+
+        What attachments show by now, as nearly all that was just given, is not among it.
+        """
         with self._guard:
             kept, self._kept = self._kept, {}
-        return kept
+        try:
+            return {pair: kept[pair] for pair in grants.unrecorded(list(kept))}
+        except DBError:
+            with self._guard:
+                self._kept = kept | self._kept
+            raise
 
     def look_again(self, volume_id: str, host_nqn: str, grant: Grant | None) -> None:
-        """Have `take_kept` tell of an access; `grant` is the note as it was seen."""
+        """Have `take_kept` tell of an access; `grant` is the note as an earlier look saw it."""
         with self._guard:
             self._kept[volume_id, host_nqn] = grant
 
@@ -424,9 +443,9 @@ def is_abandoned(
 ) -> bool:
     """Whether nobody will ever record the attachment that access was given for.
 
-    Recording it takes milliseconds, and looks are a minute apart. A grant for no attachment
-    belongs to Cinder itself or to a client that recorded nothing: it may be there yet unless the
-    volume is idle, and was at the look before.
+    Recording it takes milliseconds, and looks are ten seconds apart or more. A grant for no
+    attachment belongs to Cinder itself or to a client that recorded nothing: it may be there yet
+    unless the volume is idle, and was at the look before.
     """
     attachments = tuple(attachments)
     if not grant.for_attachment:

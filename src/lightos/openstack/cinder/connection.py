@@ -18,9 +18,10 @@ DRIVER_VOLUME_TYPE = "lightos"
 DISCOVERY_PORT = 8009
 """Well-known port of NVMe/TCP discovery services (IANA), for endpoints that name none."""
 
-_NQN = re.compile(r"nqn\.[!#-\[\]-~]{1,219}")
-"""NVM Express Base 2.0, section 4.5 "NVMe Qualified Names": at most 223 bytes. Users may send
-connectors too, and what is no NQN could be a special entry of an access list (ALLOW_ANY)."""
+_NQN = re.compile(r"(?!ALLOW_)[!#-\[\]-~]{1,223}")
+"""What may stand in an access list for a host. NVM Express Base 2.0, section 4.5 "NVMe Qualified
+Names": at most 223 bytes. Users may send connectors too, and theirs must not be one of the list's
+special entries (ALLOW_ANY). Whether it is a good NQN is for the host and the cluster to say."""
 
 Connector = Mapping[str, Any]
 
@@ -82,8 +83,8 @@ def attaching_host(
         )
     if not isinstance(host.nqn, str) or not _NQN.fullmatch(host.nqn):
         raise exception.InvalidConnectorException(
-            missing=f"nqn: the NVMe host NQN of {name} is not an NQN ('nqn.' and up to 219 more "
-            "characters, no spaces or quotes); correct /etc/nvme/hostnqn"
+            missing=f"nqn: the NVMe host NQN of {name} is not an NQN (up to 223 characters of "
+            "ASCII, no spaces or quotes); correct /etc/nvme/hostnqn"
         )
     if not connector.get("found_dsc"):
         raise exception.InvalidConnectorException(

@@ -401,9 +401,9 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         origin = self._places.of_volume(src_vref, deadline)
         volume_types.check_source_project(specs, origin.project)
         name = clone_snapshot_name(volume.id)
-        with self._own_snapshot(src_vref.id, origin, name, deadline, cloned=True) as snapshot:
+        with self._own_snapshot(src_vref.id, origin, name, cloned=True) as snapshot:
             source = ProviderId(origin.project, snapshot.uuid)
-            return self._create(volume, specs, source, deadline)
+            return self._create(volume, specs, source, self._deadline())
 
     def _create(
         self,
@@ -474,8 +474,11 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def extend_volume(self, volume, new_size):
         """Grow to `new_size` GiB, attached or not; returns when the cluster shows the size."""
         deadline = self._deadline()
-        where = self._places.of_volume(volume, deadline)
-        self._grow(where, new_size * GIB, deadline)
+        try:
+            where = self._places.of_volume(volume, deadline)
+            self._grow(where, new_size * GIB, deadline)
+        except NotFound as error:
+            raise exception.VolumeNotFound(volume_id=volume.id) from error
 
     def _grow(self, where: ProviderId, size_bytes: int, deadline: Deadline) -> None:
         def grow(current: Volume) -> UpdateVolume | None:
@@ -542,7 +545,8 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             where = self._places.of_volume(volume, deadline)
             found = self._client.get_volume(where.project, where.uuid, deadline)
             sparse.check(found)
-            with self._own_snapshot(volume.id, where, name, deadline, cloned=False) as snapshot:
+            with self._own_snapshot(volume.id, where, name, cloned=False) as snapshot:
+                deadline = self._deadline()
                 answer = self._client.list_changed_blocks(where.project, snapshot.uuid, deadline)
                 return sparse.written(answer, found.size_bytes)
         except (LightOSError, volume_types.InvalidSpec, sparse.NotKnown) as error:
@@ -701,30 +705,28 @@ class LightOSVolumeDriver(driver.VolumeDriver):
 
     @in_cinder_terms
     def create_snapshot(self, snapshot):
-        deadline = self._deadline()
-        source = self._places.of_volume_of(snapshot, deadline)
-        created = self._take_snapshot(snapshot.volume_id, source, snapshot.name, deadline)
+        source = self._places.of_volume_of(snapshot, self._deadline())
+        created = self._take_snapshot(snapshot.volume_id, source, snapshot.name)
         return {"provider_id": str(ProviderId(source.project, created.uuid))}
 
     # A cluster refuses a snapshot while it takes another one of the same volume. Waiting for
     # our turn, across all cinder-volume processes, is cheaper and surer than being refused.
+    # It is no part of the time allowed: however many go first, the cluster is well.
     @locks.synchronized(SNAPSHOT_LOCK)
-    def _take_snapshot(
-        self, volume_id: str, source: ProviderId, name: str, deadline: Deadline
-    ) -> Snapshot:
+    def _take_snapshot(self, volume_id: str, source: ProviderId, name: str) -> Snapshot:
         request = CreateSnapshot(name=name, source_volume_uuid=source.uuid)
-        return self._cluster.create_snapshot(source.project, request, deadline)
+        return self._cluster.create_snapshot(source.project, request, self._deadline())
 
     @contextlib.contextmanager
     def _own_snapshot(
-        self, volume_id: str, source: ProviderId, name: str, deadline: Deadline, *, cloned: bool
+        self, volume_id: str, source: ProviderId, name: str, *, cloned: bool
     ) -> Iterator[Snapshot]:
         """Have a snapshot that Cinder knows nothing of, for the time of one operation.
 
         `cloned`: it gets a clone, for which the cluster may keep it in Deleting.
         """
         try:
-            snapshot = self._take_snapshot(volume_id, source, name, deadline)
+            snapshot = self._take_snapshot(volume_id, source, name)
         except NO_EVIDENCE:
             # It may have been taken all the same.
             self._drop_own_snapshot(source.project, name, cloned=cloned)
@@ -812,7 +814,11 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     @in_cinder_terms
     def initialize_connection(self, volume, connector):
         """Give a host access to a volume, beside those that have it."""
-        where = self._attachments.admit(self._target(volume), connector, self._fabric.addresses)
+        try:
+            where = self._attachments.admit(self._target(volume), connector, self._fabric.addresses)
+        except exception.InvalidConnectorException as error:
+            # Cinder asks `validate_connector` before, and expects this kind of error here.
+            raise exception.VolumeBackendAPIException(data=str(error)) from error
         return self._fabric.connection_info(where.uuid)
 
     @in_cinder_terms
@@ -820,19 +826,21 @@ class LightOSVolumeDriver(driver.VolumeDriver):
         """Take a host's access away; returns whether another attachment still needs it.
 
         No connector means every host: that is how Cinder asks for a forced detach, whatever other
-        attachments there are. A connector
-        without host NQN names a host that never got access, so nothing is to be taken from it.
+        attachments there are. A connector without host NQN names nobody whose access could be
+        taken; with `force` that is no error.
         """
         if connector is None:
             self._attachments.dismiss_all(self._target(volume))
             return False
         host = host_of(connector)
         if host is None:
-            LOG.warning(
-                "Host %s has no host NQN and so no access to volume %s; nothing is changed",
-                connector.get("host"),
-                volume.name,
+            reason = (
+                f"the connector of {connector.get('host', 'the host')} has no NVMe host NQN, so it "
+                f"is not known whose access to volume {volume.name} to take"
             )
+            if not kwargs.get("force"):
+                raise exception.VolumeBackendAPIException(data=reason)
+            LOG.warning("Nothing is changed: %s", reason)
             return False
         return self._attachments.dismiss(self._target(volume), connector, host)
 

@@ -19,7 +19,7 @@ the database are statements on columns, built once, as few as can be, and each w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ _NOTES_OF = select(_NOTED.key, _NOTED.value).where(
     _NOTED.key.startswith(NOTE_PREFIX, autoescape=True),
 )
 _NOTES_WITH = (
-    select(_NOTED.volume_id, _NOTED.value)
+    select(_NOTED.value)
     .join(models.Volume.__table__, _VOLUME.id == _NOTED.volume_id)
     .where(
         _NOTED.deleted.is_(False), _VOLUME.deleted.is_(False), _NOTED.key == bindparam("note_key")
@@ -258,21 +258,11 @@ def forget_all(volume_id: str) -> None:
         ).delete(synchronize_session=False)
 
 
-def unrecorded_grants_of(host_nqn: str, suspect: Callable[[Grant], bool]) -> list[Grant]:
-    """The notes of access given with an NQN, on whatever volume, that no attachment bears out.
-
-    Only those that `suspect` says True of: attachments are looked for when there is such a one.
-    """
+def grants_with(host_nqn: str) -> list[Grant]:
+    """The notes of access given with an NQN, on whatever volume."""
     with reading() as session:
-        notes = {
-            volume_id: grant
-            for volume_id, value in session.execute(
-                _NOTES_WITH, {"note_key": NOTE_PREFIX + host_nqn}
-            )
-            if (grant := Grant.parse(value)) and suspect(grant)
-        }
-    recorded = _recorded_hosts(set(notes)) if notes else set()
-    return [grant for volume_id, grant in notes.items() if (volume_id, host_nqn) not in recorded]
+        rows = session.execute(_NOTES_WITH, {"note_key": NOTE_PREFIX + host_nqn})
+        return [grant for (value,) in rows if (grant := Grant.parse(value))]
 
 
 def unrecorded_grants(host: str, cluster_name: str | None) -> Iterator[tuple[str, str]]:
@@ -288,8 +278,13 @@ def unrecorded_grants(host: str, cluster_name: str | None) -> Iterator[tuple[str
             .filter(of_back_end(volume, host, cluster_name))
             .order_by(noted.volume_id)
         ]
-    for start in range(0, len(notes), VOLUMES_PER_QUERY):
-        some = notes[start : start + VOLUMES_PER_QUERY]
+    return unrecorded(notes)
+
+
+def unrecorded(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Of pairs (volume id, host NQN), those of which no attachment shows the host."""
+    for start in range(0, len(pairs), VOLUMES_PER_QUERY):
+        some = pairs[start : start + VOLUMES_PER_QUERY]
         recorded = _recorded_hosts({volume_id for volume_id, _nqn in some})
         yield from (pair for pair in some if pair not in recorded)
 
@@ -297,7 +292,9 @@ def unrecorded_grants(host: str, cluster_name: str | None) -> Iterator[tuple[str
 def _recorded_hosts(volume_ids: set[str]) -> set[tuple[str, str]]:
     with reading() as session:
         rows = session.query(_ATTACHED.volume_id, *_COLUMNS).filter(
-            _ATTACHED.deleted.is_(False), _ATTACHED.volume_id.in_(volume_ids)
+            _ATTACHED.deleted.is_(False),
+            _ATTACHED.attach_status != fields.VolumeAttachStatus.DETACHED,
+            _ATTACHED.volume_id.in_(volume_ids),
         )
         return {(row.volume_id, _attachment(row).host_nqn) for row in rows}
 

@@ -21,6 +21,7 @@ from cinder.common import constants
 from cinder.db import models
 
 from lightos.api.errors import LightOSError, NotFound
+from lightos.api.models.snapshots import Snapshot
 from lightos.openstack.cinder import acl, grants, records
 from lightos.openstack.cinder.attachments import Attachments, Target
 from lightos.openstack.cinder.cluster import ClusterOperations
@@ -87,6 +88,7 @@ class Housekeeping:
         self._deadline = deadline
         self._unfinished: frozenset[str] = frozenset()
         self._services_down: frozenset[str] = frozenset()
+        self._has_snapshots = False
         self._refreshes = 0
         self._until_look = Deadline(0.0)
         self._until_pass = Deadline(0.0)
@@ -116,26 +118,27 @@ class Housekeeping:
             self._running.release()
 
     def look(self) -> None:
-        """Do what is due."""
+        """Do what is due. What cannot be done, for the database is away, say, stays so."""
+        self._notice_deaths()
         whole = self._until_pass.expired
-        if self._another_service_died():
-            self.note_unfinished()
-            whole = True
-        if whole:
-            self._until_pass = Deadline(SECONDS_BETWEEN_PASSES)
-        some_ended = self.remove_half_made()
+        if self.remove_half_made():
+            self._has_snapshots = True
         self.settle_access(whole=whole)
-        if whole or some_ended:
+        if whole or self._has_snapshots:
             self.remove_own_snapshots()
         if whole:
             self.drop_policies()
+            self._until_pass = Deadline(SECONDS_BETWEEN_PASSES)
         if self._on_access:
             self._try(self._count_access, self._on_access)
 
-    def _another_service_died(self) -> bool:
-        """Whether a cinder-volume of our cluster was seen to go down since the last look."""
-        before, self._services_down = self._services_down, _services_down(self._back_end)
-        return not self._services_down <= before
+    def _notice_deaths(self) -> None:
+        """Have all looked through when a cinder-volume of our cluster went down since last time."""
+        down = _services_down(self._back_end)
+        if not down <= self._services_down:
+            self.note_unfinished()
+            self._until_pass = Deadline(0.0)
+        self._services_down = down
 
     def remove_half_made(self) -> bool:
         """Remove what creates left that a dead process was making; what cannot be, next time.
@@ -152,20 +155,24 @@ class Housekeeping:
         return bool(ended)
 
     def remove_own_snapshots(self) -> None:
-        """Remove the snapshots that clones and uploads to images left."""
+        """Remove the snapshots that clones and uploads to images left; try the rest next time."""
         # A volume that was deleted may have left its snapshot, too.
         projects = records.projects(
             host=self._back_end.host, cluster_name=self._back_end.cluster_name, with_deleted=True
         )
+        self._has_snapshots = False
         for project in sorted(projects):
-            self._try(self._remove_own_snapshots, project)
+            if not self._try(self._remove_own_snapshots, project):
+                self._has_snapshots = True
 
     def settle_access(self, *, whole: bool) -> None:
         """Look again at access that was in doubt; if `whole`, at all that no attachment shows."""
-        pairs = dict(self._attachments.take_kept())
+        back_end = self._back_end
+        pairs: dict[tuple[str, str], grants.Grant | None] = {}
         if whole:
-            for pair in grants.unrecorded_grants(self._back_end.host, self._back_end.cluster_name):
-                pairs.setdefault(pair, None)
+            noted = grants.unrecorded_grants(back_end.host, back_end.cluster_name)
+            pairs.update(dict.fromkeys(noted))
+        pairs.update(self._attachments.take_kept())
         for (volume_id, host_nqn), seen in pairs.items():
             if not self._try(self._settle, volume_id, host_nqn, seen):
                 self._attachments.look_again(volume_id, host_nqn, seen)
@@ -230,10 +237,14 @@ class Housekeeping:
             served = {each.uuid: served_volume_id(each.name) for each in snapshots}
             ended = set(_ended(filter(None, served.values()), at_work))
             for snapshot in snapshots:
-                if served[snapshot.uuid] in ended:
-                    deadline = self._deadline()
-                    self._cluster.delete_snapshot(project, snapshot.uuid, deadline, cloned=cloned)
-                    LOG.info("Snapshot %s served its purpose; it is removed", snapshot.name)
+                if served[snapshot.uuid] in ended and not self._try(
+                    self._remove_own_snapshot, snapshot, project, cloned
+                ):
+                    self._has_snapshots = True
+
+    def _remove_own_snapshot(self, snapshot: Snapshot, project: str, cloned: bool) -> None:
+        self._cluster.delete_snapshot(project, snapshot.uuid, self._deadline(), cloned=cloned)
+        LOG.info("Snapshot %s served its purpose; it is removed", snapshot.name)
 
 
 def _is_idle(volume: objects.Volume) -> bool:

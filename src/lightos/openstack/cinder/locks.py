@@ -3,13 +3,17 @@
 
 They are Cinder's own, but for a lock manager that is away: Cinder fails what needs a lock at that
 moment, at once, and holds a lock on etcd that it could not release for as long as the process
-lives. A restart of etcd or Redis takes seconds, so here both are asked for again.
+lives. A restart of etcd or Redis takes seconds, so here both are asked for again. (tooz forgets a
+lock on Redis that it could not release; that one ends with its time, `lock_timeout`.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +26,7 @@ from lightos.waiting import Deadline, backoff
 LOG = logging.getLogger(__name__)
 
 AWAY_SECONDS = 30.0
-"""How long a lock manager may be away."""
+"""How long a lock manager may be away before whoever asks it gives up."""
 
 under_way = UnderWay()
 """The locks of this process that are held or waited for."""
@@ -42,20 +46,37 @@ class _PatientLock:
     def acquire(self, blocking: bool | float) -> bool:
         """Wait for the lock, and for the lock manager."""
         with under_way.doing(f"{self._told_as}: waited for"):
-            acquired = self._patiently(lambda: self._lock.acquire(blocking))
+            acquired = self._patiently(lambda: self._lock.acquire(blocking), AWAY_SECONDS)
         if acquired:
             self._held = under_way.begin(f"{self._told_as}: held")
         return acquired
 
     def release(self) -> bool:
-        """Release the lock, as soon as the lock manager is there."""
+        """Release the lock; when the lock manager is away, as soon as it is there.
+
+        Whoever held the lock does not wait for that, but somebody has to ask again, or it is held
+        for as long as this process lives. False: it is not released yet.
+        """
+        with contextlib.ExitStack() as ended:
+            ended.callback(under_way.end, self._held)
+            try:
+                return self._lock.release()
+            except _AWAY as error:
+                LOG.info("Lock %s is released when the lock manager is back: %s", self.name, error)
+                ended.pop_all()
+                threading.Thread(target=self._release_later, daemon=True).start()
+                return False
+
+    def _release_later(self) -> None:
         try:
-            return self._patiently(self._lock.release)
+            self._patiently(self._lock.release, math.inf)
+        except tooz.coordination.ToozError:
+            LOG.exception("Lock %s could not be released", self.name)
         finally:
             under_way.end(self._held)
 
-    def _patiently(self, request: Callable[[], bool]) -> bool:
-        deadline = Deadline(AWAY_SECONDS)
+    def _patiently(self, request: Callable[[], bool], seconds: float) -> bool:
+        deadline = Deadline(seconds)
         for pause in backoff(0.1, ceiling=1.0):
             try:
                 return request()
