@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from bench.cinder.processes import memory_bytes
-from bench.cinder.side import both, lab
+from bench.cinder.side import OPERATIONS_PER_LIFE, both, lab
 from bench.part import Goal, Grid, Note, Part, Result
 from bench.sides import INCUMBENT, OURS
 
 THREADS = 16
-OPERATIONS = 110
+OPERATIONS = THREADS * OPERATIONS_PER_LIFE
 MIB = 1 << 20
 
 
@@ -19,7 +19,7 @@ def measure(note: Note) -> Result:
         idle = {name: memory_bytes(side.pid) for name, side in sides.items()}
         for name, side in sides.items():
             note(f"{name}, {OPERATIONS} operations")
-            side.do("many", threads=THREADS, operations=OPERATIONS)
+            side.do("many", threads=THREADS, lives=1)
             found[name] = {"idle": idle[name], "worked": memory_bytes(side.pid)}
     return {"memory": {"threads": THREADS, "operations": OPERATIONS, **found}}
 

@@ -20,8 +20,8 @@ TRANSITION_SECONDS = 0.05
 THREADS = (1, 4, 16, 64)
 PROCESSES = (1, 2, 4)
 THREADS_PER_PROCESS = 16
-OPERATIONS = {1: 33, 4: 110, 16: 264, 64: 528}
-"""By threads in all."""
+LIVES = 3
+"""Whole ones, in each thread: however many threads there are, they do the same mix."""
 HOSTS = (0, 20, 200, 2000)
 VOLUMES_PER_HOST = 50
 ATTACHES = 7
@@ -31,7 +31,7 @@ def measure(note: Note) -> Result:
     with lab(TRANSITION_SECONDS) as on:
         threads = []
         with side(OURS, on) as one:
-            one.do("many", threads=max(THREADS), operations=max(THREADS))  # opens connections
+            one.do("warm_up", threads=max(THREADS))
             for count in THREADS:
                 note(f"{count} threads")
                 threads.append({"threads": count, **together(on, [one], count)})
@@ -41,7 +41,7 @@ def measure(note: Note) -> Result:
             with ExitStack() as stack:
                 sides = [stack.enter_context(side(OURS, on)) for _ in range(count)]
                 for each in sides:
-                    each.do("many", threads=THREADS_PER_PROCESS, operations=THREADS_PER_PROCESS)
+                    each.do("warm_up", threads=THREADS_PER_PROCESS)
                 done = together(on, sides, THREADS_PER_PROCESS)
             processes.append({"processes": count, **done})
         with side(OURS, on) as one:
@@ -54,13 +54,13 @@ def together(on: BenchLab, sides: list[Side], threads: int) -> dict[str, Any]:
     """All of them at work at once, each with so many threads."""
     lab_busy = cpu_seconds(on.info["pid"])
     for each in sides:
-        each.begin("many", threads=threads, operations=OPERATIONS[threads])
+        each.begin("many", threads=threads, lives=LIVES)
     done = [each.result() for each in sides]
     lab_busy = cpu_seconds(on.info["pid"]) - lab_busy
     busy = sum(each["cpu_seconds"] for each in done)
-    seconds = [took for each in done for took in each["operation_seconds"]]
+    seconds = [took for each in done for _, took in each["operations"]]
     return {
-        "per_second": round(sum(len(d["operation_seconds"]) / d["seconds"] for d in done), 2),
+        "per_second": round(sum(len(d["operations"]) / d["seconds"] for d in done), 2),
         "p50_s": round(percentile(seconds, 50), 4),
         "p99_s": round(percentile(seconds, 99), 4),
         "errors": sum(len(each["errors"]) for each in done),

@@ -16,6 +16,9 @@ from lightos.lab.control import ControlClient
 from lightos.lab.state_folder import StateFolder
 from testbed.cluster import free_port, running_lab
 
+OPERATIONS_PER_LIFE = 11
+"""What the worker's `many` does with each volume."""
+
 
 class OperationFailed(RuntimeError):
     """A driver raised; holds its traceback."""

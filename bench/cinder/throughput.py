@@ -8,34 +8,30 @@ from typing import Any
 
 from bench.cinder.database_server import database_server
 from bench.cinder.processes import cpu_seconds
-from bench.cinder.side import BenchLab, Side, both, lab
+from bench.cinder.side import OPERATIONS_PER_LIFE, BenchLab, Side, both, lab
 from bench.part import Goal, Grid, Note, Part, Result, at_least, number, percentile
 from bench.sides import INCUMBENT, OURS
 
 TRANSITION_SECONDS = 0.05
 THREADS = 64
-OPERATIONS = 2000
-TURNS = 4
-"""The drivers take turns, so that what else the machine does meets both."""
-INCUMBENT_SHARE = 4
-"""The incumbent does one in so many of the operations, since it takes minutes even so."""
+TURNS = (OURS, INCUMBENT, OURS, OURS)
+"""One whole life in each thread is a turn, so that both do the same mix. The incumbent has one
+turn only, since that takes most of a minute even so."""
+OPERATIONS = TURNS.count(OURS) * THREADS * OPERATIONS_PER_LIFE
 TIMES_MORE = 8
 
 
 def measure(note: Note) -> Result:
-    shares = {OURS: OPERATIONS // TURNS, INCUMBENT: OPERATIONS // TURNS // INCUMBENT_SHARE}
     turns: dict[str, list[dict[str, Any]]] = {OURS: [], INCUMBENT: []}
     with (
         database_server(connections=THREADS) as databases,
         lab(TRANSITION_SECONDS) as on,
         both(on, databases) as sides,
     ):
-        for side in sides.values():
-            side.do("many", threads=THREADS, operations=THREADS)  # opens connections
-        for turn in range(TURNS):
-            for name, side in sides.items():
-                note(f"{name}, turn {turn + 1} of {TURNS}")
-                turns[name].append(take_turn(on, side, THREADS, shares[name]))
+        for turn, name in enumerate(TURNS, start=1):
+            note(f"{name}, turn {turn} of {len(TURNS)}")
+            sides[name].do("warm_up", threads=THREADS)
+            turns[name].append(take_turn(on, sides[name], THREADS))
     return {
         "throughput": {
             "threads": THREADS,
@@ -46,10 +42,10 @@ def measure(note: Note) -> Result:
     }
 
 
-def take_turn(on: BenchLab, side: Side, threads: int, operations: int) -> dict[str, Any]:
+def take_turn(on: BenchLab, side: Side, threads: int) -> dict[str, Any]:
     """What the worker's `many` gives, with the lab's CPU time and traffic of the while."""
     seen, busy = on.traffic(), cpu_seconds(on.info["pid"])
-    done = side.do("many", threads=threads, operations=operations)
+    done = side.do("many", threads=threads, lives=1)
     traffic = on.traffic().since(seen)
     return {
         **done,
@@ -61,16 +57,18 @@ def take_turn(on: BenchLab, side: Side, threads: int, operations: int) -> dict[s
 
 def figures(turns: list[dict[str, Any]]) -> dict[str, Any]:
     took = sum(turn["seconds"] for turn in turns)
-    seconds = [each for turn in turns for each in turn["operation_seconds"]]
+    operations = [(name, each) for turn in turns for name, each in turn["operations"]]
+    seconds = [each for _, each in operations]
     errors = Counter(error[:160] for turn in turns for error in turn["errors"])
     return {
-        "operations": len(seconds),
+        "operations": len(operations),
+        "mix": Counter(name for name, _ in operations),
         "per_second": round(len(seconds) / took, 2),
         "p50_s": round(percentile(seconds, 50), 4),
         "p99_s": round(percentile(seconds, 99), 4),
         "errors": errors.total(),
         "first_errors": [error for error, _ in errors.most_common(3)],
-        "calls_per_operation": round(sum(t["calls"] for t in turns) / len(seconds), 2),
+        "calls_per_operation": round(sum(t["calls"] for t in turns) / len(operations), 2),
         "tls_connections": sum(turn["tls"] for turn in turns),
         "lab_cores": round(sum(turn["lab_cpu"] for turn in turns) / took, 2),
         "driver_cores": round(sum(turn["cpu_seconds"] for turn in turns) / took, 2),

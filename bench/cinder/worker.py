@@ -8,16 +8,15 @@ questions are `{"do": NAME, ...arguments}`, the names those of `Driver`.
 from __future__ import annotations
 
 import json
-import threading
 import time
 import traceback
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from cinder import objects
 from cinder.db import api as db
@@ -36,8 +35,6 @@ FIRST_OTHER_HOST = 1000
 @dataclass(frozen=True)
 class Life:
     """Cinder's records of one volume and all that will come of it."""
-
-    OPERATIONS: ClassVar[int] = 11
 
     volume: objects.Volume
     snapshot: objects.Snapshot
@@ -226,45 +223,46 @@ class Driver:
 
     # --- many at once --------------------------------------------------------------------------
 
-    def many(self, threads: int, operations: int) -> dict[str, Any]:
-        """So many operations, by threads that each see volumes from their making to their end.
+    def warm_up(self, threads: int) -> None:
+        """So many threads each make and delete a volume: connections are open then."""
 
-        The records that Cinder's API makes of what is to be there are in place before. Gives the
-        seconds it took in all, the CPU time of this process meanwhile, the seconds of each
-        operation, and the errors there were.
+        def work(_: int) -> None:
+            self.delete_volume(self.create()[1])
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+
+    def many(self, threads: int, lives: int) -> dict[str, Any]:
+        """So many threads each see so many volumes from their making to their end.
+
+        Lives are whole, so that every call does the same mix of operations. The records that
+        Cinder's API makes of what is to be there are in place before. Gives the seconds it took in
+        all, the CPU time of this process meanwhile, each operation's name and seconds, and the
+        errors there were; an error ends its life.
         """
-        lives = deque(self._new_life() for _ in range(threads + operations // Life.OPERATIONS))
-        turns = iter(range(operations))
-        turn = threading.Lock()
-        seconds: list[float] = []
+        before = [[self._new_life() for _ in range(lives)] for _ in range(threads)]
+        operations: list[tuple[str, float]] = []
         errors: list[str] = []
 
         def run(operation: Callable[..., tuple[float, str]], *args: Any) -> str:
-            with turn:
-                next(turns)
             took, made = operation(*args)
-            seconds.append(took)
+            operations.append((operation.__name__.lstrip("_"), took))
             return made
 
         def work(host: int) -> None:
-            while True:
+            for life in before[host]:
                 try:
-                    self._live(lives.popleft(), run, host)
-                except (StopIteration, IndexError):
-                    return
+                    self._live(life, run, host)
                 except Exception as error:  # noqa: BLE001 - counted, and the next volume is made
                     errors.append(f"{type(error).__name__}: {error}")
 
-        workers = [threading.Thread(target=work, args=(host,)) for host in range(threads)]
         began, busy = time.perf_counter(), time.process_time()
-        for each in workers:
-            each.start()
-        for each in workers:
-            each.join()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
         return {
             "seconds": time.perf_counter() - began,
             "cpu_seconds": time.process_time() - busy,
-            "operation_seconds": seconds,
+            "operations": operations,
             "errors": errors,
         }
 

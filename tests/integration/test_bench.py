@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.cinder import operations, throughput
-from bench.cinder.side import BenchLab, Side, both, lab
+from bench.cinder.side import OPERATIONS_PER_LIFE, BenchLab, Side, both, lab
 from bench.report import keep, read
-from bench.sides import INCUMBENT, OURS
+from bench.sides import OURS
 
 TRANSITION_SECONDS = 0.05
 
@@ -51,13 +51,16 @@ def test_a_round_times_and_counts_every_operation(
     assert operations.PART.goals(document)
 
 
-def test_many_threads_take_a_turn(on: BenchLab, sides: dict[str, Side]) -> None:
-    turns = {
-        name: throughput.take_turn(on, side, threads=4, operations=22)
-        for name, side in sides.items()
-    }
-    for name in (OURS, INCUMBENT):
-        found = throughput.figures([turns[name]])
-        assert found["operations"] == 22
-        assert found["calls_per_operation"] >= 2
-    assert not turns[OURS]["errors"]
+def test_a_turn_of_many_threads_is_the_same_mix_of_operations_on_both_sides(
+    on: BenchLab, sides: dict[str, Side]
+) -> None:
+    sides[OURS].do("warm_up", threads=2)
+    turns = {name: throughput.take_turn(on, side, threads=2) for name, side in sides.items()}
+    found = {name: throughput.figures([turn]) for name, turn in turns.items()}
+    for each in found.values():
+        assert each["mix"] == {
+            **dict.fromkeys(("create", "extend", "snapshot", "clone", "delete_snapshot"), 2),
+            **dict.fromkeys(("attach", "detach", "delete_volume"), 4),
+        }
+        assert each["operations"] == 2 * OPERATIONS_PER_LIFE
+        assert each["calls_per_operation"] >= 2
