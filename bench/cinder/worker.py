@@ -150,12 +150,17 @@ class Driver:
     def _attach(self, attachment: objects.VolumeAttachment, host: int) -> tuple[float, str]:
         where = connector(f"compute-{host}", number=host)
         volume = self._volumes[attachment.volume_id]
-        seconds, _ = timed(self._driver.initialize_connection, volume, where)
+        seconds, _ = timed(self._admit, volume, where)
         attachment.connector = where
         recorded = {"connector": json.dumps(where), "attached_host": where["host"]}
         self._record_attachment(attachment, fields.VolumeAttachStatus.ATTACHED, **recorded)
         self._attachments[attachment.id] = attachment
         return seconds, str(attachment.id)
+
+    def _admit(self, volume: objects.Volume, where: dict[str, Any]) -> None:
+        """What Cinder calls of a driver to attach."""
+        self._driver.validate_connector(where)
+        self._driver.initialize_connection(volume, where)
 
     def detach(self, attachment_id: str) -> tuple[float, str]:
         attachment = self._attachments.pop(attachment_id)
