@@ -99,6 +99,23 @@ def test_the_large_cloud_costs_what_its_operations_and_statistics_cost() -> None
     assert incumbent[0][5] == number(average)
 
 
+def test_an_api_server_is_counted_by_what_mixed_operations_cost_the_lab() -> None:
+    """Half a core for 150 operations of 3.5 calls each: 1,050 calls a second on a whole one."""
+    rows = [row(operation, 0.3, 320) for operation in projection.PER_VOLUME_AND_DAY]
+    document = {
+        "rows": rows,
+        "throughput": {OURS: {"per_second": 150, "calls_per_operation": 3.5, "lab_cores": 0.5}},
+        "many_volumes": {"rows": [{"volumes": 10_000, OURS: {"list_s": 3.0}}]},
+        "scaling": {
+            "threads": [{"per_second": 120}],
+            "hosts": [{"attachments": 100_000, "first_attach_s": 0.3}],
+        },
+    }
+    (server,) = (line for line in projection.limits(document).rows if "API server" in line[0])
+    calls = 3 * projection.operations_per_second() * projection.PEAK
+    assert server[1:] == ["1,050 calls/s", f"{number(calls)} calls/s", f"{calls / 1050:.0%}"]
+
+
 def image_row(operation: str, driver: str, read: int, written: int) -> dict[str, Any]:
     figures = {"seconds": 30.0, "read_bytes": read, "written_bytes": written}
     return {"operation": operation, "driver": driver, **figures}
