@@ -5,6 +5,7 @@ from bench.cinder import (
     charts,
     images,
     lab_rest,
+    locks,
     many_volumes,
     memory,
     operations,
@@ -21,6 +22,7 @@ PARTS = [
     many_volumes.PART,
     memory.PART,
     scaling.PART,
+    locks.PART,
     lab_rest.PART,
     images.PART,
 ]

@@ -89,12 +89,16 @@ class Side:
         on: BenchLab,
         options: Mapping[str, object],
         database: Mapping[str, object] | None = None,
+        coordination: str | None = None,
     ) -> None:
-        """Without `database`, options as in cinder.conf, its Cinder has a SQLite file."""
+        """Without `database`, options as in cinder.conf, its Cinder has a SQLite file.
+
+        `coordination` is the URL of what keeps its locks; without it, files do.
+        """
         self.name = name
         self._lab = on
         self._options = dict(options)
-        self._database = dict(database or {})
+        self._shared = {"database": dict(database or {}), "coordination": coordination}
         self._process = DriverProcess("bench.cinder.worker", incumbent=name == INCUMBENT)
         self.start()
 
@@ -104,8 +108,7 @@ class Side:
 
     def start(self) -> float:
         """Start the driver, anew if it runs; the seconds that took."""
-        start = {"options": self._options, "database": self._database}
-        return float(self.do("start", lab=self._lab.info, **start))
+        return float(self.do("start", lab=self._lab.info, options=self._options, **self._shared))
 
     def do(self, operation: str, **arguments: Any) -> Any:
         """What the worker's method of this name gives. OperationFailed, DriverDied."""
@@ -140,10 +143,15 @@ def made_and_used(on: Side) -> Generator[tuple[str, float], None, str]:
 
 @contextmanager
 def side(
-    name: str, on: BenchLab, *, database: Mapping[str, object] | None = None, **options: object
+    name: str,
+    on: BenchLab,
+    *,
+    database: Mapping[str, object] | None = None,
+    coordination: str | None = None,
+    **options: object,
 ) -> Iterator[Side]:
     """One driver; `options`, and those of its `database`, as in cinder.conf."""
-    one = Side(name, on, options, database)
+    one = Side(name, on, options, database, coordination)
     try:
         yield one
     finally:

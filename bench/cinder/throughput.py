@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from bench.cinder.database_server import database_server
 from bench.cinder.processes import cpu_seconds
+from bench.cinder.servers import database_server
 from bench.cinder.side import OPERATIONS_PER_LIFE, BenchLab, Side, both, lab
 from bench.part import Goal, Grid, Note, Part, Result, at_least, number, percentile
 from bench.sides import INCUMBENT, OURS

@@ -60,11 +60,21 @@ class Driver:
         self._attachments: dict[str, objects.VolumeAttachment] = {}
 
     def start(
-        self, lab: dict[str, Any], options: dict[str, Any], database: dict[str, Any]
+        self,
+        lab: dict[str, Any],
+        options: dict[str, Any],
+        database: dict[str, Any],
+        coordination: str | None,
     ) -> float:
         """Seconds that Cinder's manager took to have the driver ready."""
         if not hasattr(self, "_manager"):
-            self._manager = VolumeManager(self._folder, lab, debug=False, database_options=database)
+            self._manager = VolumeManager(
+                self._folder,
+                lab,
+                debug=False,
+                database_options=database,
+                coordination=coordination,
+            )
         seconds, _ = timed(self._manager.start, options)
         self._type_id = self._type_id or self._manager.make_type()
         return seconds

@@ -22,7 +22,8 @@ class Deployment:
     """What one cinder.conf says.
 
     ``backends`` maps each enabled backend's name to its section. ``database_options``
-    is the section of the database's name; without it, the database is a file in the folder.
+    is the section of the database's name; without it, the database is a file in the folder, and
+    without ``coordination``, the ``backend_url`` of the locks, so are these.
     """
 
     config_dir: Path
@@ -32,6 +33,7 @@ class Deployment:
     debug: bool = True
     default: Section = field(default_factory=dict)
     database_options: Section = field(default_factory=dict)
+    coordination: str | None = None
 
     @property
     def conf_file(self) -> Path:
@@ -104,7 +106,10 @@ def sections(deployment: Deployment) -> dict[str, Section]:
         "database": deployment.database_options
         or {"connection": connection_url(deployment.database), "sqlite_synchronous": False},
         "oslo_concurrency": {"lock_path": config_dir / "state" / "locks"},
-        "coordination": {"backend_url": f"file://{config_dir / 'state' / 'coordination'}"},
+        "coordination": {
+            "backend_url": deployment.coordination
+            or f"file://{config_dir / 'state' / 'coordination'}"
+        },
         "oslo_messaging_notifications": {"driver": "noop"},
         **deployment.backends,
     }

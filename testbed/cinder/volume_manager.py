@@ -62,15 +62,17 @@ class VolumeManager:
         *,
         debug: bool = True,
         database_options: configuration.Section | None = None,
+        coordination: str | None = None,
     ) -> None:
         """`debug` is whether the log has DEBUG messages too.
 
         `database_options` are cinder.conf's for a migrated database; without them it is SQLite,
-        in `folder`.
+        in `folder`. `coordination` is the URL of what keeps the locks; without it, files do.
         """
         self.folder = folder
         self._debug = debug
         self._database_options = database_options or {}
+        self._coordination = coordination
         self._lab = lab
         self._manager: Any = None
         self._service: Any = None
@@ -112,6 +114,7 @@ class VolumeManager:
             backends={BACKEND: section},
             debug=self._debug,
             database_options=self._database_options,
+            coordination=self._coordination,
         )
         configuration.write(deployment)
         if not self._database_options:

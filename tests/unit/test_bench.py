@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.cinder import images, operations, projection
+from bench.cinder import images, locks, operations, projection
 from bench.cinder.side import Traffic
 from bench.host import benchmark as host
 from bench.host import one_at_a_time
@@ -114,6 +114,13 @@ def test_an_api_server_is_counted_by_what_mixed_operations_cost_the_lab() -> Non
     (server,) = (line for line in projection.limits(document).rows if "API server" in line[0])
     calls = 3 * projection.operations_per_second() * projection.PEAK
     assert server[1:] == ["1,050 calls/s", f"{number(calls)} calls/s", f"{calls / 1050:.0%}"]
+
+
+def test_each_place_of_the_locks_is_a_row() -> None:
+    times = {"attach_s": spread([0.06, 0.07, 0.08]), "detach_s": spread([0.05])}
+    rows = [{"locks": name, **times} for name in (locks.FILES, "etcd")]
+    (grid,) = locks.grids({"locks": {"transition_s": 0.05, "rows": rows}})
+    assert grid.rows == [[name, "70 (60-80)", "50 (50-50)"] for name in (locks.FILES, "etcd")]
 
 
 def image_row(operation: str, driver: str, read: int, written: int) -> dict[str, Any]:
