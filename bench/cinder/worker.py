@@ -239,13 +239,11 @@ class Driver:
     # --- many at once --------------------------------------------------------------------------
 
     def warm_up(self, threads: int) -> None:
-        """So many threads each make and delete a volume: connections are open then."""
-
-        def work(_: int) -> None:
-            self.delete_volume(self.create()[1])
-
+        """So many volumes are made at once, and deleted: as many connections are open then."""
+        volumes = [self._new_volume(1) for _ in range(threads)]
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(threads)))
+            made = [volume_id for _, volume_id in pool.map(self._create, volumes)]
+            list(pool.map(self.delete_volume, made))
 
     def many(self, threads: int, lives: int) -> dict[str, Any]:
         """So many threads each see so many volumes from their making to their end.
