@@ -86,6 +86,9 @@ class CommandQueue(Protocol):
     def fail(self, concerns: Callable[[Command], bool], failed: CommandFailed) -> None:
         """End the outstanding commands that `concerns` is true of."""
 
+    def awaits(self, command: Command) -> bool:
+        """Whether this very command, which ends later, has not ended for its host yet."""
+
 
 Handler = Callable[[Any, CommandQueue, Command], Outcome]
 LogHandler = Callable[[Any, Command], bytes]

@@ -227,6 +227,12 @@ class Queue(asyncio.Protocol):
             self._fail(command.cid, failed)
         self._write()
 
+    def awaits(self, command: Command) -> bool:
+        # By identity: a host uses the command id of one that ended again.
+        return not self._terminated and any(
+            each is command and not task.cancelling() for task, each in self._tasks.items()
+        )
+
     # ---- bytes to commands
 
     def _run(self) -> None:

@@ -77,9 +77,16 @@ class Blocks:
         self._traffic.note_read(namespace.uuid, length)
         return data
 
-    def write(self, command: Command) -> Sink:
+    def write(self, command: Command, awaited: Callable[[], bool] = lambda: True) -> Sink:
+        """`awaited` tells, when the data is to be written, whether the host still waits for it."""
         flush = not self.write_cache or bool(command.cdw12 >> 16 & FORCE_UNIT_ACCESS)
-        sink = self._sink(command, Access.WRITE, self._write_piece, flush=flush)
+
+        def touch(uuid: UUID, offset: int, data: bytes) -> None:
+            if not awaited():
+                raise CommandFailed(Status.ABORT_REQUESTED)
+            self._write_piece(uuid, offset, data)
+
+        sink = self._sink(command, Access.WRITE, touch, flush=flush)
         self.counters.writes += 1
         self._traffic.note_write(self.namespaces[command.nsid].uuid)
         return sink

@@ -2,7 +2,8 @@
 """Writes that a node has received and not carried out yet, as the fault plan asks.
 
 They outlive their connection, as what lies in a node's own queues does: whether they may still
-be done is decided when they are.
+be done is decided when they are. One whose command has ended for its host meanwhile (aborted, or
+its queue gone) is refused, because the host may have sent it again and written something newer.
 """
 
 from __future__ import annotations

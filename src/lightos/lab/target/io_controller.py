@@ -390,9 +390,10 @@ class IoController(Controller):
     def _read(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self._in_turn(Direction.READ, command, self.blocks.read, _transferred(command))
 
-    def _write(self, _queue: CommandQueue, command: Command) -> Outcome:
+    def _write(self, queue: CommandQueue, command: Command) -> Outcome:
         if self._held_writes.holding:
-            return self._held_writes.take(command, self.blocks.write(command))
+            awaited = functools.partial(queue.awaits, command)
+            return self._held_writes.take(command, self.blocks.write(command, awaited))
         return self._in_turn(Direction.WRITE, command, self.blocks.write, _transferred(command))
 
     def _compare(self, _queue: CommandQueue, command: Command) -> Outcome:
