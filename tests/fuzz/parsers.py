@@ -144,7 +144,7 @@ def structures() -> tuple[tuple[str, bytes, Callable[[bytes], object]], ...]:
 
 
 def _discovery_records(page: bytes) -> object:
-    return usable_records(DiscoveryLog.decode(page).entries)
+    return usable_records(DiscoveryLog.split(page))
 
 
 def broken_page(chance: random.Random, page: bytes) -> bytes:

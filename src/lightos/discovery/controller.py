@@ -38,7 +38,12 @@ from lightos.nvme_tcp.constants import (
     SubsystemType,
     TransportType,
 )
-from lightos.nvme_tcp.errors import CommandFailed, ProtocolError, RemoteProtocolError
+from lightos.nvme_tcp.errors import (
+    CommandFailed,
+    MalformedStructure,
+    ProtocolError,
+    RemoteProtocolError,
+)
 from lightos.nvme_tcp.structures import DiscoveryEntry, DiscoveryLog, IdentifyController
 
 LOG = logging.getLogger(__name__)
@@ -268,8 +273,8 @@ class DiscoverySession:
             # The last read leaves the event unmasked again, so no change after it is missed.
             header = await self._read(0, 1024, retain_event=False)
             if DiscoveryLog.decode_header(header) == (generation, count):
-                log = DiscoveryLog.decode(header + b"".join(parts)[DiscoveryLog.HEADER_BYTES :])
-                return usable_records(log.entries)
+                log = header + b"".join(parts)[DiscoveryLog.HEADER_BYTES :]
+                return usable_records(DiscoveryLog.split(log))
         raise SessionError("the discovery log changes faster than it can be read")
 
     async def _read(self, offset: int, length: int, *, retain_event: bool = True) -> bytes:
@@ -328,16 +333,19 @@ async def discover(endpoint: Endpoint, settings: SessionSettings) -> tuple[Recor
         return await session.read_log()
 
 
-def usable_records(entries: Iterable[DiscoveryEntry]) -> tuple[Record, ...]:
-    """The NVMe/TCP entries of a log whose strings are safe to hand to the kernel."""
+def usable_records(entries: Iterable[bytes]) -> tuple[Record, ...]:
+    """The NVMe/TCP entries of a log whose strings are safe to hand to the kernel.
+
+    One that is malformed is passed over: a service may list what is not the cluster's.
+    """
     records: dict[Record, None] = {}
     skipped: list[str] = []
-    for entry in entries:
-        if entry.transport_type != TransportType.TCP:
-            continue
+    for encoded in entries:
         try:
-            records[_record(entry)] = None
-        except InvalidEntry as error:
+            entry = DiscoveryEntry.decode(encoded)
+            if entry.transport_type == TransportType.TCP:
+                records[_record(entry)] = None
+        except (InvalidEntry, MalformedStructure) as error:
             skipped.append(str(error))
     if skipped:
         # One line for all: there may be thousands, each time that the log is read.

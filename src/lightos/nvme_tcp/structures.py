@@ -381,18 +381,23 @@ class DiscoveryLog:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> DiscoveryLog:
-        generation, count = cls.decode_header(data)
+    def split(cls, data: bytes) -> list[bytes]:
+        """The encoded entries, for who can do without one that is malformed."""
+        _, count = cls.decode_header(data)
         size = DiscoveryEntry.SIZE
         if len(data) < cls.HEADER_BYTES + count * size:
             raise MalformedStructure(
                 f"discovery log announces {count} records in {len(data)} bytes"
             )
-        entries = tuple(
-            DiscoveryEntry.decode(data[at : at + size])
+        return [
+            data[at : at + size]
             for at in range(cls.HEADER_BYTES, cls.HEADER_BYTES + count * size, size)
-        )
-        return cls(generation, entries)
+        ]
+
+    @classmethod
+    def decode(cls, data: bytes) -> DiscoveryLog:
+        generation, _ = cls.decode_header(data)
+        return cls(generation, tuple(DiscoveryEntry.decode(entry) for entry in cls.split(data)))
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,37 @@ def test_a_log_of_many_nodes_is_read_in_parts(store_folder: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("transport", [TransportType.TCP, TransportType.RDMA])
+def test_an_entry_that_is_no_text_costs_only_itself(
+    store_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    transport: TransportType,
+) -> None:
+    """A discovery service may be shared: what somebody else's entry holds is not our affair."""
+    good = DiscoveryLog.encode
+
+    def with_a_bad_entry(log: DiscoveryLog) -> bytes:
+        page, first = bytearray(good(log)), DiscoveryLog.HEADER_BYTES
+        page[first] = transport
+        page[first + 512 : first + 515] = b"\xff\xfe\xfd"  # its address
+        return bytes(page)
+
+    monkeypatch.setattr(DiscoveryLog, "encode", with_a_bad_entry)
+
+    async def scenario() -> None:
+        async with (
+            serving(store_folder) as cluster,
+            open_session(cluster.service(1), SETTINGS, asyncio.Event()) as session,
+        ):
+            for _ in range(2):  # the session lasts
+                assert len(await session.read_log()) == 5
+
+    asyncio.run(scenario())
+    assert "skipping 1 discovery log entries" in caplog.text
+    assert "DiscoveryEntry.address is not UTF-8" in caplog.text
+
+
 class RestlessCluster(LiteralCluster):
     """Its generation counter moves at each of the next `moves` readings."""
 
@@ -229,13 +260,13 @@ GOOD = DiscoveryEntry(service_id="4420", subsystem_nqn=SUBSYSTEM_NQN, address="1
 )
 def test_entries_that_the_kernel_must_not_get_are_skipped(changes: dict[str, object]) -> None:
     bad = dataclasses.replace(GOOD, **changes)  # type: ignore[arg-type]
-    assert len(usable_records([bad, GOOD])) == 1
+    assert len(usable_records([bad.encode(), GOOD.encode()])) == 1
 
 
 def test_strings_may_be_padded_and_referrals_of_either_kind_count() -> None:
     padded = dataclasses.replace(GOOD, service_id="4420  ", address="fd00:0::1 ")
     current = dataclasses.replace(GOOD, subsystem_type=SubsystemType.CURRENT_DISCOVERY)
-    io, referral = usable_records([padded, current])
+    io, referral = usable_records([padded.encode(), current.encode()])
     assert (io.kind, io.endpoint) == (RecordKind.IO, Endpoint("fd00::1", 4420))
     assert referral.kind is RecordKind.REFERRAL
 
@@ -243,10 +274,10 @@ def test_strings_may_be_padded_and_referrals_of_either_kind_count() -> None:
 @given(st.binary(max_size=4096))
 def test_any_log_page_is_read_or_refused(data: bytes) -> None:
     try:
-        log = DiscoveryLog.decode(data)
+        entries = DiscoveryLog.split(data)
     except MalformedStructure:
         return
-    usable_records(log.entries)
+    usable_records(entries)
 
 
 async def asks_without_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
