@@ -333,12 +333,14 @@ class Instances:
         with self._disks.watched(volume_id or instance.volume_id) as disk:
             return progress(disk, instance.area)
 
-    def wait_writes(self, instance: Instance, volume_id: str | None = None) -> Progress:
+    def wait_writes(
+        self, instance: Instance, volume_id: str | None = None, *, writes: int = WRITES
+    ) -> Progress:
         """Wait until the instance goes on to write to a volume of its; its progress then."""
         with self._disks.watched(volume_id or instance.volume_id) as disk:
             before = _counter(disk, instance.area)
             wait_until(
-                lambda: _counter(disk, instance.area) >= before + WRITES,
+                lambda: _counter(disk, instance.area) >= before + writes,
                 f"{instance.name} to write to {volume_id or instance.volume_id}",
                 WAIT_SECONDS,
             )
