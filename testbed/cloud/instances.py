@@ -242,12 +242,14 @@ class Instances:
 
     def cold_migrate(self, instance: Instance, host: str) -> None:
         """Move an instance to a host, stopped on the way; returns when it writes again."""
-        self._compute.migrate_server(instance.id, host=host)
+        with self.keeping_writes(instance, "VERIFY_RESIZE"):
+            self._compute.migrate_server(instance.id, host=host)
         self._confirm(instance)
 
     def resize(self, instance: Instance, memory_mib: int) -> None:
         """Give an instance so much memory, on whatever host; returns when it writes again."""
-        self._compute.resize_server(instance.id, flavor(self._compute, memory_mib))
+        with self.keeping_writes(instance, "VERIFY_RESIZE"):
+            self._compute.resize_server(instance.id, flavor(self._compute, memory_mib))
         self._confirm(instance)
 
     def rebuild(self, instance: Instance) -> None:
@@ -258,12 +260,13 @@ class Instances:
 
     def shelve(self, instance: Instance) -> None:
         """Take an instance away from its host."""
-        self._compute.shelve_server(instance.id)
-        self.wait_status(instance, "SHELVED_OFFLOADED")
+        with self.keeping_writes(instance, "SHELVED_OFFLOADED"):
+            self._compute.shelve_server(instance.id)
 
     def unshelve(self, instance: Instance, host: str) -> None:
         """Run a shelved instance on a host; returns when it writes again."""
-        self._compute.unshelve_server(instance.id, host=host)
+        with self.keeping_writes(instance, "ACTIVE"):
+            self._compute.unshelve_server(instance.id, host=host)
         self._wait_running(instance)
 
     def evacuate(self, instance: Instance, dead_host: str, host: str) -> None:
@@ -347,6 +350,20 @@ class Instances:
             return progress(disk, instance.area)
 
     @contextmanager
+    def keeping_writes(self, instance: Instance, status: str) -> Iterator[None]:
+        """Wait for a status after what is done meanwhile, and see that no write was lost to it.
+
+        A volume that was set back, with its progress, is told by the count that its instance goes
+        on from: it is looked at before that has caught up. Raises `InstanceFailed`.
+        """
+        before = self._counters(instance)
+        yield
+        self.wait_status(instance, status)
+        after = self._counters(instance)
+        if any(after.get(volume_id, 0) < counter for volume_id, counter in before.items()):
+            raise InstanceFailed(f"{instance.name} had written {before}, and now only {after}")
+
+    @contextmanager
     def watch(self, instance: Instance, volume_id: str | None = None) -> Iterator[Watch]:
         """Measure the instance's writes to a volume meanwhile."""
         with self._disks.watched(volume_id or instance.volume_id) as disk:
@@ -391,7 +408,6 @@ class Instances:
         )
 
     def _confirm(self, instance: Instance) -> None:
-        self.wait_status(instance, "VERIFY_RESIZE")
         self._compute.confirm_server_resize(instance.id)
         self._wait_running(instance)
 
@@ -401,6 +417,14 @@ class Instances:
 
     def _attached(self, instance: Instance) -> set[str]:
         return {found.volume_id for found in self._compute.volume_attachments(instance.id)}
+
+    def _counters(self, instance: Instance) -> dict[str, int]:
+        """How many sectors it has written to each of its volumes."""
+        counters = {}
+        for volume_id in sorted(self._attached(instance)):
+            with self._disks.watched(volume_id) as disk:
+                counters[volume_id] = _counter(disk, instance.area)
+        return counters
 
     def _settled_on(self, instance: Instance, host: str) -> bool:
         server = self.server(instance)

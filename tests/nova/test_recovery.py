@@ -28,12 +28,11 @@ def test_after_a_reboot_of_the_host_the_instance_goes_on_with_its_volumes(
     instance = instances.boot("rebooted", FIRST)
     data = cinder.create_volume(1)
     instances.attach(instance, data.id)
-    before = instances.progress(instance, data.id)
-    hosts[0].reboot()
-    instances.wait_host(FIRST)
+    with instances.keeping_writes(instance, "ACTIVE"):
+        hosts[0].reboot()
+        instances.wait_host(FIRST)
     for volume_id in (instance.volume_id, data.id):
         instances.wait_writes(instance, volume_id)
-    assert instances.progress(instance, data.id).counter > before.counter
     instances.conclude(instance, data.id)
 
 
