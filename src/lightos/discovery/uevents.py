@@ -10,7 +10,7 @@ initial user namespace owns, so whoever waits here also looks from time to time.
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
 from collections.abc import Callable
 from types import TracebackType
@@ -73,9 +73,16 @@ class Uevents:
         """Return after the next announcement that matters, at the latest after `seconds`."""
         deadline = Deadline(seconds)
         while not deadline.expired:
-            select.select([self._socket], [], [], deadline.remaining())
+            self._wait_for_any(deadline.remaining())
             if self.drain():
                 return
+
+    def _wait_for_any(self, seconds: float) -> None:
+        # Neither select nor poll itself: the one takes no descriptor above 1023, of which a service
+        # with many volumes has more; and the other is gone under eventlet's monkey patching.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            selector.select(seconds)
 
 
 def _device_name(datagram: bytes) -> str:

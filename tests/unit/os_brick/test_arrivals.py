@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import pytest
+
 from lightos.openstack.os_brick.arrivals import Arrivals, arrivals
 from lightos.waiting import Deadline
 from testbed.polling import wait_until
@@ -44,6 +46,22 @@ def test_one_thread_looks_for_all_that_wait_and_ends_after_them(kernel: SysfsTre
     wait_until(lambda: not watchers(), "the end of the thread")
     with waits.awaiting(volumes[0]) as clock:  # begins anew
         clock.sleep(TIMEOUT_SECONDS)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_of_an_error_is_followed_by_another(
+    kernel: SysfsTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Arrivals(kernel.sysfs)
+    with monkeypatch.context() as broken, waits.awaiting(uuid4()):
+        broken.setattr("lightos.openstack.os_brick.arrivals.namespaces", None)
+        wait_until(lambda: not watchers(), "the end of the thread")
+    volume = uuid4()
+    kernel.add_namespace("nvme0n1", str(volume))
+    with waits.awaiting(volume) as clock:
+        deadline = Deadline(TIMEOUT_SECONDS, clock)
+        deadline.sleep(TIMEOUT_SECONDS)
+        assert not deadline.expired
 
 
 def test_a_process_that_is_forked_meanwhile_looks_for_itself(kernel: SysfsTree) -> None:

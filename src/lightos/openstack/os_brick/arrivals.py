@@ -28,7 +28,7 @@ class Arrivals:
         self._sysfs_root = sysfs_root
         self._lock = threading.Lock()
         self._awaited: dict[str, threading.Event] = {}
-        self._is_watched = False
+        self._watcher: threading.Thread | None = None
 
     @contextlib.contextmanager
     def awaiting(self, volume_uuid: UUID) -> Iterator[Clock]:
@@ -39,9 +39,11 @@ class Arrivals:
         arrived = threading.Event()
         with self._lock:
             self._awaited[str(volume_uuid)] = arrived
-            if not self._is_watched:
-                self._is_watched = True
-                threading.Thread(target=self._watch, daemon=True, name="lightos-arrivals").start()
+            if self._watcher is None or not self._watcher.is_alive():  # an error may have ended it
+                self._watcher = threading.Thread(
+                    target=self._watch, daemon=True, name="lightos-arrivals"
+                )
+                self._watcher.start()
         try:
             yield _ArrivalClock(arrived)
         finally:
@@ -58,7 +60,7 @@ class Arrivals:
                         if volume in self._awaited:
                             self._awaited[volume].set()
                     if not self._awaited:
-                        self._is_watched = False
+                        self._watcher = None
                         return
                 clock.sleep(seconds)
 
