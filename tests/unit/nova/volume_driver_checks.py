@@ -190,7 +190,7 @@ def test_extend_asks_for_the_size_that_nova_was_told(
     assert volume_driver.REQUESTED_SIZE == connection.REQUESTED_SIZE
     kernel.add_namespace("nvme0n3", VOLUME, 2 * GIB)
     assert driver.extend_volume(connection_info, instance, 2 * GIB) == 2 * GIB
-    monkeypatch.setattr(connector, "_EXTEND_SECONDS", 0.05)
+    monkeypatch.setattr(connector, "_LEAST_EXTEND_SECONDS", 0.05)
     with pytest.raises(brick_exception.BrickException, match="did not grow"):
         driver.extend_volume(connection_info, instance, 3 * GIB)
     assert connection.REQUESTED_SIZE not in connection_info["data"]

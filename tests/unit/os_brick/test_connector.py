@@ -449,9 +449,13 @@ def test_extend_says_that_a_device_is_gone_or_did_not_grow(
     with pytest.raises(exception.VolumeDeviceNotFound, match=VOLUME):
         connector.extend_volume(properties())
     kernel.add_namespace("nvme0n3", VOLUME)
-    monkeypatch.setattr(ours, "_EXTEND_SECONDS", 0.05)
-    with pytest.raises(exception.BrickException, match=f"did not grow to {2 * GIB}"):
-        connector.extend_volume(properties(**{REQUESTED_SIZE: 2 * GIB}))
+    monkeypatch.setattr(ours, "_LEAST_EXTEND_SECONDS", 0.05)
+    monkeypatch.setattr(ours, "SECONDS_PER_SCAN_ATTEMPT", 0.02)
+    for attempts, seconds in ((0, 0.05), (1, 0.05), (5, 0.1)):  # as long as an attach, if longer
+        connector.device_scan_attempts = attempts
+        complaint = f"did not grow to {2 * GIB} bytes within {seconds:g} s"
+        with pytest.raises(exception.BrickException, match=complaint):
+            connector.extend_volume(properties(**{REQUESTED_SIZE: 2 * GIB}))
 
 
 def test_connector_properties(conf: Any, folder: Path) -> None:

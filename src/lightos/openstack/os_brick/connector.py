@@ -38,7 +38,7 @@ SECONDS_PER_SCAN_ATTEMPT = 12
 _ARRIVAL_INTERVALS_SECONDS = (5.0,)
 _LOOK_INTERVALS_SECONDS = (0.05, 0.1, 0.2, 0.5)
 """Upper bounds: the kernel's announcement of a device ends each of them early."""
-_EXTEND_SECONDS = 30
+_LEAST_EXTEND_SECONDS = 30
 _SETTLE_SECONDS = 2
 """How long a rescan may take to show a size that the caller did not tell."""
 
@@ -179,6 +179,7 @@ class LightOSConnector(base.BaseLinuxConnector):
         before = self._find_device(volume_uuid)
         if before is None:
             raise exception.VolumeDeviceNotFound(device=f"/dev (LightOS volume {volume_uuid})")
+        wait_seconds = max(_LEAST_EXTEND_SECONDS, self._scan_seconds)
         with UeventClock(devices.is_namespace) as clock:
             privileged.rescan(str(volume_uuid))
             if requested_bytes is None:
@@ -186,13 +187,13 @@ class LightOSConnector(base.BaseLinuxConnector):
             try:
                 return poll_until(
                     lambda: self._size_from(volume_uuid, requested_bytes),
-                    deadline=Deadline(_EXTEND_SECONDS, clock),
+                    deadline=Deadline(wait_seconds, clock),
                     intervals=_LOOK_INTERVALS_SECONDS,
                 )
             except DeadlineExpired:
                 raise exception.BrickException(
                     f"{before.path} of LightOS volume {volume_uuid} did not grow to "
-                    f"{requested_bytes} bytes within {_EXTEND_SECONDS} s"
+                    f"{requested_bytes} bytes within {wait_seconds:g} s"
                 ) from None
 
     def get_volume_paths(self, connection_properties):
@@ -205,6 +206,10 @@ class LightOSConnector(base.BaseLinuxConnector):
         return "/dev"
 
     # ---- steps
+
+    @property
+    def _scan_seconds(self):
+        return self.device_scan_attempts * SECONDS_PER_SCAN_ATTEMPT
 
     def _publish(self, connection):
         """Whether this service begins to use the volume."""
@@ -237,7 +242,7 @@ class LightOSConnector(base.BaseLinuxConnector):
             raise exception.BrickException(str(error)) from None
 
     def _wait_for_device(self, volume_uuid):
-        wait_seconds = self.device_scan_attempts * SECONDS_PER_SCAN_ATTEMPT
+        wait_seconds = self._scan_seconds
         try:
             with arrivals(self.sysfs_root).awaiting(volume_uuid) as clock:
                 return poll_until(
