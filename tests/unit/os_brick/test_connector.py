@@ -22,6 +22,7 @@ from lightos.discovery.status import Endpoint, Status, StatusServer
 from lightos.openstack.os_brick import connector as ours
 from lightos.openstack.os_brick import devices
 from lightos.openstack.os_brick.connection import REQUESTED_SIZE
+from testbed.polling import wait_until
 from testbed.sysfs_tree import GIB, SysfsTree
 from tests.unit.os_brick.test_connection import HOST, SUBSYSTEM, VOLUME, node, properties
 
@@ -148,6 +149,38 @@ def test_connect_publishes_the_file_and_returns_the_device(
     ]
     assert os.listdir(folder) == [f"{VOLUME}.conf"]
     assert connector.get_volume_paths(properties()) == ["/dev/nvme0n3"]
+
+
+def test_paths_of_a_device_that_is_named_without_its_volume(
+    connector: ours.LightOSConnector,
+) -> None:
+    assert connector.get_volume_paths({"device_path": "/dev/nvme0n3"}) == ["/dev/nvme0n3"]
+    with pytest.raises(exception.BrickException, match="no volume UUID"):
+        connector.get_volume_paths({})
+
+
+def test_a_process_without_a_lock_path_keeps_its_own_threads_apart_and_is_told_once(
+    connector: ours.LightOSConnector,
+    kernel: SysfsTree,
+    folder: Path,
+    conf: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    conf.config(group="os_brick", lock_path=None)
+    conf.config(group="oslo_concurrency", lock_path=None)
+    ours._warn_of_no_lock_path.cache_clear()
+    connecting = threading.Thread(target=connector.connect_volume, args=[properties()])
+    connecting.start()
+    wait_until((folder / f"{VOLUME}.conf").exists, "the attach to begin")
+    disconnecting = threading.Thread(target=connector.disconnect_volume, args=[properties()])
+    disconnecting.start()
+    disconnecting.join(0.2)
+    assert disconnecting.is_alive()
+    kernel.add_namespace("nvme0n3", VOLUME)
+    connecting.join()
+    disconnecting.join()
+    assert os.listdir(folder) == []
+    assert caplog.text.count("Set [os_brick] lock_path") == 1
 
 
 def test_connect_waits_until_the_device_appears(

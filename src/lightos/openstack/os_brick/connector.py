@@ -11,6 +11,7 @@ so detach does not wait for that.
 """
 
 import contextlib
+import functools
 import os
 
 import psutil  # type: ignore[import-untyped]
@@ -47,7 +48,18 @@ list_opts = options.list_opts
 
 def _locked(volume_uuid, operation, *args):
     """Serialize operations on one volume, in all processes of the host; others go on."""
-    return base.synchronized(f"lightos-{volume_uuid}", external=True)(operation)(*args)
+    external = bool(cfg.CONF.os_brick.lock_path or cfg.CONF.oslo_concurrency.lock_path)
+    if not external:
+        _warn_of_no_lock_path()
+    return base.synchronized(f"lightos-{volume_uuid}", external=external)(operation)(*args)
+
+
+@functools.cache
+def _warn_of_no_lock_path():
+    LOG.warning(
+        "Neither [os_brick] nor [oslo_concurrency] has a lock_path: what this process and others "
+        "of this host do with one LightOS volume is not kept apart. Set [os_brick] lock_path."
+    )
 
 
 class _Attached:
@@ -197,7 +209,12 @@ class LightOSConnector(base.BaseLinuxConnector):
                 ) from None
 
     def get_volume_paths(self, connection_properties):
-        """Path of the volume's device, in a list; an empty one while there is none."""
+        """Path of the volume's device, in a list; an empty one while there is none.
+
+        Properties without a UUID name the device, as `device_path`.
+        """
+        if "uuid" not in connection_properties and "device_path" in connection_properties:
+            return [connection_properties["device_path"]]
         device = self._find_device(volume_uuid_of(connection_properties))
         return [device.path] if device else []
 
