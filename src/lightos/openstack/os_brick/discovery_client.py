@@ -14,7 +14,7 @@ _STATUS_LINE_BYTES = 512
 
 
 def answers(address: str, port: int, deadline: Deadline) -> bool:
-    """Whether `HEAD /metrics` gets a 200 before the deadline.
+    """Whether `HEAD /metrics` gets a 200 before the deadline, which looking a name up may pass.
 
     By hand: HTTP libraries limit each read and each address, not the whole, so a peer that sends
     a byte a second holds them as long as it likes.
@@ -39,7 +39,10 @@ def answers(address: str, port: int, deadline: Deadline) -> bool:
 
 
 def _connected(address: str, port: int, deadline: Deadline) -> socket.socket:
-    """To the first of a host's addresses that takes it; OSError."""
+    """To the first of a host's addresses that takes it; OSError.
+
+    Nothing limits getaddrinfo, so the option asks for a name that needs no name server.
+    """
     refused: OSError | None = None
     for family, kind, protocol, _, peer in socket.getaddrinfo(
         address, port, type=socket.SOCK_STREAM

@@ -9,7 +9,8 @@ OPTIONS = [
     cfg.HostAddressOpt(
         "lightos_discovery_client_address",
         default="localhost",
-        help="Address where the LightOS discovery client answers HTTP.",
+        help="Address where the LightOS discovery client answers HTTP, or a name that /etc/hosts "
+        "has: for a name server's answer this would wait as long as the host's resolver does.",
     ),
     cfg.PortOpt(
         "lightos_discovery_client_port",
