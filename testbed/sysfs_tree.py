@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 GIB = 1 << 30
@@ -31,16 +32,28 @@ class SysfsTree:
             (folder / parameter).write_text(f"{value}\n")
 
     def add_controller(self, name: str, state: str = "live", **attributes: str) -> Path:
+        """With a path to each namespace that there is."""
         folder = self.subsystem / name
         folder.mkdir()
         for attribute, value in {"state": state, **attributes}.items():
             (folder / attribute).write_text(value)
         (self.controllers / name).symlink_to(folder)
+        for namespace in self.block.glob("nvme0n*"):
+            self._path(name, namespace.name).mkdir()
         return folder
 
-    def add_namespace(self, name: str, uuid: str, size_bytes: int = GIB) -> Path:
-        """A multipath head, with one hidden path beside it."""
+    def set_state(self, controller: str, state: str) -> None:
+        (self.subsystem / controller / "state").write_text(state)
+
+    def add_namespace(
+        self, name: str, uuid: str, size_bytes: int = GIB, parent: Path | None = None
+    ) -> Path:
+        """A multipath head, with one hidden path beside it, and a path by each controller; or the
+        only path to it, whose `parent` is a controller, as without native multipath."""
         number = name.rpartition("n")[2]
+        if parent is None:
+            for controller in self.controllers.iterdir():
+                self._path(controller.name, name).mkdir(exist_ok=True)
         for block_name in (name, f"nvme0c0n{number}"):
             folder = self.block / f".{block_name}"
             folder.mkdir()
@@ -48,16 +61,20 @@ class SysfsTree:
             (folder / "uuid").write_text(f"{uuid}\n")
             (folder / "nsid").write_text(f"{number}\n")
             (folder / "size").write_text(f"{size_bytes // SECTOR_BYTES}\n")
-            (folder / "device").symlink_to(self.subsystem)
+            (folder / "device").symlink_to(parent or self.subsystem)
             (self.dev / block_name).touch()
             folder.rename(self.block / block_name)
         (self.subsystem / name).unlink(missing_ok=True)
         (self.subsystem / name).symlink_to(self.block / name)
         return self.block / name
 
+    def remove_path(self, controller: str, name: str) -> None:
+        shutil.rmtree(self._path(controller, name))
+
     def set_ana_state(self, controller: str, name: str, state: str) -> None:
         """Of the path to a namespace by way of a controller."""
+        (self._path(controller, name) / "ana_state").write_text(f"{state}\n")
+
+    def _path(self, controller: str, name: str) -> Path:
         path = f"nvme0c{controller.removeprefix('nvme')}n{name.rpartition('n')[2]}"
-        folder = self.subsystem / controller / path
-        folder.mkdir(exist_ok=True)
-        (folder / "ana_state").write_text(f"{state}\n")
+        return self.subsystem / controller / path

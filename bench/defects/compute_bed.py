@@ -73,6 +73,8 @@ class ComputeBed:
         for device in self.tree.block.iterdir():
             (self.tree.dev / device.name).unlink()
             shutil.rmtree(device)
+        for path in filter(Path.is_dir, self.controller.iterdir()):
+            shutil.rmtree(path)
         for folder in (self.folder, self.temporary_folder, self.controller):
             for file in folder.iterdir():
                 file.unlink()

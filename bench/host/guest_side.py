@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from lightos.discovery.kernel import is_controller
+from lightos.discovery.sysfs import is_namespace
 from lightos.discovery.uevents import UeventClock
-from lightos.openstack.os_brick.devices import is_namespace, namespaces
+from lightos.openstack.os_brick.devices import namespaces
 from lightos.waiting import Deadline, DeadlineExpired, poll_until
 
 SECONDS = 120.0

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from lightos.discovery.kernel import SYSFS_ROOT, read_controllers
 from lightos.discovery.reconcile import KernelController
+from lightos.discovery.sysfs import is_namespace, path_name
 
-_HEAD_NAME = re.compile(r"nvme(?P<subsystem>[0-9]+)n(?P<head>[0-9]+)")
 _SECTOR_BYTES = 512
 """The unit of `size` in sysfs, whatever the device's own sectors are."""
 
@@ -60,16 +60,14 @@ def _namespaces(
     folder: Path, names: list[str], controllers: tuple[KernelController, ...], sysfs_root: Path
 ) -> Iterator[Namespace]:
     for name in names:
-        match = _HEAD_NAME.fullmatch(name)
-        size = _read(folder / name / "size") if match else ""
-        if match is None or not size:  # gone meanwhile
+        size = _read(folder / name / "size") if is_namespace(name) else ""
+        if not size:  # no namespace, or gone meanwhile
             continue
         states = []
         for controller in controllers:
-            number = controller.name.removeprefix("nvme")
-            path = f"nvme{match['subsystem']}c{number}n{match['head']}"
-            where = sysfs_root / "class" / "nvme" / controller.name / path / "ana_state"
-            states.append((controller.name, _read(where)))
+            where = sysfs_root / "class" / "nvme" / controller.name
+            ana_state = _read(where / path_name(name, controller.name) / "ana_state")
+            states.append((controller.name, ana_state))
         yield Namespace(
             device=name,
             nsid=int(_read(folder / name / "nsid") or 0),

@@ -65,6 +65,7 @@ def driver(
     monkeypatch.setattr(os_brick.privileged.default, "client_mode", False)
     # The tree has no devices that one could open, and the privileged half knows only /sys.
     monkeypatch.setattr(connector.privileged, "can_be_opened", lambda *_: True)
+    kernel.add_controller("nvme0")
     made = volume_driver.LibvirtLightOSVolumeDriver(LibvirtHost())
     made.connector.sysfs_root = kernel.sysfs
     made.connector.dev_root = kernel.dev
@@ -169,7 +170,6 @@ def test_a_detach_that_fails_is_reported(  # noqa: PLR0917 - fixtures
         raise OSError(errno.EIO, "I/O error")
 
     kernel.add_namespace("nvme0n3", VOLUME)
-    kernel.add_controller("nvme0")
     driver.connect_volume(connection_info, instance)
     monkeypatch.setattr(connector.privileged, "flush", fail)
     with pytest.raises(brick_exception.BrickException, match="was not flushed: I/O error"):

@@ -87,6 +87,7 @@ def connector(
 ) -> ours.LightOSConnector:
     # The tree has no devices that one could open, and the privileged half knows only /sys.
     monkeypatch.setattr(ours.privileged, "can_be_opened", lambda *_: True)
+    kernel.add_controller("nvme0")
     made = ours.LightOSConnector("sudo", execute=commands, device_scan_attempts=1)
     made.sysfs_root = kernel.sysfs
     made.dev_root = kernel.dev
@@ -210,12 +211,21 @@ def test_connect_waits_until_the_device_can_be_opened(
 def test_connect_waits_while_the_device_of_the_last_attachment_goes(
     connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path
 ) -> None:
-    states = [kernel.add_controller(f"nvme{n}", state="deleting") / "state" for n in (0, 1)]
+    """A controller of the subsystem that has no path to it, as a new one, does not keep it."""
+    kernel.set_state("nvme0", "deleting")
+    kernel.add_controller("nvme1", "deleting")
     kernel.add_namespace("nvme0n3", VOLUME)
+    kernel.add_controller("nvme2")
+    kernel.remove_path("nvme2", "nvme0n3")
+    connector.device_scan_attempts = 0
     with pytest.raises(exception.VolumeDeviceNotFound):
         connector.connect_volume(properties())
-    states[1].write_text("connecting\n")  # one path stays: so does the device
+    kernel.set_state("nvme1", "connecting")  # one path stays: so does the device
     assert connector.connect_volume(properties())["path"] == "/dev/nvme0n3"
+    for controller in ("nvme0", "nvme1"):
+        kernel.remove_path(controller, "nvme0n3")
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        connector.connect_volume(properties())
 
 
 def test_a_device_that_is_shown_and_cannot_be_opened_yet_or_any_more_is_none(
@@ -328,7 +338,6 @@ def test_disconnect_flushes_and_removes_the_file_of_this_volume_only(
 ) -> None:
     kernel.add_namespace("nvme0n3", VOLUME)
     kernel.add_namespace("nvme0n4", OTHER_VOLUME)
-    kernel.add_controller("nvme0")
     connector.connect_volume(properties())
     connector.connect_volume(properties(uuid=OTHER_VOLUME))
     flushed: list[tuple[str, str]] = []
@@ -342,7 +351,6 @@ def test_the_file_stays_while_another_service_of_the_host_uses_the_volume(
     connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path, conf: Any
 ) -> None:
     kernel.add_namespace("nvme0n3", VOLUME)
-    kernel.add_controller("nvme0")
     as_service(conf, "nova")
     connector.connect_volume(properties())
     as_service(conf, "cinder")
@@ -388,7 +396,6 @@ def unflushable(
 ) -> None:
     """An attached volume whose flush fails."""
     kernel.add_namespace("nvme0n3", VOLUME)
-    kernel.add_controller("nvme0")
     connector.connect_volume(properties())
 
     def fail(*_: str) -> None:
@@ -435,8 +442,11 @@ def test_ignored_errors_are_not_raised(connector: ours.LightOSConnector, folder:
 def test_force_does_not_wait_for_a_flush_that_no_path_can_take(
     connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path, commands: Commands
 ) -> None:
+    """Of a primary node that is lost; another one's path, without access, is up."""
     kernel.add_namespace("nvme0n3", VOLUME)
-    kernel.add_controller("nvme0", "connecting")
+    kernel.set_state("nvme0", "connecting")
+    kernel.add_controller("nvme1")
+    kernel.set_ana_state("nvme1", "nvme0n3", "inaccessible")
     connector.connect_volume(properties())
     with pytest.raises(exception.ExceptionChainer, match="no path to the storage is up"):
         connector.disconnect_volume(properties(), None, force=True)

@@ -37,8 +37,9 @@ def test_no_device_no_kernel_module_and_vanishing_ones(kernel: SysfsTree, tmp_pa
     (folder / "device").unlink()
     found = find_device(VOLUME, kernel.sysfs)
     assert found is not None
-    assert found.controllers == [folder / "device"]
-    assert not found.has_live_path
+    assert found.controllers == []
+    assert found.is_ending
+    assert not found.has_usable_path
     (folder / "size").unlink()
     assert find_device(VOLUME, kernel.sysfs) is None
 
@@ -61,16 +62,43 @@ def test_a_device_is_the_volumes_only_under_its_own_name(kernel: SysfsTree, name
 
 
 @pytest.mark.parametrize(
-    ("states", "live"),
-    [([], False), (["connecting", "live"], True), (["connecting", "deleting"], False)],
+    ("paths", "is_usable", "is_ending"),
+    [
+        ([], False, True),
+        ([("connecting", None), ("live", None)], True, False),
+        ([("connecting", None), ("deleting", None)], False, False),
+        ([("deleting", None), ("dead", None)], False, True),
+        ([("live", "inaccessible"), ("live", "optimized")], True, False),
+        ([("live", "inaccessible"), ("live", "non-optimized")], True, False),
+        ([("live", "inaccessible"), ("connecting", "optimized")], False, False),
+        ([("live", "change"), ("live", "persistent-loss")], False, False),
+    ],
 )
-def test_whether_any_path_is_up(kernel: SysfsTree, states: list[str], live: bool) -> None:
+def test_a_device_is_judged_by_its_own_paths(
+    kernel: SysfsTree, paths: list[tuple[str, str | None]], is_usable: bool, is_ending: bool
+) -> None:
     kernel.add_namespace("nvme0n1", str(VOLUME))
-    for number, state in enumerate(states):
-        kernel.add_controller(f"nvme{number}", state)
+    for number, (controller_state, ana_state) in enumerate(paths):
+        kernel.add_controller(f"nvme{number}", controller_state)
+        if ana_state is not None:
+            kernel.set_ana_state(f"nvme{number}", "nvme0n1", ana_state)
+    kernel.add_controller("nvme9")
+    kernel.remove_path("nvme9", "nvme0n1")
     found = find_device(VOLUME, kernel.sysfs)
     assert found is not None
-    assert found.has_live_path is live
+    assert (found.has_usable_path, found.is_ending) == (is_usable, is_ending)
+
+
+@pytest.mark.parametrize("state", ["live", "connecting", "deleting"])
+def test_without_native_multipath_a_device_has_its_one_controller(
+    kernel: SysfsTree, state: str
+) -> None:
+    controller = kernel.add_controller("nvme1", state)
+    kernel.add_namespace("nvme1n1", str(VOLUME), parent=controller)
+    found = find_device(VOLUME, kernel.sysfs)
+    assert found is not None
+    assert [each.resolve() for each in found.controllers] == [controller]
+    assert (found.has_usable_path, found.is_ending) == (state == "live", state == "deleting")
 
 
 def test_a_host_without_native_multipath_is_told_so(kernel: SysfsTree) -> None:

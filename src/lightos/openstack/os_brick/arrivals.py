@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+from lightos.discovery.sysfs import is_namespace
 from lightos.discovery.uevents import UeventClock
-from lightos.openstack.os_brick.devices import is_namespace, namespaces
+from lightos.openstack.os_brick.devices import namespaces
 from lightos.waiting import Clock, SystemClock, backoff
 
 _LOOK_INTERVALS_SECONDS = (0.05, 0.5)

@@ -23,6 +23,7 @@ from oslo_utils import netutils
 
 from lightos.discovery import users
 from lightos.discovery.entries import InvalidEntry, validated_nqn
+from lightos.discovery.sysfs import is_namespace
 from lightos.discovery.uevents import UeventClock
 from lightos.openstack.os_brick import devices, discovery_client, options, privileged
 from lightos.openstack.os_brick.arrivals import arrivals
@@ -192,7 +193,7 @@ class LightOSConnector(base.BaseLinuxConnector):
         if before is None:
             raise exception.VolumeDeviceNotFound(device=f"/dev (LightOS volume {volume_uuid})")
         wait_seconds = max(_LEAST_EXTEND_SECONDS, self._scan_seconds)
-        with UeventClock(devices.is_namespace) as clock:
+        with UeventClock(is_namespace) as clock:
             privileged.rescan(str(volume_uuid))
             if requested_bytes is None:
                 return self._settled_size(volume_uuid, before.size_bytes, clock)
@@ -292,7 +293,7 @@ class LightOSConnector(base.BaseLinuxConnector):
         device = self._find_device(volume_uuid)
         if device is None:
             return
-        if force and not device.has_live_path:
+        if force and not device.has_usable_path:
             # The flush would wait for a path until the kernel gives up, many minutes.
             raise exception.BrickException(
                 f"{device.path} was not flushed: no path to the storage is up"

@@ -8,11 +8,17 @@ paths (`nvme0c1n1`) are hidden behind it; callers only ever see the former.
 import functools
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from lightos.discovery.sysfs import CONTROLLER_ENDING_STATES, attribute
+from lightos.discovery.sysfs import (
+    CONTROLLER_ENDING_STATES,
+    attribute,
+    is_namespace,
+    path_name,
+)
 from lightos.openstack.os_brick.shared_call import SharedCall
 
 SYSFS_ROOT = Path("/sys")
@@ -20,7 +26,9 @@ DEV_ROOT = Path("/dev")
 SECTOR_BYTES = 512
 """Unit of /sys/block/*/size, whatever the device's own block size."""
 
-_HEAD = re.compile(r"nvme[0-9]+n[0-9]+")
+_ACCESSIBLE = frozenset({"optimized", "non-optimized", None})
+"""ANA states of paths that take I/O; None is of a target without ANA."""
+
 _CONTROLLER = re.compile(r"nvme[0-9]+")
 
 
@@ -42,25 +50,43 @@ class NamespaceDevice:
 
     @property
     def controllers(self) -> list[Path]:
-        """sysfs folders of the controllers that lead to it."""
-        # A subsystem with native multipath, else the one controller.
-        parent = self.folder / "device"
-        names = sorted(e.name for e in _entries(parent) if _CONTROLLER.fullmatch(e.name))
-        return [parent / name for name in names if (parent / name / "state").exists()] or [parent]
+        """sysfs folders of the controllers that have a path to it.
+
+        The kernel takes the paths away before the device itself (Linux `drivers/nvme/host/core.c`,
+        nvme_ns_remove), and the other controllers of the subsystem may stay.
+        """
+        return [controller for controller, _ in self._paths()]
 
     @property
-    def has_live_path(self) -> bool:
-        """Whether any controller could do I/O now."""
-        return "live" in self._controller_states
+    def has_usable_path(self) -> bool:
+        """Whether it could do I/O now."""
+        return any(
+            attribute(controller / "state") == "live"
+            and attribute(path / "ana_state") in _ACCESSIBLE
+            for controller, path in self._paths()
+        )
 
     @property
     def is_ending(self) -> bool:
-        """Whether the kernel removes every controller that leads to it, and then it."""
-        return self._controller_states <= CONTROLLER_ENDING_STATES
+        """Whether the kernel removes every path to it, or has done so, and then removes it."""
+        states = {attribute(controller / "state") for controller in self.controllers}
+        return states <= CONTROLLER_ENDING_STATES
 
     @property
-    def _controller_states(self) -> set[str | None]:
-        return {attribute(f"{folder}/state") for folder in self.controllers}
+    def _is_of_controller(self) -> bool:
+        """Whether its parent is a controller, for want of native multipath, and no subsystem."""
+        return (self.folder / "device" / "state").exists()
+
+    def _paths(self) -> Iterator[tuple[Path, Path]]:
+        """sysfs folders of each path's controller and of the path itself."""
+        parent = self.folder / "device"
+        if self._is_of_controller:
+            yield parent, self.folder
+            return
+        for name in sorted(e.name for e in _entries(parent) if _CONTROLLER.fullmatch(e.name)):
+            path = parent / name / path_name(self.name, name)
+            if path.exists():
+                yield parent / name, path
 
 
 def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDevice | None:
@@ -116,11 +142,6 @@ class _Namespaces:
             head: self._known.get(head) or _uuid(f"{self._folder}/{head[0]}") for head in heads
         }
         return tuple((name, uuid) for (name, _), uuid in self._known.items())
-
-
-def is_namespace(name: str) -> bool:
-    """Whether a block device of this name is one of those that callers see."""
-    return _HEAD.fullmatch(name) is not None
 
 
 def _device(folder: Path) -> NamespaceDevice | None:
