@@ -51,10 +51,12 @@ class SysfsTree:
         """A multipath head, with one hidden path beside it, and a path by each controller; or the
         only path to it, whose `parent` is a controller, as without native multipath."""
         number = name.rpartition("n")[2]
+        block_names = [name]
         if parent is None:
+            block_names.append(f"nvme0c0n{number}")
             for controller in self.controllers.iterdir():
                 self._path(controller.name, name).mkdir(exist_ok=True)
-        for block_name in (name, f"nvme0c0n{number}"):
+        for block_name in block_names:
             folder = self.block / f".{block_name}"
             folder.mkdir()
             (folder / "wwid").write_text(f"uuid.{uuid}\n")

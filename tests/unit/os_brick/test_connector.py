@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -226,6 +227,63 @@ def test_connect_waits_while_the_device_of_the_last_attachment_goes(
         kernel.remove_path(controller, "nvme0n3")
     with pytest.raises(exception.VolumeDeviceNotFound):
         connector.connect_volume(properties())
+
+
+@pytest.fixture
+def replaced(kernel: SysfsTree) -> None:
+    """A device that the kernel has not removed yet, and the one that takes its place."""
+    kernel.add_namespace("nvme0n3", VOLUME)
+    kernel.add_namespace("nvme0n4", VOLUME)
+
+
+@pytest.mark.usefixtures("replaced")
+def test_connect_waits_for_the_device_that_takes_the_place_of_another(
+    connector: ours.LightOSConnector, kernel: SysfsTree
+) -> None:
+    removal = threading.Timer(0.2, shutil.rmtree, [kernel.block / "nvme0n3"])
+    removal.start()
+    assert connector.connect_volume(properties())["path"] == "/dev/nvme0n4"
+    removal.join()
+
+
+@pytest.mark.usefixtures("replaced")
+@pytest.mark.parametrize("force", [False, True])
+def test_disconnect_flushes_the_device_that_takes_the_place_of_another(
+    connector: ours.LightOSConnector,
+    kernel: SysfsTree,
+    monkeypatch: pytest.MonkeyPatch,
+    force: bool,
+) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr(ours.privileged, "flush", lambda _, name: flushed.append(name))
+    removal = threading.Timer(0.2, shutil.rmtree, [kernel.block / "nvme0n3"])
+    removal.start()
+    connector.disconnect_volume(properties(), force=force)
+    assert flushed == ["nvme0n4"]
+    removal.join()
+
+
+@pytest.mark.usefixtures("replaced")
+def test_a_device_that_is_not_replaced_after_all_is_told(
+    connector: ours.LightOSConnector, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "_REPLACE_SECONDS", 0.05)
+    connector.device_scan_attempts = 0
+    with pytest.raises(exception.VolumeDeviceNotFound, match="shows /dev/nvme0n3, /dev/nvme0n4"):
+        connector.connect_volume(properties())
+    with pytest.raises(exception.BrickException, match="several devices"):
+        connector.disconnect_volume(properties())
+    assert os.listdir(folder) == []
+
+
+def test_without_native_multipath_connect_and_disconnect_fail_at_once(
+    connector: ours.LightOSConnector, kernel: SysfsTree
+) -> None:
+    for name in ("nvme1", "nvme2"):
+        kernel.add_namespace(f"{name}n1", VOLUME, parent=kernel.add_controller(name))
+    for operation in (connector.connect_volume, connector.disconnect_volume):
+        with pytest.raises(exception.BrickException, match="native NVMe multipath is off"):
+            operation(properties())
 
 
 def test_a_device_that_is_shown_and_cannot_be_opened_yet_or_any_more_is_none(

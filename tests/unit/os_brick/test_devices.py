@@ -10,13 +10,19 @@ import pytest
 from lightos.openstack.os_brick.devices import (
     AmbiguousDevice,
     NamespaceDevice,
-    find_device,
+    find_devices,
     path_of,
 )
 from testbed.sysfs_tree import GIB, SysfsTree
 
 VOLUME = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a01")
 OTHER = UUID("9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a02")
+
+
+def find_device(volume: UUID, sysfs_root: Path) -> NamespaceDevice | None:
+    found = find_devices(volume, sysfs_root)
+    assert len(found) <= 1
+    return found[0] if found else None
 
 
 def test_the_multipath_head_is_found_by_uuid_never_a_path(kernel: SysfsTree) -> None:
@@ -102,7 +108,25 @@ def test_without_native_multipath_a_device_has_its_one_controller(
 
 
 def test_a_host_without_native_multipath_is_told_so(kernel: SysfsTree) -> None:
-    kernel.add_namespace("nvme0n1", str(VOLUME))
-    kernel.add_namespace("nvme1n2", str(VOLUME))
+    for name in ("nvme0", "nvme1"):
+        controller = kernel.add_controller(name)
+        kernel.add_namespace(f"{name}n{name[-1]}", str(VOLUME), parent=controller)
     with pytest.raises(AmbiguousDevice, match=r"nvme_core\.multipath=Y"):
-        find_device(VOLUME, kernel.sysfs)
+        find_devices(VOLUME, kernel.sysfs)
+    kernel.set_state("nvme1", "deleting")
+    assert [device.name for device in find_devices(VOLUME, kernel.sysfs)] == ["nvme0n0"]
+
+
+def test_a_device_that_the_kernel_replaces_is_shown_until_it_is_known_to_end(
+    kernel: SysfsTree,
+) -> None:
+    for name in ("nvme0n1", "nvme0n2"):
+        kernel.add_namespace(name, str(VOLUME))
+    kernel.add_controller("nvme0")
+    kernel.add_controller("nvme1")
+    assert len(find_devices(VOLUME, kernel.sysfs)) == 2
+    kernel.remove_path("nvme0", "nvme0n1")
+    kernel.set_state("nvme1", "deleting")
+    assert [device.name for device in find_devices(VOLUME, kernel.sysfs)] == ["nvme0n2"]
+    kernel.set_state("nvme0", "deleting")
+    assert len(find_devices(VOLUME, kernel.sysfs)) == 2

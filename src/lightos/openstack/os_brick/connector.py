@@ -43,6 +43,8 @@ _LOOK_INTERVALS_SECONDS = (0.05, 0.1, 0.2, 0.5)
 _LEAST_EXTEND_SECONDS = 30
 _SETTLE_SECONDS = 2
 """How long a rescan may take to show a size that the caller did not tell."""
+_REPLACE_SECONDS = 10
+"""How long the kernel may show a device beside the one that takes its place; it is an instant."""
 
 list_opts = options.list_opts
 
@@ -253,11 +255,31 @@ class LightOSConnector(base.BaseLinuxConnector):
         if others:
             LOG.info("LightOS volume %s is still used by %s", volume_uuid, ", ".join(others))
 
-    def _find_device(self, volume_uuid):
+    def _find_devices(self, volume_uuid):
         try:
-            return devices.find_device(volume_uuid, self.sysfs_root)
+            return devices.find_devices(volume_uuid, self.sysfs_root)
         except devices.AmbiguousDevice as error:
             raise exception.BrickException(str(error)) from None
+
+    def _find_device(self, volume_uuid):
+        """The device, None for none; while the kernel replaces it, the one that stays."""
+
+        def settled():
+            found = self._find_devices(volume_uuid)
+            return found if len(found) < 2 else None
+
+        try:
+            found = poll_until(
+                settled,
+                deadline=Deadline(_REPLACE_SECONDS),
+                intervals=_LOOK_INTERVALS_SECONDS,
+            )
+        except DeadlineExpired:
+            raise exception.BrickException(
+                f"LightOS volume {volume_uuid} has several devices, and the kernel removes none of "
+                f"them within {_REPLACE_SECONDS} s; see its log"
+            ) from None
+        return found[0] if found else None
 
     def _wait_for_device(self, volume_uuid):
         wait_seconds = self._scan_seconds
@@ -269,21 +291,32 @@ class LightOSConnector(base.BaseLinuxConnector):
                     intervals=_ARRIVAL_INTERVALS_SECONDS,
                 )
         except DeadlineExpired:
-            conf = _conf()
-            reason = (
-                "the discovery client is running; see its log, and whether the volume's ACL "
-                "names this host"
-                if _discovery_client_answers()
-                else "no discovery client answers at "
-                f"{conf.lightos_discovery_client_address}:{conf.lightos_discovery_client_port}"
-            )
             raise exception.VolumeDeviceNotFound(
-                device=f"/dev (LightOS volume {volume_uuid}, {wait_seconds:g} s; {reason})"
+                device=f"/dev (LightOS volume {volume_uuid}, {wait_seconds:g} s; "
+                f"{self._why_no_device(volume_uuid)})"
             ) from None
 
+    def _why_no_device(self, volume_uuid):
+        if found := self._find_devices(volume_uuid):
+            shown = ", ".join(sorted(device.path for device in found))
+            return f"the kernel shows {shown}, and lets none be used; see its log"
+        if _discovery_client_answers():
+            return (
+                "the discovery client is running; see its log, and whether the volume's ACL "
+                "names this host"
+            )
+        conf = _conf()
+        return (
+            "no discovery client answers at "
+            f"{conf.lightos_discovery_client_address}:{conf.lightos_discovery_client_port}"
+        )
+
     def _usable_device(self, volume_uuid):
-        device = self._find_device(volume_uuid)
-        if not device or not device.size_bytes or not (self.dev_root / device.name).exists():
+        found = self._find_devices(volume_uuid)
+        if len(found) != 1:  # of several, which one stays is not known yet
+            return None
+        (device,) = found
+        if not device.size_bytes or not (self.dev_root / device.name).exists():
             return None
         if device.is_ending:  # of the last detach; the discovery client connects it anew
             return None

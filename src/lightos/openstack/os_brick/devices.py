@@ -73,14 +73,14 @@ class NamespaceDevice:
         return states <= CONTROLLER_ENDING_STATES
 
     @property
-    def _is_of_controller(self) -> bool:
+    def is_of_controller(self) -> bool:
         """Whether its parent is a controller, for want of native multipath, and no subsystem."""
         return (self.folder / "device" / "state").exists()
 
     def _paths(self) -> Iterator[tuple[Path, Path]]:
         """sysfs folders of each path's controller and of the path itself."""
         parent = self.folder / "device"
-        if self._is_of_controller:
+        if self.is_of_controller:
             yield parent, self.folder
             return
         for name in sorted(e.name for e in _entries(parent) if _CONTROLLER.fullmatch(e.name)):
@@ -89,20 +89,29 @@ class NamespaceDevice:
                 yield parent / name, path
 
 
-def find_device(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> NamespaceDevice | None:
-    """The device of a volume's namespace, None while the kernel has none.
+def find_devices(volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> list[NamespaceDevice]:
+    """The device of a volume's namespace, in a list; for a moment it may be several.
+
+    An old device is shown until the kernel has removed it, while a controller that connects
+    meanwhile may have made the one that follows. One that is known to end is then left out.
 
     Raises:
-        AmbiguousDevice: there are several.
+        AmbiguousDevice: there are several, and that stays so.
     """
     wanted = str(volume_uuid)
-    names = [name for name, uuid in namespaces(sysfs_root) if uuid == wanted]
-    if len(names) > 1:
+    folders = (
+        sysfs_root / "block" / name for name, uuid in namespaces(sysfs_root) if uuid == wanted
+    )
+    found = list(filter(None, map(_device, folders)))
+    if len(found) > 1:
+        found = [device for device in found if not device.is_ending] or found
+    if len(found) > 1 and all(device.is_of_controller for device in found):
+        names = ", ".join(sorted(device.name for device in found))
         raise AmbiguousDevice(
-            f"namespace {volume_uuid} has {len(names)} devices ({', '.join(sorted(names))}): "
+            f"namespace {volume_uuid} has {len(found)} devices ({names}): "
             "native NVMe multipath is off on this host; boot it with nvme_core.multipath=Y"
         )
-    return _device(sysfs_root / "block" / names[0]) if names else None
+    return found
 
 
 def path_of(name: str, volume_uuid: UUID, sysfs_root: Path = SYSFS_ROOT) -> str | None:

@@ -139,12 +139,10 @@ def _flush(path: str, done: "queue.SimpleQueue[OSError | None]") -> None:
 @_entrypoint
 def rescan(volume_uuid: str) -> None:
     """Have the kernel read a volume's namespace again, over every path. Raises OSError."""
-    device = devices.find_device(UUID(volume_uuid))
-    for controller in device.controllers if device else ():
-        try:
-            (controller / "rescan_controller").write_text("1")
-        except FileNotFoundError:
-            continue
+    for device in devices.find_devices(UUID(volume_uuid)):
+        for controller in device.controllers:
+            with contextlib.suppress(FileNotFoundError):
+                (controller / "rescan_controller").write_text("1")
 
 
 def _directory() -> str:
