@@ -207,7 +207,7 @@ for bad in [
         ours.publish_discovery_file(bad[0], bad[1], nqn, [["10.0.0.1", bad[2]]], bad[3])
     except ValueError as error:
         print(type(error).__name__)
-print(ours.flush(uuid, "nvme0n1"), ours.flush(uuid, "../sda"))
+print(ours.flush(uuid, "nvme0n1", "1"), ours.flush(uuid, "../sda", "2"))
 ours.publish_discovery_file(uuid, nqn, nqn, [["10.0.0.1", 8009]], "os-brick")
 print(*ours.release_discovery_file(uuid, "os-brick"), ours.release_discovery_file(uuid, "nova"))
 privileged.default.stop()
@@ -231,7 +231,7 @@ def test_the_privileged_half_runs_in_os_bricks_own_privsep_daemon(tmp_path: Path
         text=True,
     )
     assert done.stdout.split() == [
-        "True", "ValueError", "InvalidEntry", "InvalidEntry", "ValueError", "None", "None", "nova",
+        "True", "ValueError", "InvalidEntry", "InvalidEntry", "ValueError", "True", "True", "nova",
         "()",
     ]  # fmt: skip
     assert os.listdir(folder) == []

@@ -44,6 +44,18 @@ class Commands:
         return "", ""
 
 
+class Stuck:
+    """A device that takes no I/O until it may go on."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.may_go_on = threading.Event()
+
+    def flush(self, _: str) -> None:
+        self.begun += 1
+        self.may_go_on.wait()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "discovery.d"
@@ -255,7 +267,12 @@ def test_disconnect_flushes_the_device_that_takes_the_place_of_another(
     force: bool,
 ) -> None:
     flushed: list[str] = []
-    monkeypatch.setattr(ours.privileged, "flush", lambda _, name: flushed.append(name))
+
+    def flush(_: str, name: str, __: str) -> bool:
+        flushed.append(name)
+        return True
+
+    monkeypatch.setattr(ours.privileged, "flush", flush)
     removal = threading.Timer(0.2, shutil.rmtree, [kernel.block / "nvme0n3"])
     removal.start()
     connector.disconnect_volume(properties(), force=force)
@@ -399,7 +416,12 @@ def test_disconnect_flushes_and_removes_the_file_of_this_volume_only(
     connector.connect_volume(properties())
     connector.connect_volume(properties(uuid=OTHER_VOLUME))
     flushed: list[tuple[str, str]] = []
-    monkeypatch.setattr(ours.privileged, "flush", lambda *device: flushed.append(device))
+
+    def flush(volume: str, name: str, _: str) -> bool:
+        flushed.append((volume, name))
+        return True
+
+    monkeypatch.setattr(ours.privileged, "flush", flush)
     connector.disconnect_volume(properties(), {"type": "block", "path": "/dev/nvme0n3"})
     assert flushed == [(VOLUME, "nvme0n3")]
     assert os.listdir(folder) == [f"{OTHER_VOLUME}.conf"]
@@ -510,6 +532,82 @@ def test_force_does_not_wait_for_a_flush_that_no_path_can_take(
         connector.disconnect_volume(properties(), None, force=True)
     assert os.listdir(folder) == []
     assert commands.ran == []
+
+
+@pytest.fixture
+def stuck(
+    connector: ours.LightOSConnector, kernel: SysfsTree, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stuck]:
+    """An attached volume whose device takes no I/O until it is told to go on."""
+    kernel.add_namespace("nvme0n3", VOLUME)
+    connector.connect_volume(properties())
+    stuck = Stuck()
+    monkeypatch.setattr(devices, "path_of", lambda *_: "/dev/nvme0n3")
+    monkeypatch.setattr(ours.privileged, "_flush_buffers", stuck.flush)
+    monkeypatch.setattr(ours.privileged, "_FLUSH_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(ours.privileged, "_flushes", {})
+    yield stuck
+    stuck.may_go_on.set()
+
+
+def test_a_flush_that_takes_long_leaves_the_privileged_half_to_others(stuck: Stuck) -> None:
+    """Its pool of threads serves all connectors of a service."""
+
+    def flush(request: str) -> Any:
+        return ours.privileged.flush(VOLUME, "nvme0n3", request)
+
+    assert [flush("a"), flush("a"), flush("b"), flush("a")] == [False] * 4
+    assert stuck.begun == 1
+    stuck.may_go_on.set()
+    wait_until(lambda: flush("a"), "the end of the flush")
+    assert stuck.begun == 1
+    assert flush("b")  # of what was written since
+    assert stuck.begun == 2
+
+
+def test_a_flush_that_fails_is_told_and_the_next_one_begins_anew(
+    conf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_device = tmp_path / "device"
+    no_device.touch()
+    monkeypatch.setattr(devices, "path_of", lambda *_: str(no_device))
+    with pytest.raises(OSError, match="Inappropriate ioctl"):
+        ours.privileged.flush(VOLUME, "nvme0n3", "a")
+    no_device.unlink()
+    with pytest.raises(FileNotFoundError):
+        ours.privileged.flush(VOLUME, "nvme0n3", "b")
+
+
+def test_disconnect_waits_for_a_flush_that_takes_long(
+    connector: ours.LightOSConnector, folder: Path, stuck: Stuck
+) -> None:
+    go_on = threading.Timer(0.3, stuck.may_go_on.set)
+    go_on.start()
+    connector.disconnect_volume(properties())
+    assert (stuck.may_go_on.is_set(), stuck.begun) == (True, 1)
+    assert os.listdir(folder) == []
+    go_on.join()
+
+
+def test_disconnect_says_that_a_flush_does_not_end(
+    connector: ours.LightOSConnector, folder: Path, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "_FLUSH_SECONDS", 0.3)
+    with pytest.raises(exception.BrickException, match=r"not flushed: it takes no I/O within 0\.3"):
+        connector.disconnect_volume(properties())
+    assert os.listdir(folder) == [f"{VOLUME}.conf"]
+
+
+def test_force_ends_with_the_last_path_while_it_flushes(
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path, stuck: Stuck
+) -> None:
+    lost = threading.Timer(0.3, kernel.set_state, ["nvme0", "connecting"])
+    lost.start()
+    with pytest.raises(exception.ExceptionChainer, match="no path to the storage is up"):
+        connector.disconnect_volume(properties(), force=True)
+    assert stuck.begun == 1
+    assert os.listdir(folder) == []
+    lost.join()
 
 
 def test_operations_on_other_volumes_do_not_wait_for_each_other(

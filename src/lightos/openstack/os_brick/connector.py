@@ -13,6 +13,7 @@ so detach does not wait for that.
 import contextlib
 import functools
 import os
+from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
 from os_brick import exception, utils
@@ -43,6 +44,9 @@ _LOOK_INTERVALS_SECONDS = (0.05, 0.1, 0.2, 0.5)
 _LEAST_EXTEND_SECONDS = 30
 _SETTLE_SECONDS = 2
 """How long a rescan may take to show a size that the caller did not tell."""
+_FLUSH_SECONDS = 300
+_FLUSH_INTERVALS_SECONDS = (0.2, 0.5)
+"""After the first second, which the privileged half waits."""
 _REPLACE_SECONDS = 10
 """How long the kernel may show a device beside the one that takes its place; it is an instant."""
 
@@ -326,13 +330,24 @@ class LightOSConnector(base.BaseLinuxConnector):
         device = self._find_device(volume_uuid)
         if device is None:
             return
-        if force and not device.has_usable_path:
-            # The flush would wait for a path until the kernel gives up, many minutes.
-            raise exception.BrickException(
-                f"{device.path} was not flushed: no path to the storage is up"
-            )
+        request = str(uuid4())
+
+        def flushed():
+            if force and not device.has_usable_path:
+                # The flush would wait for a path until the kernel gives up, many minutes.
+                raise exception.BrickException(
+                    f"{device.path} was not flushed: no path to the storage is up"
+                )
+            return privileged.flush(str(volume_uuid), device.name, request) or None
+
         try:
-            privileged.flush(str(volume_uuid), device.name)
+            poll_until(
+                flushed, deadline=Deadline(_FLUSH_SECONDS), intervals=_FLUSH_INTERVALS_SECONDS
+            )
+        except DeadlineExpired:
+            raise exception.BrickException(
+                f"{device.path} was not flushed: it takes no I/O within {_FLUSH_SECONDS} s"
+            ) from None
         except OSError as error:
             if self._find_device(volume_uuid) is not None:
                 raise exception.BrickException(

@@ -13,9 +13,9 @@ import errno
 import fcntl
 import os
 import platform
-import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +29,7 @@ from lightos.openstack.os_brick import devices, options
 NAME_BELOW_OS_BRICK = "os_brick.privileged.lightos_discovery"
 _BLKFLSBUF = 0x20001261 if platform.machine().startswith("ppc") else 0x1261
 """Linux `include/uapi/linux/fs.h`; numbers without data differ on PowerPC."""
-_FLUSH_SECONDS = 300
+_FLUSH_WAIT_SECONDS = 1.0
 
 
 def _entrypoint(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,37 +103,56 @@ def can_be_opened(volume_uuid: str, name: str) -> bool:
 
 
 @_entrypoint
-def flush(volume_uuid: str, name: str) -> None:
+def flush(volume_uuid: str, name: str, request: str) -> bool:
     """Write a volume's buffers to storage and drop them; nothing if `name` is not its device.
 
-    What `blockdev --flushbufs` does, without a process for it. Raises OSError; TimeoutError for a
-    device that takes no I/O, whose flush goes on.
+    What `blockdev --flushbufs` does, without a process for it. False while it goes on; the same
+    `request` then asks again, for this daemon has few threads for all its callers. What another
+    request began comes first. Raises OSError.
     """
     path = devices.path_of(name, UUID(volume_uuid))
     if path is None:
-        return
-    done: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
-    # Nothing ends an I/O that waits for a path; this daemon has few threads for its callers.
-    threading.Thread(target=_flush, args=(path, done), daemon=True).start()
-    try:
-        error = done.get(timeout=_FLUSH_SECONDS)
-    except queue.Empty:
-        raise TimeoutError(f"no end within {_FLUSH_SECONDS} s") from None
-    if error is not None:
-        raise error
+        return True
+    with _flushes_lock:
+        latest = before = _flushes.get(path)
+        if latest is None or (latest.request != request and latest.outcome.done()):
+            latest = _flushes[path] = _Flush(path, request)
+    if latest is not before:
+        futures.wait([latest.outcome], _FLUSH_WAIT_SECONDS)
+    if latest.request != request or not latest.outcome.done():
+        return False
+    latest.outcome.result()
+    return True
 
 
-def _flush(path: str, done: "queue.SimpleQueue[OSError | None]") -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+class _Flush:
+    """One that goes on in a thread of its own: nothing ends an I/O that waits for a path."""
+
+    def __init__(self, path: str, request: str) -> None:
+        self.request = request
+        self.outcome: futures.Future[None] = futures.Future()
+        threading.Thread(target=self._run, args=(path,), daemon=True).start()
+
+    def _run(self, path: str) -> None:
         try:
-            fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        done.put(error)
-    else:
-        done.put(None)
+            _flush_buffers(path)
+        except OSError as error:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(None)
+
+
+_flushes: dict[str, _Flush] = {}
+"""The latest one of each device, by its path."""
+_flushes_lock = threading.Lock()
+
+
+def _flush_buffers(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
+    finally:
+        os.close(descriptor)
 
 
 @_entrypoint
