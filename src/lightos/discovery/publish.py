@@ -54,6 +54,17 @@ def file_name(volume_uuid: UUID) -> str:
     return f"{volume_uuid}.conf"
 
 
+def volumes(directory: str) -> list[UUID]:
+    """Those that have a discovery file. Raises OSError."""
+    found = []
+    for name in os.listdir(directory):
+        with contextlib.suppress(ValueError):
+            volume_uuid = UUID(name.removesuffix(".conf"))
+            if name == file_name(volume_uuid):
+                found.append(volume_uuid)
+    return found
+
+
 def read(directory: str, volume_uuid: UUID) -> str | None:
     """Content of a volume's discovery file, None if there is none."""
     return _read(directory, file_name(volume_uuid))

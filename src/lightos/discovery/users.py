@@ -3,9 +3,11 @@
 
 The file has to stay while anybody does, and a detach tells only that one of them is done. A user
 is a service, by name. Nova detaches a volume once, after its last instance on the host, so it is
-one user however many instances it has; and what it attached outlives it. What Cinder or Glance
-attach they need for a copy, which ends with their process: those names carry it
-(`cinder:PID:START`), so that a service that died keeps no file.
+one user however many instances it has; and what it attached outlives it, so it has no process.
+What Cinder or Glance attach they need for a copy, which ends with their process: those names carry
+it (`cinder:PID:START:NAMESPACE`), and when it has ended the file is taken away by the next service
+that begins to attach in this PID namespace. Another container's processes cannot be seen from here:
+its users are taken as still there.
 
 A file without such comments is of an earlier connector, whose user has no name. Daemons ignore
 comments. Standard library only: os-brick's privileged half imports this module.
@@ -25,7 +27,11 @@ ENDING_WITH_THEIR_PROCESS = frozenset({"cinder", "glance"})
 
 _PROC = Path("/proc")
 _COMMENT = "# used by "
-_USER = re.compile(r"[A-Za-z0-9._-]{1,64}(?::([0-9]{1,10}):([0-9]{1,20}))?")
+_USER = re.compile(
+    r"[A-Za-z0-9._-]{1,64}"
+    r"(?::(?P<pid>[0-9]{1,10}):(?P<started>[0-9]{1,20})(?::(?P<namespace>[0-9]{1,20}))?)?"
+)
+"""Earlier connectors gave no namespace; theirs are taken as of this one."""
 _START_TIME = 19
 """Place of `starttime`, in clock ticks since boot, in /proc/PID/stat after the command's name
 (proc(5)). With the PID it names one process for good."""
@@ -37,7 +43,7 @@ def this_service(project: str | None) -> str:
     pid = os.getpid()
     if name not in ENDING_WITH_THEIR_PROCESS or (started := _started(pid)) is None:
         return name
-    return f"{name}:{pid}:{started}"
+    return f"{name}:{pid}:{started}:{_pid_namespace()}"
 
 
 def validated(user: str) -> str:
@@ -80,9 +86,19 @@ def with_users(content: str, users: Iterable[str]) -> str:
 def is_there(user: str) -> bool:
     """Whether a user can still be one: false when it ended with its process."""
     match = _USER.fullmatch(user)
-    if match is None or match[1] is None:
+    if match is None or match["pid"] is None:
         return True
-    return _started(int(match[1])) == int(match[2])
+    if match["namespace"] not in (None, str(_pid_namespace())):
+        return True
+    return _started(int(match["pid"])) == int(match["started"])
+
+
+def _pid_namespace() -> int:
+    """The inode that names it (namespaces(7)); 0 on a kernel that has only one."""
+    try:
+        return (_PROC / "self" / "ns" / "pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 def _started(pid: int) -> int | None:

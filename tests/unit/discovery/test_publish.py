@@ -44,6 +44,13 @@ def test_removal_says_whether_there_was_a_file(tmp_path: Path) -> None:
     assert publish.read(str(tmp_path), VOLUME) is None
 
 
+def test_volumes_are_those_with_a_file_of_their_own(tmp_path: Path) -> None:
+    put(str(tmp_path), VOLUME, "x")
+    for name in ("cluster1.conf", str(VOLUME), f"tmp.dc.{NAME}", f"{str(VOLUME).upper()}.conf"):
+        (tmp_path / name).touch()
+    assert publish.volumes(str(tmp_path)) == [VOLUME]
+
+
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         put(str(tmp_path / "no"), VOLUME, "x")

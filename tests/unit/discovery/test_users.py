@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from lightos.discovery import users
 from lightos.discovery.entries import parse
 
+HERE = os.stat("/proc/self/ns/pid").st_ino
 LINE = "-t tcp -a 192.168.75.11 -s 8009 -q nqn.2014-08.a:b -n nqn.2016-01.c:d\n"
 
 
@@ -38,6 +40,8 @@ def test_no_file_has_no_user_and_one_of_an_earlier_connector_has_one_without_nam
         ({users.UNNAMED, "os-brick"}, "os-brick", {users.UNNAMED}),
         ({"os-brick"}, "nova", {"os-brick"}),
         ({"nova", "cinder:999999999:1"}, "nova", set()),  # a cinder-volume that died
+        ({"nova", f"cinder:999999999:1:{HERE}"}, "nova", set()),
+        ({"nova", "cinder:999999999:1:1"}, "nova", {"cinder:999999999:1:1"}),  # in a container
     ],
 )
 def test_who_is_left(before: set[str], done: str, left: set[str]) -> None:
@@ -52,6 +56,8 @@ def test_what_cinder_and_glance_attach_ends_with_their_process() -> None:
     assert service.stdout is not None
     user = service.stdout.readline().strip()
     assert user.startswith(f"cinder:{service.pid}:")
+    assert user.endswith(f":{HERE}")
+    assert users.validated(user) == user
     assert users.left_without({user, "nova"}, "nova") == {user}
     service.communicate("\n")
     assert users.left_without({user, "nova"}, "nova") == set()
@@ -67,7 +73,9 @@ def test_what_others_attach_outlives_them(project: str | None, name: str) -> Non
     assert users.is_there(name)
 
 
-@pytest.mark.parametrize("user", ["", "a b", "nova\n-t tcp", "cinder:1", "cinder:1:x", None, 7])
+@pytest.mark.parametrize(
+    "user", ["", "a b", "nova\n-t tcp", "cinder:1", "cinder:1:x", "cinder:1:1:x", None, 7]
+)
 def test_what_is_no_user(user: object) -> None:
     with pytest.raises(ValueError, match="no user"):
         users.validated(user)  # type: ignore[arg-type]

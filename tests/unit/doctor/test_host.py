@@ -365,6 +365,13 @@ def test_a_broken_host(host: Host, name: str) -> None:
     assert SECRET not in repr(facts) + json.dumps(found)
 
 
+def test_a_copy_in_another_container_is_taken_as_going_on(host: Host) -> None:
+    """No such process is here, and none need be."""
+    comment = f"used by cinder:{os.getpid()}:1:1"
+    host.write_file(f"{VOLUME}.conf", *NODES, comment=comment)
+    assert bad(checks.findings(host.look())) == []
+
+
 def test_a_bad_configuration_of_the_client_is_all_that_is_said_of_it(host: Host) -> None:
     host.environment |= {"DC_KATO": "soon"}
     found = checks.findings(host.look())

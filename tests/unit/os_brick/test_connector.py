@@ -447,6 +447,34 @@ def test_the_file_stays_while_another_service_of_the_host_uses_the_volume(
     assert os.listdir(folder) == []
 
 
+def test_the_first_connect_of_a_service_removes_the_files_of_those_that_died(
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path
+) -> None:
+    """The folder of each test is new to the privileged half, as every one is to a new daemon."""
+    kernel.add_namespace("nvme0n3", VOLUME)
+    died, in_a_container = "cinder:999999999:1", "cinder:999999999:1:1"
+    users_of = {
+        OTHER_VOLUME: [died, "glance:999999999:1"],
+        "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a03": [died, "nova"],
+        "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a04": [in_a_container],
+        "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a05": [],  # of an earlier connector
+        "cluster1": [died],  # of somebody who chose the name
+    }
+
+    def write_files() -> None:
+        for name, users in users_of.items():
+            text = "".join(f"# used by {user}\n" for user in users)
+            (folder / f"{name}.conf").write_text(text)
+
+    write_files()
+    connector.connect_volume(properties())
+    kept = {f"{name}.conf" for name in (VOLUME, *users_of)} - {f"{OTHER_VOLUME}.conf"}
+    assert set(os.listdir(folder)) == kept
+    write_files()
+    connector.connect_volume(properties())
+    assert set(os.listdir(folder)) == kept | {f"{OTHER_VOLUME}.conf"}
+
+
 def test_a_connect_that_fails_leaves_its_service_a_user_if_it_was_one(
     connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path
 ) -> None:

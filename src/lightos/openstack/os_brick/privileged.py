@@ -11,6 +11,7 @@ gives this module there.
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import platform
 import threading
@@ -62,7 +63,25 @@ def publish_discovery_file(
         return users.with_users(content, before | {user})
 
     publish.update(_directory(), uuid, join)
+    _remove_left_files(_directory())
     return user not in before
+
+
+@functools.cache
+def _remove_left_files(directory: str) -> None:
+    """Remove the files whose users have all ended with their process; once in the daemon's life.
+
+    A service that died and came back has a new daemon, and may never use the same volume again.
+    """
+
+    def unless_left(content: str | None) -> str | None:
+        return content if any(map(users.is_there, users.users_of(content))) else None
+
+    with contextlib.suppress(OSError):  # what was asked for is done
+        for volume_uuid in publish.volumes(directory):
+            # A look first: `update` syncs files and locks them.
+            if unless_left(publish.read(directory, volume_uuid)) is None:
+                publish.update(directory, volume_uuid, unless_left)
 
 
 @_entrypoint
