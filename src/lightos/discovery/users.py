@@ -93,6 +93,13 @@ def is_there(user: str) -> bool:
     return _started(int(match["pid"])) == int(match["started"])
 
 
+def has_ended_here(user: str) -> bool:
+    """Whether it is known to have ended with its process, in this PID namespace."""
+    match = _USER.fullmatch(user)
+    is_of_here = match is not None and match["namespace"] == str(_pid_namespace())
+    return is_of_here and not is_there(user)
+
+
 def _pid_namespace() -> int:
     """The inode that names it (namespaces(7)); 0 on a kernel that has only one."""
     try:

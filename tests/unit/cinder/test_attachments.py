@@ -6,18 +6,26 @@ The database is Cinder's own; what its services write there is written by the te
 
 import random
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from cinder import context, exception
 from cinder.db import api as db
 from oslo_db.exception import DBConnectionError
 
+from lightos import waiting
 from lightos.api.models.volumes import UpdateVolume
-from lightos.openstack.cinder import grants
+from lightos.openstack.cinder import attachments, grants
 from lightos.openstack.cinder.acl import Host
-from lightos.openstack.cinder.attachments import is_abandoned, is_in_doubt, without_one_of
+from lightos.openstack.cinder.attachments import (
+    GIVEN_UP_SECONDS,
+    is_abandoned,
+    is_in_doubt,
+    without_one_of,
+)
 from lightos.openstack.cinder.grants import Attachment, Grant
 from testbed.cluster import connector
 from tests.unit.cinder.conftest import (
@@ -494,20 +502,38 @@ def test_an_attach_under_way_elsewhere_is_left_alone(driver, make_driver, volume
     assert cluster.host_nqns(volume.id) == {NQN}
 
 
-def test_access_of_an_attach_that_whoever_asked_gave_up_is_taken_away(driver, volume, cluster):
+def test_access_of_an_attach_that_whoever_asked_gave_up_is_taken_away(
+    driver, volume, cluster, monkeypatch
+):
     """The API had no answer in time, and the attachment, which shows no host yet, was deleted."""
     attach(driver, volume, OTHER)
     given_up = reserve_attachment(volume)
     driver.initialize_connection(volume, HOST)
     db.attachment_destroy(context.get_admin_context(), given_up)
     look_again(driver)
+    assert cluster.host_nqns(volume.id) == {NQN, OTHER["nqn"]}
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + GIVEN_UP_SECONDS, sleep=time.sleep)
+    monkeypatch.setattr(waiting, "time", later)
+    look_again(driver)
     assert cluster.host_nqns(volume.id) == {OTHER["nqn"]}
     assert NQN not in grants.grants_of(volume.id)
 
 
-def test_an_attach_is_not_looked_at_when_it_is_recorded(driver, volume):
+def test_an_attach_is_not_looked_at_when_it_is_recorded(driver, volume, monkeypatch):
+    monkeypatch.setattr(attachments, "GIVEN_UP_SECONDS", 0.0)
     attach(driver, volume)
     assert driver._housekeeping._attachments.take_kept() == {}
+
+
+def test_a_copy_by_a_migration_keeps_its_access(driver, volume, cluster, monkeypatch):
+    """The volume stays available meanwhile, and can be reserved."""
+    monkeypatch.setattr(attachments, "GIVEN_UP_SECONDS", 0.0)
+    reserve_attachment(volume)
+    mark(volume, migration_status="migrating")
+    driver.initialize_connection(volume, HOST)
+    for _ in range(3):
+        look_again(driver)
+    assert cluster.host_nqns(volume.id) == {NQN}
 
 
 def test_a_database_that_is_away_does_not_end_a_look(driver, volume, cluster, monkeypatch):
@@ -544,6 +570,26 @@ def test_two_machines_of_which_one_is_recorded_while_the_other_is_let_in(
     with pytest.raises(exception.VolumeBackendAPIException, match="same NVMe host NQN"):
         service.initialize_connection(another, second)
     assert cluster.host_nqns(another.id) == set()
+
+
+def test_a_host_that_was_checked_is_no_longer_the_only_one_with_its_nqn(
+    driver, make_driver, created, cluster, nqn_of_its_own
+):
+    """While it waits for a lock its last attachment goes, and another machine is let in."""
+    first, second = nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
+    volume, another = created(status="in-use"), created(status="in-use")
+    for each in (volume, another):
+        store(each)
+    attach(driver, volume, first)
+    driver.validate_connector(first)
+    service = make_driver()
+    service.terminate_connection(volume, first)
+    forget_attachment(volume, first)
+    attach(service, another, second)
+    reserve_attachment(volume)
+    with pytest.raises(exception.VolumeBackendAPIException, match="same NVMe host NQN"):
+        driver.initialize_connection(volume, first)
+    assert cluster.host_nqns(volume.id) == set()
 
 
 def test_access_that_cinder_records_nowhere_is_left_alone(driver, make_driver, volume, cluster):

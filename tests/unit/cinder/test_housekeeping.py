@@ -148,6 +148,7 @@ def test_snapshots_of_clones_go_with_the_clone_of_ours_that_has_ended(
     taken = driver._cluster.create_snapshot(
         "default", CreateSnapshot(name=name, source_volume_uuid=source_uuid), driver._deadline()
     )
+    driver._housekeeping.find_own_snapshots()
     driver._housekeeping.remove_own_snapshots()
     left = [snapshot["name"] for snapshot in cluster.snapshots()]
     assert left == ([name] if stays else [])
@@ -178,6 +179,7 @@ def test_snapshots_of_uploads_go_when_the_volume_of_ours_is_not_being_uploaded(
     for name in taken:
         request = CreateSnapshot(name=name, source_volume_uuid=source_uuid)
         driver._cluster.create_snapshot("default", request, driver._deadline())
+    driver._housekeeping.find_own_snapshots()
     driver._housekeeping.remove_own_snapshots()
     left = cluster.snapshots()
     assert {snapshot["name"] for snapshot in left} == (set(taken) if stays else set())
@@ -189,6 +191,7 @@ def test_an_operators_snapshot_is_left_alone(driver, created, cluster):
     source_uuid = created().provider_id.split()[1]
     request = CreateSnapshot(name="for_clone_tests", source_volume_uuid=source_uuid)
     taken = driver._cluster.create_snapshot("default", request, driver._deadline())
+    driver._housekeeping.find_own_snapshots()
     driver._housekeeping.remove_own_snapshots()
     assert [snapshot["name"] for snapshot in cluster.snapshots()] == ["for_clone_tests"]
     driver._cluster.delete_snapshot("default", taken.uuid, driver._deadline())

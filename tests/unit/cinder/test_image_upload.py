@@ -179,6 +179,7 @@ def test_a_snapshot_that_an_earlier_upload_left_is_not_asked(make_disk, faults, 
     disk.write(WRITTEN)
     assert disk.is_read_where_written()
     mark(disk.volume, status="available")
+    disk.driver._housekeeping.find_own_snapshots()
     disk.driver._housekeeping.remove_own_snapshots()
 
 

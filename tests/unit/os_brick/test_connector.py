@@ -452,12 +452,14 @@ def test_the_first_connect_of_a_service_removes_the_files_of_those_that_died(
 ) -> None:
     """The folder of each test is new to the privileged half, as every one is to a new daemon."""
     kernel.add_namespace("nvme0n3", VOLUME)
-    died, in_a_container = "cinder:999999999:1", "cinder:999999999:1:1"
+    here = os.stat("/proc/self/ns/pid").st_ino
+    died, in_a_container = f"cinder:999999999:1:{here}", "cinder:999999999:1:1"
     users_of = {
-        OTHER_VOLUME: [died, "glance:999999999:1"],
+        OTHER_VOLUME: [died, f"glance:999999999:1:{here}"],
         "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a03": [died, "nova"],
         "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a04": [in_a_container],
         "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a05": [],  # of an earlier connector
+        "9f3f36d2-7c1c-4b0e-9f5a-6f1a0c6c5a06": ["cinder:999999999:1"],  # of a later one: where?
         "cluster1": [died],  # of somebody who chose the name
     }
 
@@ -547,21 +549,6 @@ def test_ignored_errors_are_not_raised(connector: ours.LightOSConnector, folder:
     assert os.listdir(folder) == []
 
 
-def test_force_does_not_wait_for_a_flush_that_no_path_can_take(
-    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path, commands: Commands
-) -> None:
-    """Of a primary node that is lost; another one's path, without access, is up."""
-    kernel.add_namespace("nvme0n3", VOLUME)
-    kernel.set_state("nvme0", "connecting")
-    kernel.add_controller("nvme1")
-    kernel.set_ana_state("nvme1", "nvme0n3", "inaccessible")
-    connector.connect_volume(properties())
-    with pytest.raises(exception.ExceptionChainer, match="no path to the storage is up"):
-        connector.disconnect_volume(properties(), None, force=True)
-    assert os.listdir(folder) == []
-    assert commands.ran == []
-
-
 @pytest.fixture
 def stuck(
     connector: ours.LightOSConnector, kernel: SysfsTree, monkeypatch: pytest.MonkeyPatch
@@ -626,16 +613,35 @@ def test_disconnect_says_that_a_flush_does_not_end(
     assert os.listdir(folder) == [f"{VOLUME}.conf"]
 
 
-def test_force_ends_with_the_last_path_while_it_flushes(
-    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path, stuck: Stuck
+def test_force_does_not_wait_for_a_flush_that_no_path_can_take(
+    connector: ours.LightOSConnector,
+    kernel: SysfsTree,
+    folder: Path,
+    stuck: Stuck,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lost = threading.Timer(0.3, kernel.set_state, ["nvme0", "connecting"])
-    lost.start()
+    """Of a primary node that is lost; another one's path, without access, is up."""
+    monkeypatch.setattr(ours, "_NO_PATH_SECONDS", 0.3)
+    kernel.set_state("nvme0", "connecting")
+    kernel.add_controller("nvme1")
+    kernel.set_ana_state("nvme1", "nvme0n3", "inaccessible")
     with pytest.raises(exception.ExceptionChainer, match="no path to the storage is up"):
         connector.disconnect_volume(properties(), force=True)
     assert stuck.begun == 1
     assert os.listdir(folder) == []
-    lost.join()
+
+
+def test_force_waits_while_another_node_becomes_the_primary(
+    connector: ours.LightOSConnector, kernel: SysfsTree, folder: Path, stuck: Stuck
+) -> None:
+    """Cinder detaches by force what it has just written an image to."""
+    kernel.set_state("nvme0", "connecting")
+    go_on = threading.Timer(0.3, stuck.may_go_on.set)
+    go_on.start()
+    connector.disconnect_volume(properties(), force=True)
+    assert stuck.begun == 1
+    assert os.listdir(folder) == []
+    go_on.join()
 
 
 def test_operations_on_other_volumes_do_not_wait_for_each_other(

@@ -37,7 +37,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cinder import coordination, exception
-from oslo_db.exception import DBError
 
 from lightos.api.errors import LightOSError, NotFound, WrongState
 from lightos.api.models.volumes import UpdateVolume, Volume, VolumeState
@@ -61,8 +60,12 @@ _locked = locks.synchronized(ACCESS_LOCK_PREFIX + "{volume.id}")
 """For methods with a Target named `volume`."""
 
 CHECK_HOLDS_SECONDS = 10.0
-"""How long it counts that a host may attach: Cinder attaches at once after it has asked, and
-whatever other machine was given access since then has left a note."""
+"""How long it counts that no attachment forbids a machine to attach: Cinder attaches at once after
+it has asked, and whatever other machine was given access since then has left a note."""
+
+GIVEN_UP_SECONDS = 300.0
+"""When an attach is looked at that no attachment shows: longer than Cinder's API waits for the
+answer, and than its database may take to record it."""
 
 COPYING = frozenset({"uploading", "downloading", "backing-up", "restoring-backup", "retyping"})
 """States of a volume that Cinder itself may have attached, which no attachment shows."""
@@ -80,13 +83,23 @@ class Rules:
 class Target:
     """A volume of Cinder, and how to find it on the cluster (NotFound when it is not there).
 
-    `is_idle`: nobody of Cinder can be copying it, and no instance has it.
+    `is_idle`: nobody of Cinder can be copying it, and no instance has it. `is_migrating`: Cinder
+    may be copying it in whatever state it is.
     """
 
     id: str
     status: str
     locate: Callable[[Deadline], ProviderId]
     is_idle: bool = False
+    is_migrating: bool = False
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Access to look at again, not before `until`; `grant` as in `look_again`."""
+
+    grant: Grant | None
+    until: Deadline
 
 
 class Attachments:
@@ -102,9 +115,9 @@ class Attachments:
         self._cluster = cluster
         self._rules = rules
         self._deadline = deadline
-        self._kept: dict[tuple[str, str], Grant | None] = {}
+        self._kept: dict[tuple[str, str], _Kept] = {}
         self._known_hosts: dict[str, Attachment] = {}
-        self._checked: dict[str, Deadline] = {}
+        self._checked: dict[str, tuple[Connector, Deadline]] = {}
         self._guard = threading.Lock()
 
     # --- who may attach ------------------------------------------------------------------------
@@ -114,7 +127,7 @@ class Attachments:
         host = self._attaching(connector)
         with grants.reading() as session:
             self._refuse_second_machine(session, connector, host.nqn)
-        self._checked[host.nqn] = Deadline(CHECK_HOLDS_SECONDS)
+        self._checked[host.nqn] = connector, Deadline(CHECK_HOLDS_SECONDS)
         return host
 
     def _attaching(self, connector: Connector) -> acl.Host:
@@ -138,6 +151,8 @@ class Attachments:
         ):
             return
         self._known_hosts.pop(nqn, None)
+        if self._was_checked(connector, nqn):
+            return
         # One without discovery client is no LightOS host: it cannot reach the cluster.
         attached = [
             attachment
@@ -149,6 +164,13 @@ class Attachments:
                 raise same_nqn_on_two_machines(connector, attachment.connector or {})
         if attached:
             self._known_hosts[nqn] = attached[0]
+
+    def _was_checked(self, connector: Connector, nqn: str) -> bool:
+        """Whether the search was made for this machine just now; it counts once."""
+        checked, deadline = self._checked.pop(nqn, (None, None))
+        if checked is None or deadline is None or deadline.expired:
+            return False
+        return is_same_machine(connector, checked)
 
     def _refuse_noted_machine(self, connector: Connector, nqn: str) -> None:
         """Refuse a host whose NQN another machine was given access with.
@@ -176,9 +198,7 @@ class Attachments:
         """
         host = self._attaching(connector)
         with grants.reading() as session:
-            checked = self._checked.pop(host.nqn, None)
-            if checked is None or checked.expired:
-                self._refuse_second_machine(session, connector, host.nqn)
+            self._refuse_second_machine(session, connector, host.nqn)
             attachments, noted = grants.access_of(session, volume.id)
         deadline = self._deadline()
         where = volume.locate(deadline)
@@ -214,7 +234,7 @@ class Attachments:
         if now.for_attachment:
             # Whoever asked may have given up meanwhile and deleted the attachment, of which we
             # hear nothing while it shows no host.
-            self.look_again(volume.id, host.nqn, None)
+            self.look_again(volume.id, host.nqn, None, in_seconds=GIVEN_UP_SECONDS)
         return where
 
     def _take_back(
@@ -294,18 +314,22 @@ class Attachments:
         What attachments show by now, as nearly all that was just given, is not among it.
         """
         with self._guard:
-            kept, self._kept = self._kept, {}
+            due = {pair: kept for pair, kept in self._kept.items() if kept.until.expired}
+            for pair in due:
+                del self._kept[pair]
         try:
-            return {pair: kept[pair] for pair in grants.unrecorded(list(kept))}
-        except DBError:
+            return {pair: due[pair].grant for pair in grants.unrecorded(list(due))}
+        except Exception:  # as when the database is away: they stay to be looked at
             with self._guard:
-                self._kept = kept | self._kept
+                self._kept = due | self._kept
             raise
 
-    def look_again(self, volume_id: str, host_nqn: str, grant: Grant | None) -> None:
+    def look_again(
+        self, volume_id: str, host_nqn: str, grant: Grant | None, *, in_seconds: float = 0.0
+    ) -> None:
         """Have `take_kept` tell of an access; `grant` is the note as an earlier look saw it."""
         with self._guard:
-            self._kept[volume_id, host_nqn] = grant
+            self._kept[volume_id, host_nqn] = _Kept(grant, Deadline(in_seconds))
 
     @_locked
     def settle(self, volume: Target, host_nqn: str, seen: Grant | None) -> None:
@@ -323,7 +347,7 @@ class Attachments:
             grant,
             attachments,
             seen,
-            is_copying=volume.status in COPYING,
+            is_copying=volume.status in COPYING or volume.is_migrating,
             is_idle=volume.is_idle,
         ):
             self.look_again(volume.id, host_nqn, grant)

@@ -21,7 +21,6 @@ from cinder.common import constants
 from cinder.db import models
 
 from lightos.api.errors import LightOSError, NotFound
-from lightos.api.models.snapshots import Snapshot
 from lightos.openstack.cinder import acl, grants, records
 from lightos.openstack.cinder.attachments import Attachments, Target
 from lightos.openstack.cinder.cluster import ClusterOperations
@@ -63,6 +62,16 @@ class BackEnd:
     cluster_name: str | None
 
 
+@dataclass(frozen=True)
+class OwnSnapshot:
+    """A snapshot that the driver took and nobody needs; `cloned`: it may have got a clone."""
+
+    project: str
+    uuid: str
+    name: str
+    cloned: bool
+
+
 class Housekeeping:
     """Looks for leftovers in a thread of its own, one at a time."""
 
@@ -88,7 +97,7 @@ class Housekeeping:
         self._deadline = deadline
         self._unfinished: frozenset[str] = frozenset()
         self._services_down: frozenset[str] = frozenset()
-        self._has_snapshots = False
+        self._own_snapshots: list[OwnSnapshot] = []
         self._refreshes = 0
         self._until_look = Deadline(0.0)
         self._until_pass = Deadline(0.0)
@@ -121,11 +130,11 @@ class Housekeeping:
         """Do what is due. What cannot be done, for the database is away, say, stays so."""
         self._notice_deaths()
         whole = self._until_pass.expired
-        if self.remove_half_made():
-            self._has_snapshots = True
+        some_ended = self.remove_half_made()
         self.settle_access(whole=whole)
-        if whole or self._has_snapshots:
-            self.remove_own_snapshots()
+        if whole or some_ended:
+            self.find_own_snapshots()
+        self.remove_own_snapshots()
         if whole:
             self.drop_policies()
             self._until_pass = Deadline(SECONDS_BETWEEN_PASSES)
@@ -154,16 +163,21 @@ class Housekeeping:
                 self._unfinished -= {volume_id}
         return bool(ended)
 
-    def remove_own_snapshots(self) -> None:
-        """Remove the snapshots that clones and uploads to images left; try the rest next time."""
+    def find_own_snapshots(self) -> None:
+        """Look for the snapshots that clones and uploads to images left, in each project."""
         # A volume that was deleted may have left its snapshot, too.
         projects = records.projects(
             host=self._back_end.host, cluster_name=self._back_end.cluster_name, with_deleted=True
         )
-        self._has_snapshots = False
+        self._own_snapshots = []
         for project in sorted(projects):
-            if not self._try(self._remove_own_snapshots, project):
-                self._has_snapshots = True
+            self._try(self._find_own_snapshots, project)
+
+    def remove_own_snapshots(self) -> None:
+        """Remove those that were found; what cannot be, next time."""
+        self._own_snapshots = [
+            each for each in self._own_snapshots if not self._try(self._remove_own_snapshot, each)
+        ]
 
     def settle_access(self, *, whole: bool) -> None:
         """Look again at access that was in doubt; if `whole`, at all that no attachment shows."""
@@ -205,7 +219,13 @@ class Housekeeping:
         except exception.VolumeNotFound:
             return
         locate = functools.partial(self._places.of_volume, volume)
-        target = Target(volume.id, volume.status, locate, is_idle=_is_idle(volume))
+        target = Target(
+            volume.id,
+            volume.status,
+            locate,
+            is_idle=_is_idle(volume),
+            is_migrating=volume.migration_status not in NOT_MIGRATING,
+        )
         self._attachments.settle(target, host_nqn, seen)
 
     def _remove_volume(self, volume_id: str) -> None:
@@ -227,8 +247,8 @@ class Housekeeping:
         self._cluster.delete_volume(where.project, where.uuid, deadline)
         LOG.info("Volume %s was never finished; it is removed from the cluster", volume.name)
 
-    def _remove_own_snapshots(self, project: str) -> None:
-        """Delete the snapshots of clones that are made, or given up, and of uploads that ended."""
+    def _find_own_snapshots(self, project: str) -> None:
+        """Those of clones that are made, or given up, and of uploads that ended."""
         snapshots = list(self._cluster.client.list_snapshots(project, self._deadline()))
         for served_volume_id, at_work, cloned in (
             (cloned_volume_id, BEING_MADE, True),
@@ -236,15 +256,15 @@ class Housekeeping:
         ):
             served = {each.uuid: served_volume_id(each.name) for each in snapshots}
             ended = set(_ended(filter(None, served.values()), at_work))
-            for snapshot in snapshots:
-                if served[snapshot.uuid] in ended and not self._try(
-                    self._remove_own_snapshot, snapshot, project, cloned
-                ):
-                    self._has_snapshots = True
+            self._own_snapshots += [
+                OwnSnapshot(project, snapshot.uuid, snapshot.name, cloned)
+                for snapshot in snapshots
+                if served[snapshot.uuid] in ended
+            ]
 
-    def _remove_own_snapshot(self, snapshot: Snapshot, project: str, cloned: bool) -> None:
-        self._cluster.delete_snapshot(project, snapshot.uuid, self._deadline(), cloned=cloned)
-        LOG.info("Snapshot %s served its purpose; it is removed", snapshot.name)
+    def _remove_own_snapshot(self, own: OwnSnapshot) -> None:
+        self._cluster.delete_snapshot(own.project, own.uuid, self._deadline(), cloned=own.cloned)
+        LOG.info("Snapshot %s served its purpose; it is removed", own.name)
 
 
 def _is_idle(volume: objects.Volume) -> bool:

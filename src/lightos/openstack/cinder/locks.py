@@ -32,6 +32,9 @@ under_way = UnderWay()
 """The locks of this process that are held or waited for."""
 
 _AWAY = (tooz.coordination.ToozConnectionError, tooz.coordination.OperationTimedOut)
+_NO_ANSWER = (tooz.coordination.ToozError, OSError)
+"""What tooz gives when the lock manager, or a proxy before it, answers something else than whether
+the lock is released: some errors of HTTP as they are."""
 
 
 class _PatientLock:
@@ -46,7 +49,7 @@ class _PatientLock:
     def acquire(self, blocking: bool | float) -> bool:
         """Wait for the lock, and for the lock manager."""
         with under_way.doing(f"{self._told_as}: waited for"):
-            acquired = self._patiently(lambda: self._lock.acquire(blocking), AWAY_SECONDS)
+            acquired = self._patiently(lambda: self._lock.acquire(blocking), _AWAY, AWAY_SECONDS)
         if acquired:
             self._held = under_way.begin(f"{self._told_as}: held")
         return acquired
@@ -61,7 +64,7 @@ class _PatientLock:
             ended.callback(under_way.end, self._held)
             try:
                 return self._lock.release()
-            except _AWAY as error:
+            except _NO_ANSWER as error:
                 LOG.info("Lock %s is released when the lock manager is back: %s", self.name, error)
                 ended.pop_all()
                 threading.Thread(target=self._release_later, daemon=True).start()
@@ -69,18 +72,22 @@ class _PatientLock:
 
     def _release_later(self) -> None:
         try:
-            self._patiently(self._lock.release, math.inf)
-        except tooz.coordination.ToozError:
-            LOG.exception("Lock %s could not be released", self.name)
+            self._patiently(self._lock.release, _NO_ANSWER, math.inf)
         finally:
             under_way.end(self._held)
 
-    def _patiently(self, request: Callable[[], bool], seconds: float) -> bool:
+    def _patiently(
+        self,
+        request: Callable[[], bool],
+        away: tuple[type[Exception], ...],
+        seconds: float,
+    ) -> bool:
+        """Ask until there is an answer; what is in `away` is none."""
         deadline = Deadline(seconds)
         for pause in backoff(0.1, ceiling=1.0):
             try:
                 return request()
-            except _AWAY as error:
+            except away as error:
                 if deadline.expired:
                     raise
                 LOG.info("Asking the lock manager again for lock %s: %s", self.name, error)

@@ -47,6 +47,8 @@ _SETTLE_SECONDS = 2
 _FLUSH_SECONDS = 300
 _FLUSH_INTERVALS_SECONDS = (0.2, 0.5)
 """After the first second, which the privileged half waits."""
+_NO_PATH_SECONDS = 20
+"""How long a flush by force waits for a path: as long as a primary node takes to be replaced."""
 _REPLACE_SECONDS = 10
 """How long the kernel may show a device beside the one that takes its place; it is an instant."""
 
@@ -331,14 +333,20 @@ class LightOSConnector(base.BaseLinuxConnector):
         if device is None:
             return
         request = str(uuid4())
+        no_path = Deadline(_NO_PATH_SECONDS)
 
         def flushed():
-            if force and not device.has_usable_path:
-                # The flush would wait for a path until the kernel gives up, many minutes.
+            nonlocal no_path
+            if privileged.flush(str(volume_uuid), device.name, request):
+                return True
+            if device.has_usable_path:
+                no_path = Deadline(_NO_PATH_SECONDS)
+            elif force and no_path.expired:
+                # The flush waits for a path until the kernel gives up, many minutes.
                 raise exception.BrickException(
                     f"{device.path} was not flushed: no path to the storage is up"
                 )
-            return privileged.flush(str(volume_uuid), device.name, request) or None
+            return None
 
         try:
             poll_until(

@@ -69,13 +69,13 @@ def publish_discovery_file(
 
 @functools.cache
 def _remove_left_files(directory: str) -> None:
-    """Remove the files whose users have all ended with their process; once in the daemon's life.
+    """Remove the files whose users all ended with their process here; once in the daemon's life.
 
     A service that died and came back has a new daemon, and may never use the same volume again.
     """
 
     def unless_left(content: str | None) -> str | None:
-        return content if any(map(users.is_there, users.users_of(content))) else None
+        return None if all(map(users.has_ended_here, users.users_of(content))) else content
 
     with contextlib.suppress(OSError):  # what was asked for is done
         for volume_uuid in publish.volumes(directory):
