@@ -397,13 +397,12 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     def create_cloned_volume(self, volume, src_vref):
         """Clone by way of a snapshot, because the cluster makes volumes from snapshots only."""
         specs = self._specs(volume)
-        deadline = self._deadline()
-        origin = self._places.of_volume(src_vref, deadline)
+        origin = self._places.of_volume(src_vref, self._deadline())
         volume_types.check_source_project(specs, origin.project)
         name = clone_snapshot_name(volume.id)
-        with self._own_snapshot(src_vref.id, origin, name, cloned=True) as snapshot:
+        with self._own_snapshot(src_vref.id, origin, name, cloned=True) as (snapshot, deadline):
             source = ProviderId(origin.project, snapshot.uuid)
-            return self._create(volume, specs, source, self._deadline())
+            return self._create(volume, specs, source, deadline)
 
     def _create(
         self,
@@ -545,8 +544,7 @@ class LightOSVolumeDriver(driver.VolumeDriver):
             where = self._places.of_volume(volume, deadline)
             found = self._client.get_volume(where.project, where.uuid, deadline)
             sparse.check(found)
-            with self._own_snapshot(volume.id, where, name, cloned=False) as snapshot:
-                deadline = self._deadline()
+            with self._own_snapshot(volume.id, where, name, cloned=False) as (snapshot, deadline):
                 answer = self._client.list_changed_blocks(where.project, snapshot.uuid, deadline)
                 return sparse.written(answer, found.size_bytes)
         except (LightOSError, volume_types.InvalidSpec, sparse.NotKnown) as error:
@@ -706,33 +704,40 @@ class LightOSVolumeDriver(driver.VolumeDriver):
     @in_cinder_terms
     def create_snapshot(self, snapshot):
         source = self._places.of_volume_of(snapshot, self._deadline())
-        created = self._take_snapshot(snapshot.volume_id, source, snapshot.name)
+        created, _ = self._take_snapshot(snapshot.volume_id, source, snapshot.name)
         return {"provider_id": str(ProviderId(source.project, created.uuid))}
 
     # A cluster refuses a snapshot while it takes another one of the same volume. Waiting for
     # our turn, across all cinder-volume processes, is cheaper and surer than being refused.
-    # It is no part of the time allowed: however many go first, the cluster is well.
     @locks.synchronized(SNAPSHOT_LOCK)
-    def _take_snapshot(self, volume_id: str, source: ProviderId, name: str) -> Snapshot:
+    def _take_snapshot(
+        self, volume_id: str, source: ProviderId, name: str
+    ) -> tuple[Snapshot, Deadline]:
+        """The snapshot, and the deadline of all that the operation does from its turn on.
+
+        However many go first is no part of the time allowed: the cluster is well.
+        """
+        deadline = self._deadline()
         request = CreateSnapshot(name=name, source_volume_uuid=source.uuid)
-        return self._cluster.create_snapshot(source.project, request, self._deadline())
+        return self._cluster.create_snapshot(source.project, request, deadline), deadline
 
     @contextlib.contextmanager
     def _own_snapshot(
         self, volume_id: str, source: ProviderId, name: str, *, cloned: bool
-    ) -> Iterator[Snapshot]:
+    ) -> Iterator[tuple[Snapshot, Deadline]]:
         """Have a snapshot that Cinder knows nothing of, for the time of one operation.
 
-        `cloned`: it gets a clone, for which the cluster may keep it in Deleting.
+        It comes with that operation's deadline. `cloned`: it gets a clone, for which the cluster
+        may keep it in Deleting.
         """
         try:
-            snapshot = self._take_snapshot(volume_id, source, name)
+            snapshot, deadline = self._take_snapshot(volume_id, source, name)
         except NO_EVIDENCE:
             # It may have been taken all the same.
             self._drop_own_snapshot(source.project, name, cloned=cloned)
             raise
         try:
-            yield snapshot
+            yield snapshot, deadline
         finally:
             self._drop_own_snapshot(source.project, name, snapshot.uuid, cloned=cloned)
 
