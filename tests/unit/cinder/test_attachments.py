@@ -352,16 +352,25 @@ def test_a_forced_detach_and_an_attach_at_once(driver, volume, cluster, faults, 
 
 
 @pytest.fixture
-def twin():
-    """A machine made from an image of HOST's disk."""
-    return OTHER | {"nqn": HOST["nqn"]}
-
-
-@pytest.fixture
 def nqn_of_its_own(monkeypatch):
     """The database of the tests knows other hosts by now; these have an NQN of their own."""
     nqn = f"nqn.2014-08.org.nvmexpress:uuid:{uuid.uuid4()}"
     return lambda host: host | {"nqn": nqn}
+
+
+@pytest.fixture
+def machines(nqn_of_its_own):
+    """Two, of which one was made from an image of the other's disk."""
+    return nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
+
+
+@pytest.fixture
+def volumes(created):
+    """Two, in use as far as Cinder knows."""
+    both = created(status="in-use"), created(status="in-use")
+    for volume in both:
+        store(volume)
+    return both
 
 
 def test_a_second_machine_with_the_nqn_is_refused_and_both_are_named(
@@ -388,13 +397,11 @@ def test_a_second_machine_with_the_nqn_is_refused_and_both_are_named(
 
 
 def test_of_two_machines_with_the_nqn_at_once_one_at_most_gets_access(
-    driver, make_driver, created, cluster, nqn_of_its_own
+    driver, make_driver, machines, volumes, cluster
 ):
     """Neither is recorded, as when both boot from one image and are given their first volumes."""
-    first, second = nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
-    volume, another = created(status="in-use"), created(status="in-use")
-    for each in (volume, another):
-        store(each)
+    (first, second), (volume, another) = machines, volumes
+    for each in volumes:
         reserve_attachment(each)
     driver.initialize_connection(volume, first)
     with pytest.raises(exception.VolumeBackendAPIException) as refused:
@@ -556,13 +563,10 @@ def test_a_database_that_is_away_does_not_end_a_look(driver, volume, cluster, mo
 
 
 def test_two_machines_of_which_one_is_recorded_while_the_other_is_let_in(
-    driver, make_driver, created, cluster, nqn_of_its_own
+    driver, make_driver, machines, volumes, cluster
 ):
     """The second one had looked for attachments just before the first one's was recorded."""
-    first, second = nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
-    volume, another = created(status="in-use"), created(status="in-use")
-    for each in (volume, another):
-        store(each)
+    (first, second), (volume, another) = machines, volumes
     service = make_driver()
     service.validate_connector(second)
     attach(driver, volume, first)
@@ -573,13 +577,10 @@ def test_two_machines_of_which_one_is_recorded_while_the_other_is_let_in(
 
 
 def test_a_host_that_was_checked_is_no_longer_the_only_one_with_its_nqn(
-    driver, make_driver, created, cluster, nqn_of_its_own
+    driver, make_driver, machines, volumes, cluster
 ):
     """While it waits for a lock its last attachment goes, and another machine is let in."""
-    first, second = nqn_of_its_own(HOST), nqn_of_its_own(OTHER)
-    volume, another = created(status="in-use"), created(status="in-use")
-    for each in (volume, another):
-        store(each)
+    (first, second), (volume, another) = machines, volumes
     attach(driver, volume, first)
     driver.validate_connector(first)
     service = make_driver()

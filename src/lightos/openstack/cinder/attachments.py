@@ -167,10 +167,11 @@ class Attachments:
 
     def _was_checked(self, connector: Connector, nqn: str) -> bool:
         """Whether the search was made for this machine just now; it counts once."""
-        checked, deadline = self._checked.pop(nqn, (None, None))
-        if checked is None or deadline is None or deadline.expired:
+        latest = self._checked.pop(nqn, None)
+        if latest is None:
             return False
-        return is_same_machine(connector, checked)
+        checked, deadline = latest
+        return not deadline.expired and is_same_machine(connector, checked)
 
     def _refuse_noted_machine(self, connector: Connector, nqn: str) -> None:
         """Refuse a host whose NQN another machine was given access with.
@@ -283,8 +284,8 @@ class Attachments:
             LOG.info("Host %s keeps its access to volume %s", host.nqn, volume.id)
             if grant is None:  # given by an older driver
                 given = Grant.now(attachments, host, connector)
-                grant = replace(given, for_attachment=True)
-                grants.note(volume.id, host.nqn, grant, in_place_of=None)
+                as_noted = replace(given, for_attachment=True)
+                grants.note(volume.id, host.nqn, as_noted, in_place_of=None)
             # Of two detaches at once, each may see the other's attachment still there.
             self.look_again(volume.id, host.nqn, None)
             return True
