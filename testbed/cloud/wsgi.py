@@ -28,11 +28,25 @@ def application(module: str) -> Any:
     return importlib.import_module(module).application
 
 
+def keeping_connections(application: Any) -> Any:
+    """The application, which may close a request's input.
+
+    Glance does so after an upload, though WSGI's input has no `close` (PEP 3333, Input and Error
+    Streams). cheroot's closes the connection's own file, and the next request on it fails with 500.
+    """
+
+    def call(environ: dict[str, Any], start_response: Any) -> Any:
+        environ["wsgi.input"].close = lambda: None
+        return application(environ, start_response)
+
+    return call
+
+
 def main() -> None:
     module, address, port, *sys.argv = sys.argv[1:]
     server: Any = wsgi.Server(
         (address, int(port)),
-        application(module),
+        keeping_connections(application(module)),
         numthreads=THREADS,
         request_queue_size=QUEUE_SIZE,
         timeout=REQUEST_TIMEOUT_SECONDS,
