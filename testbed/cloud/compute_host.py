@@ -189,6 +189,8 @@ class ComputeHost(ServiceHost):
                 "state_path": self.state,
                 "instances_path": self._instances,
                 "reserved_host_memory_mb": 0,
+                # By default 4 for the host's one; tempest keeps a class's instances to its end.
+                "cpu_allocation_ratio": 16,
                 "resume_guests_state_on_host_boot": True,
                 "pointer_model": "ps2mouse",
                 # By default 20 s, in which a busy machine does not even begin.
