@@ -12,6 +12,7 @@ from typing import Any
 
 import os_brick.privileged
 import pytest
+from nova import exception as nova_exception
 from nova import objects
 from nova.virt.libvirt.volume import lightos as in_tree
 from os_brick import exception as brick_exception
@@ -196,6 +197,31 @@ def test_extend_asks_for_the_size_that_nova_was_told(
     assert connection.REQUESTED_SIZE not in connection_info["data"]
 
 
+class ConnectorThatTellsTheMoment:
+    """As OpenStack's own: each time the next of these sizes, and the last one again."""
+
+    def __init__(self, *sizes: int | None) -> None:
+        self._sizes = list(sizes)
+
+    def extend_volume(self, _properties: dict[str, Any]) -> int | None:
+        return self._sizes.pop(0) if len(self._sizes) > 1 else self._sizes[0]
+
+
+def test_a_connector_that_tells_the_old_size_is_asked_again(
+    driver: volume_driver.LibvirtLightOSVolumeDriver,
+    connection_info: dict[str, Any],
+    instance: objects.Instance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(volume_driver, "_GROWTH_INTERVALS_SECONDS", (0.001,))
+    driver.connector = ConnectorThatTellsTheMoment(None, GIB, 2 * GIB)
+    assert driver.extend_volume(connection_info, instance, 2 * GIB) == 2 * GIB
+    monkeypatch.setattr(volume_driver, "_GROWTH_SECONDS", 0.05)
+    driver.connector = ConnectorThatTellsTheMoment(GIB)
+    with pytest.raises(nova_exception.VolumeExtendFailed, match=f"{VOLUME}.*did not grow to"):
+        driver.extend_volume(connection_info, instance, 2 * GIB)
+
+
 def test_logs_name_the_instance(
     driver: volume_driver.LibvirtLightOSVolumeDriver,
     kernel: SysfsTree,
@@ -206,7 +232,9 @@ def test_logs_name_the_instance(
     kernel.add_namespace("nvme0n3", VOLUME)
     with caplog.at_level(logging.DEBUG, logger=volume_driver.__name__):
         driver.connect_volume(connection_info, instance)
-    (record,) = [r for r in caplog.records if r.name == volume_driver.__name__]
-    assert record.__dict__["instance"] is instance or instance.uuid in str(
-        record.__dict__.get("resource") or record.__dict__["instance"]
-    )
+        driver.extend_volume(connection_info, instance, GIB)
+        driver.disconnect_volume(connection_info, instance)
+    ours = [r for r in caplog.records if r.name == volume_driver.__name__]
+    assert len(ours) == 2
+    for record in ours:
+        assert instance.uuid in str(record.__dict__.get("instance"))

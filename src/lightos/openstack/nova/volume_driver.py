@@ -2,18 +2,23 @@
 """Nova's libvirt volume driver for LightOS: os-brick attaches, libvirt gets a block device."""
 
 import nova.conf
-from nova import utils
+from nova import exception, utils
 from nova.virt.libvirt.volume import volume as libvirt_volume
 from os_brick import exception as brick_exception
 from os_brick import initiator
 from os_brick.initiator import connector
 from oslo_log import log as logging
 
+from lightos.waiting import Deadline, DeadlineExpired, poll_until
+
 LOG = logging.getLogger(__name__)
 CONF = nova.conf.CONF
 
 REQUESTED_SIZE = "lightos_requested_size_bytes"
 """The connector waits until the device has at least this size."""
+_GROWTH_SECONDS = 30
+_GROWTH_INTERVALS_SECONDS = (0.5, 1.0)
+"""How long, and how often, a connector that does not wait is asked for the size."""
 
 
 class LibvirtLightOSVolumeDriver(libvirt_volume.LibvirtVolumeDriver):
@@ -54,8 +59,26 @@ class LibvirtLightOSVolumeDriver(libvirt_volume.LibvirtVolumeDriver):
         super().disconnect_volume(connection_info, instance, force=force)
 
     def extend_volume(self, connection_info, instance, requested_size):
-        """Wait until the device has `requested_size` bytes; returns its size."""
+        """Wait until the device has `requested_size` bytes; returns its size.
+
+        OpenStack's own connector tells the size of the moment, and is asked again.
+        Raises VolumeExtendFailed, and what os-brick raises.
+        """
         properties = {**connection_info["data"], REQUESTED_SIZE: requested_size}
-        new_size = self.connector.extend_volume(properties)
+
+        def grown():
+            size = self.connector.extend_volume(properties)
+            return size if size and size >= requested_size else None
+
+        try:
+            new_size = poll_until(
+                grown, deadline=Deadline(_GROWTH_SECONDS), intervals=_GROWTH_INTERVALS_SECONDS
+            )
+        except DeadlineExpired:
+            raise exception.VolumeExtendFailed(
+                volume_id=connection_info.get("serial"),
+                reason=f"its device did not grow to {requested_size} bytes within "
+                f"{_GROWTH_SECONDS} s",
+            ) from None
         LOG.debug("LightOS volume has %s bytes now", new_size, instance=instance)
         return new_size
