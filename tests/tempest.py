@@ -18,6 +18,7 @@ from rich.console import Console
 from testbed.cinder.paths import cache_dir
 from testbed.cloud.__main__ import FAILURES, PLAIN_WIDTH, Lines
 from testbed.cloud.cloud import Cloud
+from testbed.cloud.compute_host import HOSTS
 from testbed.cloud.network_stub import NetworkStub
 from testbed.cloud.nova import Nova, parts_with_compute_hosts
 from testbed.cloud.placement import Placement
@@ -32,7 +33,7 @@ from tests.run import Outcome as Tests
 from tests.run import run as run_tests
 
 FOLDER = cache_dir() / "tempest"
-RESULTS = CHECKOUT / "bench" / "results" / "tempest.json"
+RESULTS = CHECKOUT / "bench" / "results"
 CONCURRENCY = 2
 PROJECT = "default"
 IMAGE_CACHE_PREFIX = "image-"
@@ -42,32 +43,40 @@ DISTRIBUTIONS = ("tempest", "cinder-tempest-plugin", "cinder", "nova", "keystone
 
 
 def run(
-    console: Console, regex: str | None, *, own_marked: str | None, with_compute_hosts: bool
+    console: Console,
+    regex: str,
+    *,
+    kept: str | None = None,
+    own_marked: str | None = None,
+    with_compute_hosts: bool = False,
 ) -> int:
     """Start a cloud, run our own tests of it and tempest's; the exit status.
 
-    `regex`: run only the tempest tests with this in their names, and keep no result.
-    `own_marked`: which of tests/cloud run, in the words of pytest's `-m`; None for none of them.
+    `regex` is in the names of the tempest tests to run; `kept`: the file in `RESULTS` that keeps
+    what they came to. `own_marked`: which of tests/cloud run, in the words of pytest's `-m`; None
+    for none of them.
     """
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     network = Network.for_this_process("tempest")
     faked = (Placement(), NetworkStub(), Nova())
     parts = parts_with_compute_hosts() if with_compute_hosts else faked
+    host_count = len(HOSTS) if with_compute_hosts else 0
     with Lines(console) as lines:
         cloud = Cloud(FOLDER / "cloud", network, parts=parts, progress=lines)
         cloud.__enter__()
     with contextlib.ExitStack() as stack:
         stack.push(cloud)
         tempest = Tempest(FOLDER / "workspace", network)
-        tempest.configure(sections(prepare(cloud), tempest.folder))
+        tempest.configure(sections(prepare(cloud, host_count), tempest.folder))
         own = None if own_marked is None else run_own_tests(cloud, own_marked)
-        selected = tempest.select(regex or selection.SELECTED)
+        selected = tempest.select(regex)
         console.print(f"{len(selected)} of tempest's tests are selected")
-        records, seconds = tempest.run(regex or selection.SELECTED, CONCURRENCY)
+        records, seconds = tempest.run(regex, CONCURRENCY)
         outcomes = [*results.outcomes(selected, records), nothing_is_left(cloud)]
-    if regex is None:
-        RESULTS.write_text(json.dumps(as_json(outcomes, seconds), indent=2) + "\n")
+    if kept:
+        result = as_json(regex, outcomes, seconds)
+        (RESULTS / kept).write_text(json.dumps(result, indent=2) + "\n")
     return report(console, outcomes, own)
 
 
@@ -121,12 +130,12 @@ def report(console: Console, outcomes: Sequence[Outcome], own: Tests | None) -> 
     return 0 if good else 1
 
 
-def as_json(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
-    """What `bench/results/tempest.json` holds."""
+def as_json(regex: str, outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
+    """What a file in `RESULTS` holds."""
     return {
         "machine": f"{os.cpu_count()} CPUs, {platform.machine()}",
         "versions": {name: version(name) for name in DISTRIBUTIONS},
-        "selected": selection.SELECTED,
+        "selected": regex,
         "seconds": round(seconds),
         "counts": {status: results.count(outcomes, status) for status in (PASSED, FAILED, SKIPPED)},
         "skips": [
@@ -136,6 +145,17 @@ def as_json(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
         "passed": sorted(each.test for each in outcomes if each.status == PASSED),
         "failed": sorted(each.test for each in outcomes if each.status == FAILED),
     }
+
+
+def chosen(arguments: argparse.Namespace) -> tuple[str, str | None, str | None]:
+    """`regex`, `kept` and `own_marked` of `run`."""
+    if arguments.only:
+        return arguments.only, None, None
+    if arguments.nova:
+        return selection.WITH_INSTANCES, "tempest-nova.json", None
+    if arguments.quick:
+        return selection.QUICK, None, "not nightly"
+    return selection.SELECTED, "tempest.json", ""
 
 
 def main() -> int:
@@ -157,19 +177,19 @@ def main() -> int:
         help="run tempest's tests that make instances, on compute hosts with libvirt",
     )
     arguments = parser.parse_args()
-    regex, own_marked = arguments.only, None
-    if arguments.nova:
-        regex = regex or selection.WITH_INSTANCES
-    elif arguments.quick:
-        regex, own_marked = regex or selection.QUICK, "not nightly"
-    elif regex is None:
-        own_marked = ""
+    regex, kept, own_marked = chosen(arguments)
     if os.geteuid() != 0:
         print("make tempest needs root: it makes a network namespace for itself", file=sys.stderr)
         return 2
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:
-        return run(console, regex, own_marked=own_marked, with_compute_hosts=arguments.nova)
+        return run(
+            console,
+            regex,
+            kept=kept,
+            own_marked=own_marked,
+            with_compute_hosts=arguments.nova,
+        )
     except (*FAILURES, TempestFailed) as error:
         console.print(f"make tempest: {error}", style="red", markup=False)
         console.print(f"Logs: {FOLDER / 'cloud' / 'logs'}", soft_wrap=True)

@@ -8,8 +8,9 @@ the discovery client's settings,
 `.. discovery-metrics::` what it tells Prometheus, `.. discovery-commands::` its commands,
 `.. driver-metrics::` what the Cinder driver tells Prometheus and `.. lab-metrics::` what the lab
 does;
-`.. tempest-result::` lists what `make tempest` last came to; `.. fault-effects::` lists what
-the lab can do wrong on purpose; `.. defect-table::` lists what `make defects` last saw;
+`.. tempest-result:: FILE` lists what a whole `make tempest` last came to;
+`.. fault-effects::` lists what the lab can do wrong on purpose;
+`.. defect-table::` lists what `make defects` last saw;
 `.. lock-table::` is the driver's table of locks;
 `.. support-matrix::` lists the operations of `docs/support_matrix.yaml` and their tests;
 `.. path-faults::` is what `make paths` last saw;
@@ -31,10 +32,10 @@ from docutils.statemachine import StringList
 from oslo_config import cfg
 from prometheus_client.metrics import MetricWrapperBase
 
-TEMPEST_RESULT = Path(__file__).parents[2] / "bench" / "results" / "tempest.json"
-BENCH = TEMPEST_RESULT.with_name("cinder.json")
-DEFECTS = TEMPEST_RESULT.with_name("defects.json")
-PATHS = TEMPEST_RESULT.with_name("paths.json")
+RESULTS = Path(__file__).parents[2] / "bench" / "results"
+BENCH = RESULTS / "cinder.json"
+DEFECTS = RESULTS / "defects.json"
+PATHS = RESULTS / "paths.json"
 SUPPORT = Path(__file__).parents[1] / "support_matrix.yaml"
 PARITY = Path(__file__).parents[2] / "tests" / "contract" / "parity.json"
 
@@ -208,13 +209,16 @@ class DiscoveryCommands(Directive):
 
 
 class TempestResult(Directive):
-    """What the last whole run of `make tempest` came to, and every test it skipped."""
+    """What the whole run that a file of bench/results keeps came to, and every test it skipped."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        if not TEMPEST_RESULT.exists():
+        kept = RESULTS / self.arguments[0]
+        if not kept.exists():
             return [nodes.paragraph(text="None is recorded in this checkout.")]
-        result = json.loads(TEMPEST_RESULT.read_text())
-        self.state.document.settings.record_dependencies.add(str(TEMPEST_RESULT))
+        result = json.loads(kept.read_text())
+        self.state.document.settings.record_dependencies.add(str(kept))
         ran = sorted([*result["passed"], *result["failed"]])
         failed = set(result["failed"])
         counts = {module: [0, 0] for module in sorted({_module(test) for test in ran})}

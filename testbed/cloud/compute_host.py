@@ -137,10 +137,9 @@ class ComputeHost(ServiceHost):
         )
 
     def reboot(self) -> None:
-        """Cut the power and boot again, nova-compute too: what instances did is lost."""
+        """Cut the power and boot again, but for nova-compute: its instances are gone."""
         self.guest.stop()
         self.boot()
-        self.start_compute()
 
     def cut_off(self) -> None:
         """Pull the host's cable: its instances go on, and reach nothing."""

@@ -9,6 +9,11 @@ from pathlib import Path
 from testbed.cinder.configuration import Section
 
 BUILD_TIMEOUT_SECONDS = 600
+_WITH_HYPERVISOR = (
+    *("rescue", "stable_rescue"),
+    *("volume_backed_live_migration", "block_migration_for_live_migration"),
+)
+"""Features of the compute service that Nova's fake driver has not."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,8 @@ class Settings:
     """What tempest has to know of the cloud that it tests.
 
     `flavor_ids` and `image_ids` are two each; `back_ends` are the two `volume_backend_name`s;
-    `vendor_name` and `storage_protocol` are what the scheduler says of the back ends.
+    `vendor_name` and `storage_protocol` are what the scheduler says of the back ends;
+    `compute_hosts` is how many hosts run instances, none with Nova's fake hypervisor.
     """
 
     keystone_url: str
@@ -28,6 +34,7 @@ class Settings:
     multiattach_type: str
     vendor_name: str
     storage_protocol: str
+    compute_hosts: int
     availability_zone: str = "nova"
 
 
@@ -53,7 +60,7 @@ def sections(settings: Settings, folder: Path) -> dict[str, Section]:
         # The network service has nothing, but without one tempest skips whole classes.
         "service_available": dict.fromkeys(("cinder", "glance", "nova", "neutron"), True)
         | dict.fromkeys(("swift", "horizon"), False),
-        # Nova's fake driver runs no instance that one could log in to.
+        # An instance is a boot sector or nothing at all: nobody can log in to it.
         "validation": {"run_validation": False},
         "image": {"endpoint_type": "internal"},
         "network": {"endpoint_type": "internal"},
@@ -65,12 +72,13 @@ def sections(settings: Settings, folder: Path) -> dict[str, Section]:
             "flavor_ref_alt": settings.flavor_ids[1],
             "min_microversion": "2.1",
             "max_microversion": "latest",
+            "min_compute_nodes": max(1, settings.compute_hosts),
         },
         "compute-feature-enabled": {
             "attach_encrypted_volume": True,
             "volume_multiattach": True,
             "resize": True,
-            "rescue": False,
+            **dict.fromkeys(_WITH_HYPERVISOR, settings.compute_hosts > 0),
             "console_output": False,
             "interface_attach": False,
         },

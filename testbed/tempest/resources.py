@@ -20,7 +20,7 @@ IMAGE_BYTES = 8 << 20
 MULTIATTACH_TYPE = "lightos-multiattach"
 
 
-def prepare(cloud: Cloud) -> Settings:
+def prepare(cloud: Cloud, compute_hosts: int) -> Settings:
     """Make images and flavors; what tempest has to know of the cloud."""
     (pool, *_) = cloud.admin.block_storage.backend_pools()
     return Settings(
@@ -33,6 +33,7 @@ def prepare(cloud: Cloud) -> Settings:
         multiattach_type=MULTIATTACH_TYPE,
         vendor_name=pool.capabilities["vendor_name"],
         storage_protocol=pool.capabilities["storage_protocol"],
+        compute_hosts=compute_hosts,
     )
 
 
