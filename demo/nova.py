@@ -22,7 +22,6 @@ from testbed.cloud.compute_host import HOSTS
 from testbed.cloud.disk import Disks, InnerCluster
 from testbed.cloud.instances import InstanceFailed, InstanceImage, Instances
 from testbed.cloud.nova import parts_with_compute_hosts
-from testbed.cluster import GIB
 from testbed.network import Network
 from testbed.polling import wait_until
 
@@ -47,12 +46,7 @@ def show(cloud: Cloud, steps: Steps) -> None:
         instances.attach(instance, data.id)
         step.evidence = said(instances.progress(instance, data.id))
     with steps.step("Extend it to 2 GiB: the instance sees the new size") as step:
-        cinder.extend_volume(data.id, 2)
-        wait_until(
-            lambda: instances.progress(instance, data.id).size_bytes == 2 * GIB,
-            "the new size to reach the instance",
-            SEEN_SECONDS,
-        )
+        instances.extend(instance, data.id, 2)
         step.evidence = said(instances.progress(instance, data.id))
     for host in (SECOND, FIRST):
         with steps.step(f"Live migration to {host}, while it reads and writes") as step:

@@ -20,9 +20,9 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 from testbed.cinder.paths import VENV_BIN, cache_dir
 from testbed.cloud.cloud import Cloud, remove
-from testbed.cloud.deployment import NotWanted
+from testbed.cloud.deployment import IDENTITY, Deployment, NotWanted
 from testbed.cloud.instances import FLAVOR, IMAGE, InstanceImage
-from testbed.cloud.nova import parts_with_compute_hosts
+from testbed.cloud.nova import COMPUTE, parts_with_compute_hosts
 from testbed.cloud.packages import PackagesError
 from testbed.cloud.service import ServiceFailed
 from testbed.guest import GuestError
@@ -108,12 +108,25 @@ def only_one() -> Iterator[bool]:
             yield True
 
 
-def answers() -> bool:
-    """Whether the cloud in the folder runs."""
+def running() -> Deployment | None:
+    """What is deployed in the folder, if it answers."""
     try:
-        return requests.get(Cloud.attach(FOLDER).keystone_url, timeout=ANSWER_SECONDS).ok
+        deployment = Deployment.load(FOLDER)
+        url = deployment.public_url(IDENTITY)
+        return deployment if requests.get(url, timeout=ANSWER_SECONDS).ok else None
     except (FileNotFoundError, requests.RequestException):
-        return False
+        return None
+
+
+def tell(console: Console, deployment: Deployment, *, with_nova: bool) -> int:
+    """Say how to use a cloud that runs already; the exit status, 1 if it lacks what is wanted."""
+    has_nova = COMPUTE.name in deployment.public_ports
+    if with_nova and not has_nova:
+        console.print("The cloud that runs has no Nova: make cloud-down first.", style="red")
+        return 1
+    console.print("The cloud runs already.")
+    print(usage(with_nova=has_nova))
+    return 0
 
 
 def take_away() -> None:
@@ -124,10 +137,8 @@ def take_away() -> None:
 
 def up(console: Console, *, with_nova: bool) -> int:
     """Start the cloud unless it runs; the exit status."""
-    if answers():
-        console.print("The cloud runs already.")
-        print(usage(with_nova=with_nova))
-        return 0
+    if deployment := running():
+        return tell(console, deployment, with_nova=with_nova)
     take_away()
     parts = (*parts_with_compute_hosts(), InstanceImage()) if with_nova else ()
     try:

@@ -39,6 +39,7 @@ from testbed.cloud.deployment import Deployment, Endpoint
 from testbed.cloud.disk import Content, Disk, Disks
 from testbed.cloud.keystone import connect
 from testbed.cloud.nova import Nova
+from testbed.cluster import GIB
 from testbed.polling import wait_until
 
 FLAVOR = "lightos"
@@ -215,6 +216,15 @@ class Instances:
         wait_until(
             lambda: volume_id not in self._attached(instance),
             f"{volume_id} to be detached from {instance.name}",
+            WAIT_SECONDS,
+        )
+
+    def extend(self, instance: Instance, volume_id: str, size_gib: int) -> None:
+        """Extend a volume that the instance uses; returns when the instance sees the new size."""
+        self._cinder.extend_volume(volume_id, size_gib)
+        wait_until(
+            lambda: self.progress(instance, volume_id).size_bytes == size_gib * GIB,
+            f"{instance.name} to see {size_gib} GiB of {volume_id}",
             WAIT_SECONDS,
         )
 

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file that makes the `openstack` command speak to a cloud: `. openrc`."""
+"""The file that makes the `openstack` command speak to a cloud: `. openrc`, and that command."""
 
 from __future__ import annotations
 
 import shlex
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
+from testbed.cinder.paths import VENV_BIN
 from testbed.cloud.deployment import ADMIN, DOMAIN, IDENTITY, REGION, Deployment
 
 VOLUME_API_VERSION = "3.71"
 """The newest microversion of Cinder 29."""
+COMMAND_SECONDS = 120
 
 
 def variables(
@@ -34,3 +38,18 @@ def variables(
 def render(environment: Mapping[str, str]) -> str:
     """Lines for a shell to source."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
+def openstack(openrc: Path, words: str) -> str:
+    """Type `openstack WORDS` as someone at a terminal does, in no namespace but the machine's.
+
+    What it prints. Raises `RuntimeError` with what it says when it fails.
+    """
+    script = f'. "{openrc}" && "{VENV_BIN}/openstack" {words}'
+    shell = ["sh", "-c", script]
+    done = subprocess.run(
+        shell, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS
+    )
+    if done.returncode:
+        raise RuntimeError(f"openstack {words}: {done.stderr}")
+    return done.stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from testbed.cinder.paths import VENV_BIN
 from testbed.cloud.deployment import Deployment
-from testbed.discovery_daemon import DiscoveryDaemon
+from testbed.discovery_daemon import FOLDER, DiscoveryDaemon
 from testbed.polling import wait_until
 from testbed.uml_host import UmlHost
 
@@ -50,8 +50,13 @@ class ServiceHost:
         self._discovery = DiscoveryDaemon(self.guest)
 
     def boot(self) -> None:
-        """Boot, and start the discovery client; needs nothing of the cloud. Raises `GuestError`."""
+        """Boot, and start the discovery client; needs nothing of the cloud. Raises `GuestError`.
+
+        The discovery files are in the cloud's folder, and are there again after a reboot.
+        """
         self.guest.start()
+        kept = self.deployment.state(f"discovery-client-{self.name}")
+        self.guest.shell(f"mount -t hostfs -o {kept} kept {Path(FOLDER).parent}; mkdir -p {FOLDER}")
         self._discovery.start()
 
     def attach(self) -> None:
@@ -102,6 +107,10 @@ class ServiceHost:
         return set(
             self.guest.shell("cd /sys/class/block; ls -d nvme*n* 2>/dev/null || true").split()
         )
+
+    def volume_ids(self) -> set[str]:
+        """The UUIDs of the namespaces that have a block device."""
+        return set(self.guest.shell("cat /sys/class/block/nvme*n*/uuid || true").split())
 
     def leftovers(self) -> list[str]:
         """NVMe block devices and discovery files that the host has."""

@@ -31,6 +31,7 @@ def test_live_migration_there_and_back_with_io_running(
                 f"\nlive migration to {host.name}: {seconds:.1f} s, "
                 f"longest stall of I/O {watch.longest_stall_seconds:.2f} s, {watch.writes} writes"
             )
+        assert watch.writes > 0
         instances.wait_writes(instance, data.id)
         for volume_id in (instance.volume_id, data.id):
             assert cluster.host_nqns(volume_id) == {host.guest.host_nqn}
