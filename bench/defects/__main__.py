@@ -2,8 +2,7 @@
 """`python -m bench.defects [NUMBER...]`: all defects, or some."""
 
 import sys
-from pathlib import Path
 
 from bench.defects.report import main
 
-sys.exit(main(sys.argv[1:], Path(__file__).parents[1] / "results" / "defects.json"))
+sys.exit(main(sys.argv[1:]))

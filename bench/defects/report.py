@@ -20,6 +20,7 @@ from bench.defects.catalogue import DEFECTS
 from bench.defects.defect import Defect, Place
 from bench.driver_process import DriverDied, DriverProcess
 
+RESULTS = Path(__file__).parents[1] / "results" / "defects.json"
 INCUMBENT_WORKERS = 3
 """The incumbent mostly sleeps."""
 OUR_WORKERS = 2
@@ -132,7 +133,7 @@ def run(
 
 def incumbent() -> str:
     """The packages that the incumbent is part of."""
-    return ", ".join(f"{name} {version(name)}" for name in ("cinder", "os-brick"))
+    return ", ".join(f"{name} {version(name)}" for name in ("cinder", "os-brick", "nova"))
 
 
 def table(rows: Iterable[Row]) -> Table:
@@ -154,16 +155,16 @@ def table(rows: Iterable[Row]) -> Table:
     return found
 
 
-def write(rows: Iterable[Row], path: Path) -> None:
+def write(rows: Iterable[Row]) -> None:
     document = {
         "incumbent": incumbent(),
         "ours": f"lightos-openstack {version('lightos-openstack')}",
         "defects": [row.to_json() for row in rows],
     }
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def main(arguments: list[str], results: Path) -> int:
+def main(arguments: list[str]) -> int:
     """Run all defects, or those whose numbers are given; 1 when ours shows one."""
     console = Console()
     chosen = [each for each in DEFECTS if not arguments or each.number in arguments]
@@ -184,5 +185,5 @@ def main(arguments: list[str], results: Path) -> int:
         f"{len(rows)} scenarios: the incumbent shows {shown[0]}, ours {shown[1]}; {failed} failed"
     )
     if not arguments and not failed:
-        write(rows, results)
+        write(rows)
     return 1 if shown[1] or failed else 0
