@@ -190,6 +190,11 @@ class Config:
         """File of the controllers that the daemon made."""
         return self.internal_dir / "controllers.json"
 
+    @property
+    def known_services_path(self) -> Path:
+        """File of the discovery services that each cluster had last."""
+        return self.internal_dir / "services.json"
+
     def connect_options(self, ctrl_loss_timeout_seconds: int | None = None) -> ConnectOptions:
         """What the kernel is asked for; a loss time-out given here goes before this one's."""
         loss = ctrl_loss_timeout_seconds

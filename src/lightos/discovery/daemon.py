@@ -29,6 +29,7 @@ from lightos.discovery.controller import SessionSettings
 from lightos.discovery.desired import Cluster, ControllerPath, Demand, demands
 from lightos.discovery.entries import DiscoveryEntry, LineError
 from lightos.discovery.follower import ClusterFollower, pauses
+from lightos.discovery.known_services import KnownServices
 from lightos.discovery.ledger import Ledger
 from lightos.discovery.logs import about
 from lightos.discovery.reconcile import KernelController, reconcile
@@ -83,6 +84,7 @@ class DiscoveryClient:
         self._fabrics_device = fabrics_device
         self._sysfs_root = sysfs_root
         self._ledger = Ledger(config.ledger_path)
+        self._known_services = KnownServices(config.known_services_path)
         self._entries: Mapping[str, tuple[DiscoveryEntry, ...]] = {}
         self._demands_known = False
         """Not until the folder and all its files could be read: nothing is unwanted till then."""
@@ -214,6 +216,7 @@ class DiscoveryClient:
             demand,
             settings=self._session_settings,
             on_news=self._poke.set,
+            known_services=self._known_services,
             longest_pause_seconds=longest,
         )
         task = self._track(follower.run())

@@ -3,8 +3,9 @@
 
 Services are tried in turn; only when all failed is there a pause, longer each time, with
 jitter so that a thousand hosts do not come back in step. One that offers nothing of the
-subsystem is left for one that was not asked yet, such as one that it refers to. The last log
-read stays in force while no service answers.
+subsystem is left for one that was not asked yet, such as one that it refers to. Those that the
+cluster had last come after all that the files lead to. The last log read stays in force while no
+service answers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from lightos.discovery.controller import SessionError, SessionSettings, open_session
 from lightos.discovery.desired import (
@@ -25,6 +26,7 @@ from lightos.discovery.desired import (
     discovery_endpoints,
     wanted_paths,
 )
+from lightos.discovery.known_services import KnownServices
 from lightos.discovery.logs import about
 from lightos.discovery.status import ClusterStatus
 from lightos.waiting import backoff
@@ -54,6 +56,7 @@ class ClusterFollower:
         *,
         settings: Callable[[Cluster, Demand], SessionSettings],
         on_news: Callable[[], None],
+        known_services: KnownServices,
         longest_pause_seconds: float,
     ) -> None:
         self.cluster = cluster
@@ -68,6 +71,7 @@ class ClusterFollower:
         """Services that had nothing to offer, or did not answer, since one had something."""
         self._settings = settings
         self._on_news = on_news
+        self._known_services = known_services
         self._longest_pause_seconds = longest_pause_seconds
         self._wake = asyncio.Event()
         """The log may have changed, or the session ended."""
@@ -119,7 +123,9 @@ class ClusterFollower:
 
     def _endpoints(self) -> tuple[Endpoint, ...]:
         """Services in the order to try them; those that were asked in vain come last."""
-        endpoints = discovery_endpoints(self.demand, self._logs)
+        named = discovery_endpoints(self.demand, self._logs)
+        known = self._known_services.of(self.cluster)
+        endpoints = dict.fromkeys((*named, *known))
         return tuple(sorted(endpoints, key=lambda endpoint: endpoint in self._in_vain))
 
     async def _try(self, endpoint: Endpoint) -> bool:
@@ -173,7 +179,9 @@ class ClusterFollower:
             self.records = records
             self.wanted = wanted_paths(self.cluster, records)
         self._logs[endpoint] = records
-        known = discovery_endpoints(self.demand, self._logs)
+        if self.wanted:
+            self._remember(discovery_endpoints(Demand((endpoint,)), {endpoint: records}))
+        known = self._endpoints()
         self._logs = {service: log for service, log in self._logs.items() if service in known}
         if self.wanted:
             self._in_vain.clear()
@@ -189,6 +197,12 @@ class ClusterFollower:
                 extra=about("log read", self.cluster, endpoint, controllers=len(self.wanted)),
             )
             self._on_news()
+
+    def _remember(self, services: Iterable[Endpoint]) -> None:
+        try:
+            self._known_services.learn(self.cluster, services)
+        except OSError as error:
+            LOG.warning("%s: %s", error.filename, error.strerror)
 
     def _note_failure(self, endpoint: Endpoint, error: str) -> None:
         # The first failure is news; the same one again, every few seconds, is not.

@@ -6,13 +6,12 @@ A path is written down before its controller is made: a daemon killed in between
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from lightos.discovery import json_file
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
 
 LOG = logging.getLogger(__name__)
@@ -70,15 +69,5 @@ class Ledger:
                 for path in sorted(paths)
             ],
         }
-        temporary = self._path.with_suffix(".tmp")
-        try:
-            with temporary.open("w") as file:
-                json.dump(content, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        json_file.store(self._path, content)
         self._paths = paths

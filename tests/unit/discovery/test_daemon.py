@@ -281,6 +281,30 @@ def test_the_last_log_stays_in_force_while_no_service_answers(
     asyncio.run(scenario())
 
 
+def test_a_cluster_whose_nodes_were_all_replaced_is_found_by_those_it_had_last(
+    host: Host, store_folder: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(store_folder, nodes=1) as cluster:
+            async with host.running() as client:
+                host.want(cluster, 1)
+                await until(lambda: client.status.clusters and client.status.clusters[0].active)
+                await cluster.start(2)
+                await until(lambda: client.status.clusters[0].wanted == io_paths(cluster, 1, 2))
+                await cluster.stop(1)
+                await until(lambda: client.status.clusters[0].active == cluster.service(2))
+            # The machine is started again, with the file of the day of the attach.
+            async with host.running() as client:
+                await until(lambda: client.status.clusters and client.status.clusters[0].active)
+                assert client.status.clusters[0].wanted == io_paths(cluster, 2)
+                # A file that names one that is gone, too, takes nothing away.
+                host.want(cluster, 3)
+                await until(lambda: cluster.service(3) in client.status.clusters[0].endpoints)
+                await until(lambda: client.status.clusters[0].active == cluster.service(2))
+
+    asyncio.run(scenario())
+
+
 def test_bad_lines_are_counted_and_a_folder_that_goes_keeps_its_word(
     host: Host, store_folder: Path
 ) -> None:
