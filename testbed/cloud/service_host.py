@@ -55,8 +55,9 @@ class ServiceHost:
         The discovery files are in the cloud's folder, and are there again after a reboot.
         """
         self.guest.start()
-        kept = self.deployment.state(f"discovery-client-{self.name}")
-        self.guest.shell(f"mount -t hostfs -o {kept} kept {Path(FOLDER).parent}; mkdir -p {FOLDER}")
+        kept = self.deployment.state(f"discovery-files-{self.name}")
+        # The very folder that is watched: hostfs tells inotify nothing of those below its root.
+        self.guest.shell(f"mount -t hostfs -o {kept} kept {FOLDER}")
         self._discovery.start()
 
     def attach(self) -> None:
