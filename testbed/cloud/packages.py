@@ -26,6 +26,7 @@ _FAMILIES = (
 )
 """Unpacked even where the machine has them installed, so that what runs is of one piece."""
 _VERSIONS = "versions"
+_WANTED = "wanted"
 
 
 class PackagesError(Exception):
@@ -47,7 +48,7 @@ HYPERVISOR = PackageSet(
     "hypervisor",
     (
         *("libvirt-clients", "libvirt-daemon", "libvirt-daemon-driver-qemu", "python3-libvirt"),
-        *("openssh-client", "openssh-server"),
+        *("genisoimage", "openssh-client", "openssh-server"),
     ),
 )
 
@@ -85,9 +86,18 @@ def unpacked(wanted: PackageSet) -> Packages:
     with (folder / "packages.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         packages = Packages(folder / wanted.name)
-        if not packages.root.exists():
+        if not _is_up_to_date(packages.root, wanted.packages):
+            shutil.rmtree(packages.root, ignore_errors=True)
             _fetch(wanted.packages, packages.root)
         return packages
+
+
+def _is_up_to_date(root: Path, names: Sequence[str]) -> bool:
+    """Whether these packages are unpacked there, not those that an earlier checkout wanted."""
+    try:
+        return (root / _WANTED).read_text().split() == list(names)
+    except FileNotFoundError:
+        return False
 
 
 def _fetch(names: Sequence[str], target: Path) -> None:
@@ -103,6 +113,7 @@ def _fetch(names: Sequence[str], target: Path) -> None:
             _run(["dpkg", "-x", str(archive), str(root)])
         if (root / "lib").is_dir():  # to these distributions the same folder
             shutil.copytree(root / "lib", root / "usr/lib", symlinks=True, dirs_exist_ok=True)
+        (root / _WANTED).write_text("\n".join(names))
         (root / _VERSIONS).write_text("".join(f"{archive.stem}\n" for archive in archives))
         for script in (root / "usr/lib/erlang").glob("**/bin/erl"):
             text = script.read_text()

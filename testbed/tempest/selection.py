@@ -19,17 +19,20 @@ QUICK = r"^tempest\.api\.volume\.(?!(admin\.)?test_volumes_backup)"
 """Without backups, which tests/cloud has, and the plugin, whose tests move images for minutes."""
 
 WITH_INSTANCES = (
-    r"^tempest\.api\.(compute\..*[Vv]olume|"
+    r"^tempest\.api\.(compute\.(?!admin\.test_assisted_volume_snapshots).*[Vv]olume|"
     r"volume\..*(\[[^]]*compute|[Aa]ttached|in_use|_online|multiattach))"
 )
 """Those that make instances, which run on compute hosts if there are any: the compute service's
-with volumes, and the volume service's with instances."""
+with volumes, and the volume service's with instances. Assisted snapshots are for volumes that are
+files; their test does not look at what came of them."""
 
 EXCUSES = {
     "Volume replication feature disabled": "the management API has no replication between clusters",
     "consistency group feature disabled": "the management API has no group snapshots",
     "hw_scsi_model=virtio-scsi not set on image": "a boot sector drives virtio-blk only",
     "Validation must be enabled": "nobody can log in to a boot sector",
+    "Instance validation tests are disabled": "nobody can log in to a boot sector",
+    "Swapping volumes is not supported": "Nova swaps volumes at Cinder's word only: bug 2112187",
     "Skipped until [Bb]ug": "an open bug of OpenStack, named in the reason",
 }
 """Part of the reason that a skipped test gives: why it can't run here. Any other skip is a fault
