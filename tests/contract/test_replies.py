@@ -184,6 +184,39 @@ def test_a_body_without_end_is_refused(api: Api) -> None:
     api.call("POST", f"{PROJECT}/volumes", '{"name": "' + "a" * (2 << 20) + '"}', status=400)
 
 
+def within(*domains: str, key: str = "FD", operator: str = "In") -> dict[str, Any]:
+    pairs = [{"key": key, "value": domain} for domain in domains]
+    return {"operator": operator, "labelValueKeyPairs": pairs}
+
+
+@pytest.mark.parametrize("node", [0, 1, 2])
+def test_a_volume_of_one_replica_goes_where_it_is_to_go(lab: Lab, api: Api, node: int) -> None:
+    wanted = lab.info["nodes"][node]
+    restrictions = [within(wanted["name"])]
+    made = api.create_volume("v", replicaCount=1, placementRestrictions=restrictions)
+    assert made["placementRestrictions"] == restrictions
+    assert made["nodeList"] == [wanted["uuid"]]
+    assert "placementRestrictions" not in api.create_volume("free", replicaCount=1)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"replicaCount": 2, "placementRestrictions": [within("node1")]},
+        {"placementRestrictions": [within("node9")]},
+        {"placementRestrictions": [within("node1", key="Unknown")]},
+        {"placementRestrictions": [within("node1", key="Rack")]},
+        {"placementRestrictions": [within("node1", operator="NotIn")]},
+        {"placementRestrictions": [within()]},
+        {"placementRestrictions": [{}]},
+    ],
+)
+def test_bad_placement(api: Api, asked: dict[str, Any]) -> None:
+    body = {"name": "v", "size": "1 gib", "replicaCount": 1, "acl": {"values": ["ALLOW_ANY"]}}
+    assert api.call("POST", f"{PROJECT}/volumes", body | asked, status=400)["code"] == 3
+    assert api.call("GET", f"{PROJECT}/volumes") == {}
+
+
 def test_a_name_is_taken_once(api: Api) -> None:
     api.create_volume("v")
     body = {"name": "v", "size": "1 gib", "replicaCount": 1, "acl": {"values": ["ALLOW_ANY"]}}

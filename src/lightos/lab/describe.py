@@ -137,7 +137,7 @@ class Description:
             if state is NodeState.ACTIVE
             else NodeStatus.CONNECTIVITY_PROBLEM,
             nvme_endpoint=endpoint(node.address, self.cluster.nvme_port),
-            failure_domains=(node.name,),
+            failure_domains=(node.failure_domain,),
             hostname=node.name,
             server_uuid=str(node.uuid),
             managed_devices=1,
@@ -211,6 +211,7 @@ class Description:
             sector_size_bytes=volume.sector_size_bytes,
             source_snapshot_uuid=str(volume.source_snapshot_uuid or ""),
             source_snapshot_name=volume.source_snapshot_name,
+            placement_restrictions=volume.placement_restrictions,
             qos_policy_uuid=str(volume.qos_policy_uuid or ""),
             qos_policy_name=self.cluster.tenants.policies.name(volume.qos_policy_uuid),
             labels=_labels(volume),

@@ -12,13 +12,21 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from lightos.api.models.volumes import PlacementRestriction
 from lightos.lab.changes import Change
-from lightos.lab.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
+from lightos.lab.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 from lightos.lab.lifecycle import Lifecycle
 from lightos.lab.paths import Paths
 from lightos.lab.placement import (
     MAX_NODES,
     PlacementGroup,
+    admitted_nodes,
     choose_group,
     placement_groups,
     regrouped,
@@ -153,7 +161,8 @@ class Nodes(Mapping[UUID, NodeRecord]):
         """Have a node less; its replicas are rebuilt on the others at once.
 
         Raises NotFound, and FailedPrecondition where a volume or snapshot has more replicas than
-        nodes would be left, or no other replica that serves while this node does not.
+        nodes would be left, no other replica that serves while this node does not, or no other
+        node that it may be on.
         """
         node = self.find(uuid)
         left = [other for other in self._nodes.values() if other.uuid != uuid]
@@ -175,6 +184,10 @@ class Nodes(Mapping[UUID, NodeRecord]):
                 raise FailedPrecondition(
                     f"{what} would lose its last replica with {node.name}, since no node that has "
                     "one serves: start one of them first, or delete it"
+                )
+            if uuid in replicas and not self._admitted(record.placement_restrictions) - {uuid}:
+                raise FailedPrecondition(
+                    f"the placementRestrictions of {what} admit {node.name} only: delete it first"
                 )
         return self._membership_change(left, drop=[node])
 
@@ -210,12 +223,22 @@ class Nodes(Mapping[UUID, NodeRecord]):
             self._volumes.values(), self._snapshots.values()
         )
         moved = [
-            replace(record, group_id=moves[record.group_id])
+            replace(record, group_id=self._successor(record, groups) or moves[record.group_id])
             for record in kept
             if record.group_id in moves
         ]
         gone = [group for number, group in self._groups.items() if number not in left]
         return Change(put=[*put, *moved, *self._group_records(groups)], drop=[*drop, *gone])
+
+    def _successor(
+        self, record: VolumeRecord | SnapshotRecord, groups: Iterable[PlacementGroup]
+    ) -> int | None:
+        """Where something goes whose group is no more; None where it may be on every node."""
+        if not record.placement_restrictions:
+            return None
+        return successors(self._paths.groups, self._within(record.placement_restrictions, groups))[
+            record.group_id
+        ]
 
     def _group_records(self, groups: Iterable[PlacementGroup]) -> list[GroupRecord]:
         return [
@@ -251,16 +274,46 @@ class Nodes(Mapping[UUID, NodeRecord]):
             return ProtectionState.FULLY_PROTECTED
         return ProtectionState.DEGRADED if up else ProtectionState.NOT_AVAILABLE
 
-    def group_for(self, replica_count: int, volumes_of_group: Mapping[int, int]) -> int:
-        """The placement group of a new volume. Raises Unavailable when no node serves."""
+    def failure_domains(self, group_id: int) -> frozenset[str]:
+        """Those that hold a replica of a volume."""
+        return frozenset(self._nodes[node].failure_domain for node in self.replicas(group_id))
+
+    def admits(self, restrictions: Sequence[PlacementRestriction], group_id: int) -> bool:
+        """Whether a volume with these restrictions may be where that group is."""
+        return bool(self._within(restrictions, [self._paths.group(group_id)]))
+
+    def _within(
+        self, restrictions: Sequence[PlacementRestriction], groups: Iterable[PlacementGroup]
+    ) -> list[PlacementGroup]:
+        admitted = self._admitted(restrictions)
+        return [group for group in groups if admitted.issuperset(group.node_uuids)]
+
+    def _admitted(self, restrictions: Sequence[PlacementRestriction]) -> frozenset[UUID]:
+        domains = {node.uuid: node.failure_domain for node in self._nodes.values()}
+        return admitted_nodes(restrictions, domains, self._cluster.uuid)
+
+    def group_for(
+        self,
+        replica_count: int,
+        restrictions: Sequence[PlacementRestriction],
+        volumes_of_group: Mapping[int, int],
+    ) -> int:
+        """The placement group of a new volume.
+
+        Raises InvalidArgument when the restrictions admit no node, Unavailable when none serves.
+        """
+        groups = self._within(restrictions, self._paths.groups)
+        if not groups:
+            raise InvalidArgument("the placementRestrictions admit no node of this cluster")
         group = choose_group(
-            self._paths.groups,
+            groups,
             replica_count,
             {node.uuid for node in self.serving},
             volumes_of_group,
         )
         if group is None:
-            raise Unavailable("no storage node is active; start one")
+            where = " that the placementRestrictions admit" if restrictions else ""
+            raise Unavailable(f"no storage node{where} is active; start one")
         return group.group_id
 
     # Changes

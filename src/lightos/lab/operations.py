@@ -185,6 +185,7 @@ class Operations:
             compression=message.compression,
             sector_size_bytes=int(message.sector_size) or DEFAULT_SECTOR_BYTES,
             source_snapshot=source,
+            placement_restrictions=message.placement_restrictions,
             qos_policy=_qos_policy(message.qos_policy_uuid, message.qos_policy_name),
             labels=[(label.key, label.value) for label in message.labels],
         )

@@ -9,9 +9,11 @@ each replica count the rotations of the node list, at most three times the numbe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
+
+from lightos.api.models.volumes import MatchKey, MatchPair, PlacementRestriction
 
 MAX_REPLICAS = 3
 MAX_NODES = 15
@@ -97,6 +99,25 @@ def primary_of(
     """
     candidates = [node for node in group.node_uuids if node in serving]
     return next((node for node in candidates if node in settled), next(iter(candidates), None))
+
+
+def admitted_nodes(
+    restrictions: Iterable[PlacementRestriction], domains: Mapping[UUID, str], cluster: UUID
+) -> frozenset[UUID]:
+    """The nodes, by their failure domains, that every restriction admits by one of its pairs."""
+    return frozenset(
+        node
+        for node, domain in domains.items()
+        if all(
+            any(_names(pair, domain, cluster) for pair in restriction.pairs)
+            for restriction in restrictions
+        )
+    )
+
+
+def _names(pair: MatchPair, domain: str, cluster: UUID) -> bool:
+    """The domain of the primary is that of the only replica, as more have no restrictions."""
+    return pair.value == (str(cluster) if pair.key is MatchKey.CLUSTER_ID else domain)
 
 
 def choose_group(

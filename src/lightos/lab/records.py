@@ -16,7 +16,8 @@ from uuid import UUID
 
 from lightos.api.models.nodes import NodeState
 from lightos.api.models.snapshots import SnapshotState
-from lightos.api.models.volumes import ProtectionState, VolumeState
+from lightos.api.models.volumes import PlacementRestriction, ProtectionState, VolumeState
+from lightos.api.wire import Model
 
 __all__ = [
     "ClusterRecord",
@@ -49,6 +50,9 @@ def _decoder(annotation: Any) -> Callable[[Any], Any]:
         return lambda values: tuple(item(value) for value in values)
     if annotation is datetime:
         return datetime.fromisoformat
+    if issubclass(annotation, Model):
+        read: Callable[[Any], Any] = annotation.from_wire
+        return read
     decode: Callable[[Any], Any] = annotation
     return decode
 
@@ -58,6 +62,8 @@ def _encode(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, Model):
+        return value.to_wire()
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     return value
@@ -177,6 +183,11 @@ class NodeRecord(Record):
     address: str
     state: NodeState
 
+    @property
+    def failure_domain(self) -> str:
+        """Each node is one of its own."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class GroupRecord(Record):
@@ -211,6 +222,7 @@ class VolumeRecord(Record):
     labels: tuple[tuple[str, ...], ...]
     created_at: datetime
     qos_policy_uuid: UUID | None = None
+    placement_restrictions: tuple[PlacementRestriction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -269,3 +281,4 @@ class SnapshotRecord(Record):
     labels: tuple[tuple[str, ...], ...]
     created_at: datetime
     retention_seconds: float | None
+    placement_restrictions: tuple[PlacementRestriction, ...] = ()

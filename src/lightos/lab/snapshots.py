@@ -101,6 +101,7 @@ class Snapshots(Mapping[UUID, SnapshotRecord]):
             labels=volume.labels,
             created_at=self._now(),
             retention_seconds=retention_seconds,
+            placement_restrictions=volume.placement_restrictions,
         )
 
         @disk_errors(f"snapshot {name}")

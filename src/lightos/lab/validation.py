@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cluster accepts as sizes, ACLs, labels and ETags. Pure."""
+"""What the cluster accepts as sizes, ACLs, placement, labels and ETags. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lightos.api.models.values import ALLOW_ANY, ALLOW_NONE, rounded_up
-from lightos.api.models.volumes import SIZE_GRANULARITY_BYTES
+from lightos.api.models.volumes import (
+    SIZE_GRANULARITY_BYTES,
+    MatchKey,
+    MatchOperator,
+    PlacementRestriction,
+)
 from lightos.lab.addresses import normal_address
 from lightos.lab.errors import FailedPrecondition, InvalidArgument
 from lightos.lab.records import SnapshotRecord, VolumeRecord
@@ -57,6 +62,26 @@ def _rules(what: str, rules: Sequence[str]) -> tuple[str, ...]:
     if ALLOW_NONE in unique and len(unique) > 1:
         raise InvalidArgument(f"{ALLOW_NONE} in {what} must stand alone")
     return unique
+
+
+def check_placement(
+    restrictions: Sequence[PlacementRestriction], replica_count: int
+) -> tuple[PlacementRestriction, ...]:
+    """For a volume of one replica only; each has an operator, and pairs with a key."""
+    if restrictions and replica_count != 1:
+        raise InvalidArgument(
+            f"placementRestrictions are for volumes of one replica, not of {replica_count}"
+        )
+    for restriction in restrictions:
+        if restriction.operator is MatchOperator.UNKNOWN:
+            raise InvalidArgument("operator of a placement restriction is not given; In is one")
+        if not restriction.pairs:
+            raise InvalidArgument("labelValueKeyPairs of a placement restriction is empty")
+        if any(pair.key is MatchKey.UNKNOWN for pair in restriction.pairs):
+            raise InvalidArgument(
+                "key of a placement restriction is not given; FD, PrimaryFD and ClusterID are"
+            )
+    return tuple(restrictions)
 
 
 def check_labels(labels: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from lightos.api.models.volumes import PlacementRestriction
 from lightos.lab.access import VISIBLE_STATES, AccessIndex
 from lightos.lab.changes import Change
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Unavailable
@@ -28,6 +29,7 @@ from lightos.lab.validation import (
     check_etag,
     check_ip_acl,
     check_labels,
+    check_placement,
     rounded_size,
 )
 from lightos.lab.view import NamespaceView, RateLimits
@@ -89,6 +91,7 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         compression: bool,
         sector_size_bytes: int,
         source_snapshot: str | UUID | None = None,
+        placement_restrictions: Sequence[PlacementRestriction] = (),
         qos_policy: str | UUID = NO_POLICY,
         labels: Sequence[tuple[str, str]] = (),
     ) -> Change[VolumeRecord]:
@@ -103,6 +106,7 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         check_name("volume name", name)
         size_bytes = rounded_size(size_bytes)
         self._check_replica_count(replica_count)
+        restrictions = check_placement(placement_restrictions, replica_count)
         snapshot = (
             None
             if source_snapshot is None
@@ -122,7 +126,7 @@ class Volumes(Mapping[UUID, VolumeRecord]):
             size_bytes=size_bytes,
             sector_size_bytes=snapshot.sector_size_bytes if snapshot else sector_size_bytes,
             replica_count=replica_count,
-            group_id=self._group_for(replica_count, snapshot),
+            group_id=self._group_for(replica_count, restrictions, snapshot),
             nsid=self._free_nsid(),
             acl=check_acl(acl),
             ip_acl=check_ip_acl(ip_acl),
@@ -133,6 +137,7 @@ class Volumes(Mapping[UUID, VolumeRecord]):
             labels=check_labels(labels) or (snapshot.labels if snapshot else ()),
             created_at=self._now(),
             qos_policy_uuid=self._tenants.policy_for_volume(project, qos_policy),
+            placement_restrictions=restrictions,
         )
 
         @disk_errors(f"volume {name}")
@@ -348,11 +353,20 @@ class Volumes(Mapping[UUID, VolumeRecord]):
                 f"and this cluster has {len(self._nodes)}"
             )
 
-    def _group_for(self, replica_count: int, snapshot: SnapshotRecord | None) -> int:
-        """A clone stays where its snapshot's blocks are, if it has as many replicas."""
-        if snapshot is not None and snapshot.replica_count == replica_count:
+    def _group_for(
+        self,
+        replica_count: int,
+        restrictions: Sequence[PlacementRestriction],
+        snapshot: SnapshotRecord | None,
+    ) -> int:
+        """A clone stays where its snapshot's blocks are, if it has as many replicas and may."""
+        if (
+            snapshot is not None
+            and snapshot.replica_count == replica_count
+            and self._nodes.admits(restrictions, snapshot.group_id)
+        ):
             return snapshot.group_id
-        return self._nodes.group_for(replica_count, self._count_of_group)
+        return self._nodes.group_for(replica_count, restrictions, self._count_of_group)
 
     def _free_nsid(self) -> int:
         """The next id upwards, round and round: hosts should not soon see one used again."""
