@@ -199,6 +199,19 @@ def test_a_volume_of_one_replica_goes_where_it_is_to_go(lab: Lab, api: Api, node
     assert "placementRestrictions" not in api.create_volume("free", replicaCount=1)
 
 
+def test_volumes_of_a_failure_domain(api: Api) -> None:
+    alone = api.create_volume("alone", replicaCount=1, placementRestrictions=[within("node3")])
+    pair = api.create_volume("pair", replicaCount=2)
+    nodes = api.call("GET", "/api/v2/nodes")["nodes"]
+    for node in nodes:
+        (domain,) = node["failureDomains"]
+        found = api.call("GET", f"{PROJECT}/volumes?failureDomain={domain}").get("volumes", [])
+        expected = [v["name"] for v in (alone, pair) if node["UUID"] in v["nodeList"]]
+        assert sorted(v["name"] for v in found) == expected
+    assert api.call("GET", "/api/v2/volumes?failureDomain=node3&name=alone")["volumes"] == [alone]
+    assert api.call("GET", f"{PROJECT}/volumes?failureDomain=nowhere") == {}
+
+
 @pytest.mark.parametrize(
     "asked",
     [

@@ -142,7 +142,7 @@ class Operations:
             return (
                 message.name in ("", node.name)
                 and message.uuid in ("", str(node.uuid))
-                and message.failure_domain in ("", node.name)
+                and message.failure_domain in ("", node.failure_domain)
             )
 
         nodes = filter(wanted, self._cluster.nodes.values())
@@ -200,6 +200,7 @@ class Operations:
             name=message.name or None,
             uuid=optional_uuid("UUID", message.uuid),
             source_snapshot_uuid=optional_uuid("snapshotUUID", message.snapshot_uuid),
+            failure_domain=message.failure_domain or None,
         )
         return VolumeList(volumes=tuple(map(self._describe.volume, volumes)))
 

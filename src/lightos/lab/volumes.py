@@ -268,14 +268,23 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         name: str | None = None,
         uuid: UUID | None = None,
         source_snapshot_uuid: UUID | None = None,
+        failure_domain: str | None = None,
     ) -> list[VolumeRecord]:
-        """One page in ascending UUID, of one project or of all. Raises NotFound (project)."""
+        """One page in ascending UUID, of one project or of all. Raises NotFound (project).
+
+        With a failure domain, those that have a replica in it.
+        """
         if project is not None:
             self._tenants.check_project(project)
 
         def admits(volume: VolumeRecord) -> bool:
-            return (show_all or volume.state is not VolumeState.DELETING) and (
-                source_snapshot_uuid in (None, volume.source_snapshot_uuid)
+            return (
+                (show_all or volume.state is not VolumeState.DELETING)
+                and source_snapshot_uuid in (None, volume.source_snapshot_uuid)
+                and (
+                    failure_domain is None
+                    or failure_domain in self._nodes.failure_domains(volume.group_id)
+                )
             )
 
         return self._table.page(project, admits, limit=limit, offset=offset, name=name, uuid=uuid)

@@ -82,6 +82,17 @@ def test_bad_restrictions_make_nothing(
     assert not lab.store.uuids()
 
 
+def test_lists_by_failure_domain_have_what_has_a_replica_there(lab: Harness) -> None:
+    alone = restricted(lab, "alone", within("node3"))
+    pair = lab.ready_volume("pair", replica_count=2)
+    everywhere = lab.ready_volume("everywhere", replica_count=3)
+    for domain in ("node1", "node2", "node3"):
+        found = lab.cluster.volumes.page(None, limit=9, failure_domain=domain)
+        has = [each for each in (alone, pair, everywhere) if domain in nodes_of(lab, each)]
+        assert {each.name for each in found} == {each.name for each in has}
+    assert not lab.cluster.volumes.page(None, limit=9, failure_domain="node9")
+
+
 def test_a_volume_waits_for_its_node_rather_than_go_elsewhere(lab: Harness) -> None:
     lab.stop_node(2)
     with pytest.raises(Unavailable, match="no storage node that the placementRestrictions admit"):
