@@ -50,6 +50,7 @@ def up(state_dir: Path, *options: str) -> tuple[str, ...]:
         (["--transition-ms", "-1"], "-1 is not in the range"),
         (["--failback-seconds", "nan"], "nan is no number of seconds"),
         (["--projects", "Red"], "'Red' is not a project name"),
+        (["--projects", "red,system"], "'system' is the cluster itself"),
     ],
 )
 @pytest.mark.parametrize("detach", [[], ["--detach"]])

@@ -201,6 +201,7 @@ def test_the_life_of_a_project(lab: Lab, api: Api) -> None:
     "body",
     [
         {"name": "Green"},
+        {"name": "system"},
         {},
         {"name": "green", "description": "d" * 257},
         {"name": "green", "defaultPolicies": [{"policyType": "snapshot", "policyUUID": ABSENT}]},
@@ -214,4 +215,5 @@ def test_bad_projects_are_refused(api: Api, body: dict[str, Any]) -> None:
     api.call("POST", PROJECTS, body, status=400)
     api.call("GET", f"{PROJECTS}/green", status=404)
     api.call("PUT", f"{PROJECTS}/blue", {}, status=400)
-    api.call("DELETE", f"{PROJECTS}/default", status=400)
+    for name in ("default", "system"):
+        assert api.call("DELETE", f"{PROJECTS}/{name}", status=400)["code"] == 9

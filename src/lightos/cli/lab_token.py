@@ -55,8 +55,8 @@ def token(
 
 def _check_projects(folder: StateFolder, names: set[str]) -> None:
     """LabError for a project that a running lab does not have; one that is down cannot say."""
-    from lightos.lab.auth import SYSTEM  # noqa: PLC0415
     from lightos.lab.control import ControlClient  # noqa: PLC0415
+    from lightos.lab.names import SYSTEM  # noqa: PLC0415
 
     if not folder.running_pid():
         return

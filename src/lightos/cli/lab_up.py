@@ -20,7 +20,7 @@ import click
 from lightos.cli.lab_folder import is_default_folder, one_line_errors, page_url, state_dir
 from lightos.lab.addresses import address_violation
 from lightos.lab.errors import LabError
-from lightos.lab.names import valid_project_name
+from lightos.lab.names import SYSTEM, valid_project_name
 from lightos.lab.placement import DEFAULT_NODES, MAX_NODES
 from lightos.lab.state_folder import StateFolder
 
@@ -65,6 +65,8 @@ def _projects(
             raise click.BadParameter(
                 f"{name!r} is not a project name: lower-case letters, digits, dots and dashes."
             )
+        if name == SYSTEM:
+            raise click.BadParameter(f"{name!r} is the cluster itself; choose another name.")
     return _split(value)
 
 

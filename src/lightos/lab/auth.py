@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lightos.lab.errors import LabError, Unauthenticated
 from lightos.lab.files import write_secret
+from lightos.lab.names import SYSTEM
 from lightos.lab.records import CredentialRecord
 
-SYSTEM = "system"
 CLUSTER_ADMIN = "cluster-admin"
 ADMIN = "admin"
 VIEWER = "viewer"

@@ -7,6 +7,8 @@ import re
 
 from lightos.lab.errors import InvalidArgument
 
+SYSTEM = "system"
+"""Stands for the cluster itself where a project is named, so no project can have this name."""
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,253}", re.ASCII)
 _PROJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from lightos.lab.auth import LOCAL_ADMINISTRATOR, SYSTEM
+from lightos.lab.auth import LOCAL_ADMINISTRATOR
 from lightos.lab.certificates import CertificateFiles, bad_certificate, ensure_certificates
 from lightos.lab.changes import ChangeQueue
 from lightos.lab.cluster import Cluster
@@ -38,6 +38,7 @@ from lightos.lab.lab_api import LabApi
 from lightos.lab.listeners import HttpServer, check_tcp_port, control_listener, tcp_listener
 from lightos.lab.membership import Membership
 from lightos.lab.metrics import LabFigures
+from lightos.lab.names import SYSTEM
 from lightos.lab.node_services import NodeServices, Service
 from lightos.lab.page.overview import Overview
 from lightos.lab.page.server import PageServer, page_key

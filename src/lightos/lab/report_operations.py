@@ -15,12 +15,13 @@ from lightos.api.models.hosts import ConnectedHost, ConnectedHostList, GetHost, 
 from lightos.api.models.servers import GetServer, ListServers, ServerList
 from lightos.api.wire import Model, WireEnum
 from lightos.lab.arguments import optional_uuid, page_size, uuid_of
-from lightos.lab.auth import SYSTEM, Caller
+from lightos.lab.auth import Caller
 from lightos.lab.cluster import Cluster
 from lightos.lab.connected_hosts import visible_volumes
 from lightos.lab.describe import Description
 from lightos.lab.errors import InvalidArgument, NotFound, Unimplemented
 from lightos.lab.event_log import EventFilter
+from lightos.lab.names import SYSTEM
 
 E = TypeVar("E", bound=WireEnum)
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 from lightos.api.models.values import DEFAULT_PROJECT
-from lightos.lab.auth import OWN_CREDENTIAL, SYSTEM, public_key
+from lightos.lab.auth import OWN_CREDENTIAL, public_key
 from lightos.lab.changes import Change
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from lightos.lab.names import check_name, valid_project_name
+from lightos.lab.names import SYSTEM, check_name, valid_project_name
 from lightos.lab.policies import Policies, is_usable_by, kept_limit, rate_limits
 from lightos.lab.records import (
     CredentialRecord,
@@ -33,6 +33,7 @@ NAMED_IN_REFUSALS = 3
 NO_POLICY = ""
 """Asks for no policy of a volume's own: its project's default counts, if there is one."""
 
+_OWN_PROJECTS = (DEFAULT_PROJECT, SYSTEM)
 _ENDING = (VolumeState.DELETING, VolumeState.FAILED)
 
 
@@ -214,6 +215,8 @@ class Tenants:
                 f"project name {name[:64]!r} is not valid: 1 to 63 lower-case letters, digits, "
                 "dots and dashes, a letter or digit first and last"
             )
+        if name == SYSTEM:
+            raise InvalidArgument(f"project name {name} is the cluster's own; choose another")
         if name in self.projects:
             raise AlreadyExists(f"project {name} already exists")
         self._check_default_policy(name, default_policy)
@@ -230,9 +233,9 @@ class Tenants:
 
     def delete_project(self, name: str) -> Change[Record]:
         """Forget a project that holds nothing. Raises NotFound and FailedPrecondition."""
-        project = self.find_project(name)
-        if name == DEFAULT_PROJECT:
+        if name in _OWN_PROJECTS:
             raise FailedPrecondition(f"project {name} is the cluster's own and stays")
+        project = self.find_project(name)
         objects: Iterator[VolumeRecord | SnapshotRecord] = itertools.chain(
             self._volumes.values(), self._snapshots.values()
         )

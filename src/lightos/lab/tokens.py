@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from lightos.lab.auth import SYSTEM, Authenticator, Authority, default_role
+from lightos.lab.auth import Authenticator, Authority, default_role
 from lightos.lab.errors import Internal
 from lightos.lab.files import write_secret
+from lightos.lab.names import SYSTEM
 from lightos.lab.records import CredentialRecord
 
 LIFETIME = timedelta(days=365)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from lightos.lab.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from lightos.lab.records import LimitKind, PolicyRecord
+from lightos.lab.records import LimitKind, PolicyRecord, ProjectRecord
 from lightos.lab.view import RateLimit, RateLimits, RateUnit
 from tests.unit.lab.harness import GIB, HOST, Harness
 
@@ -211,6 +211,21 @@ def test_a_project_is_made_while_running_and_deleted_when_empty(lab: Harness) ->
     lab.cluster.carry_out(tenants.delete_project("green"))
     lab.restart()
     assert set(lab.cluster.projects) == {"default", "blue"}
+
+
+def test_the_cluster_itself_is_no_project(lab: Harness) -> None:
+    tenants = lab.cluster.tenants
+    with pytest.raises(InvalidArgument, match="the cluster's own"):
+        tenants.create_project("system", description="", default_policy=None)
+    with pytest.raises(FailedPrecondition, match="the cluster's own and stays"):
+        tenants.delete_project("system")
+
+
+def test_a_project_that_took_the_clusters_name_before_keeps_its_credentials(lab: Harness) -> None:
+    lab.database.commit([ProjectRecord(uuid4(), "system")])
+    lab.restart()
+    with pytest.raises(FailedPrecondition, match="stays"):
+        lab.cluster.tenants.delete_project("system")
 
 
 @pytest.mark.parametrize("name", ["", "Green", "-green", "g" * 64, ".."])
