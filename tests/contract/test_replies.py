@@ -41,7 +41,10 @@ def test_nodes(api: Api, lab: Lab) -> None:
     assert {n["state"] for n in nodes} == {"Active"}
     assert api.call("GET", f"/api/v2/nodes/{nodes[1]['UUID']}") == nodes[1]
     assert api.call("GET", f"/api/v2/nodes?name={nodes[2]['name']}") == {"nodes": [nodes[2]]}
-    assert api.call("GET", "/api/v2/nodes?UUID=nobody") == {}
+    assert api.call("GET", f"/api/v2/nodes?UUID={ABSENT}") == {}
+    assert api.call("GET", "/api/v2/nodes?UUID=nobody", status=400)["code"] == 3
+    conflicting = f"name={nodes[0]['name']}&UUID={nodes[1]['UUID']}"
+    assert api.call("GET", f"/api/v2/nodes?{conflicting}", status=400)["code"] == 3
     assert api.call("GET", f"/api/v2/nodes/{ABSENT}", status=404)["code"] == 5
 
 
@@ -258,6 +261,18 @@ def test_a_busy_volume_answers_503(own_lab: Lab) -> None:
     assert api.call("DELETE", path, status=503)["code"] == 14
 
 
+def test_a_volume_that_is_deleting(own_lab: Lab) -> None:
+    api = Api(own_lab)
+    made = api.create_volume("v")
+    snapshot = api.create_snapshot("s", made["UUID"])
+    path = f"{PROJECT}/volumes/{made['UUID']}"
+    api.call("DELETE", path)
+    assert api.call("GET", path)["state"] == "Deleting"
+    assert api.call("DELETE", path, status=400)["code"] == 9
+    wanted = {"srcSnapshotUUID": snapshot["UUID"]}
+    assert api.call("PUT", f"{path}/rollback", wanted, status=503)["code"] == 14
+
+
 def test_shrinking_needs_force(api: Api) -> None:
     made = api.create_volume("v", size="2 gib")
     path = f"{PROJECT}/volumes/{made['UUID']}"
@@ -297,6 +312,7 @@ def test_the_life_of_a_snapshot(api: Api) -> None:
     path = f"{PROJECT}/snapshots/{made['UUID']}"
     assert api.call("DELETE", path, If_Match=made["ETag"]) == {}
     assert api.call("GET", path)["state"] == "Deleting"
+    assert api.call("DELETE", path, status=400)["code"] == 9
     assert api.call("GET", f"{PROJECT}/snapshots") == {}
     assert len(api.call("GET", f"{PROJECT}/snapshots?showAll=true")["snapshots"]) == 1
     api.call("DELETE", f"{PROJECT}/volumes/{clone['UUID']}")

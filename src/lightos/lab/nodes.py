@@ -104,6 +104,27 @@ class Nodes(Mapping[UUID, NodeRecord]):
             raise NotFound(f"node {uuid} does not exist")
         return node
 
+    def matching(
+        self,
+        *,
+        name: str | None = None,
+        uuid: UUID | None = None,
+        failure_domain: str | None = None,
+    ) -> list[NodeRecord]:
+        """Nodes that match what is not None; those that do not exist are none.
+
+        Raises InvalidArgument where each filter has nodes and all together have none.
+        """
+        filtered = [
+            [node for node in self._nodes.values() if name in (None, node.name)],
+            [node for node in self._nodes.values() if uuid in (None, node.uuid)],
+            [n for n in self._nodes.values() if failure_domain in (None, n.failure_domain)],
+        ]
+        found = [node for node in self._nodes.values() if all(node in nodes for nodes in filtered)]
+        if not found and all(filtered):
+            raise InvalidArgument("name, UUID and failureDomain are of different nodes")
+        return found
+
     def stop(self, uuid: UUID) -> Change[NodeRecord]:
         """End a node at once; its groups move to the next serving replica."""
         return Change(put=[replace(self.find(uuid), state=NodeState.INACTIVE)])

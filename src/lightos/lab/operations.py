@@ -51,7 +51,6 @@ from lightos.lab.changes import Changes
 from lightos.lab.cluster import Cluster
 from lightos.lab.describe import Description
 from lightos.lab.errors import InvalidArgument
-from lightos.lab.records import NodeRecord
 from lightos.lab.report_operations import ReportOperations
 from lightos.lab.tenant_operations import TenantOperations
 
@@ -138,14 +137,11 @@ class Operations:
         return self._describe.cluster_info()
 
     async def _list_nodes(self, message: ListNodes) -> Model:
-        def wanted(node: NodeRecord) -> bool:
-            return (
-                message.name in ("", node.name)
-                and message.uuid in ("", str(node.uuid))
-                and message.failure_domain in ("", node.failure_domain)
-            )
-
-        nodes = filter(wanted, self._cluster.nodes.values())
+        nodes = self._cluster.nodes.matching(
+            name=message.name or None,
+            uuid=optional_uuid("UUID", message.uuid),
+            failure_domain=message.failure_domain or None,
+        )
         return NodeList(nodes=tuple(map(self._describe.node, nodes)))
 
     async def _get_node(self, message: GetNode) -> Model:

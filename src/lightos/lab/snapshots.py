@@ -122,12 +122,12 @@ class Snapshots(Mapping[UUID, SnapshotRecord]):
     ) -> Change[SnapshotRecord]:
         """Begin to delete; with clones it stays Deleting until they are gone.
 
-        Raises NotFound, FailedPrecondition (ETag, Failed) and Unavailable (Creating).
+        Raises NotFound, FailedPrecondition (ETag, Deleting, Failed) and Unavailable (Creating).
         """
         snapshot = self.find(project, key)
         check_etag(snapshot, if_match)
         if snapshot.state is SnapshotState.DELETING:
-            return Change()
+            raise FailedPrecondition(f"snapshot {snapshot.name} is Deleting already")
         if snapshot.state is SnapshotState.CREATING:
             raise Unavailable(f"snapshot {snapshot.name} is Creating; delete it once it is made")
         if snapshot.state is SnapshotState.FAILED:

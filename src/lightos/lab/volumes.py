@@ -217,12 +217,10 @@ class Volumes(Mapping[UUID, VolumeRecord]):
     ) -> Change[VolumeRecord]:
         """Begin to delete; hosts lose the namespace at once.
 
-        Raises NotFound, FailedPrecondition (ETag, Failed) and Unavailable (busy).
+        Raises NotFound, FailedPrecondition (ETag, Deleting, Failed) and Unavailable (busy).
         """
         volume = self.find(project, key)
         check_etag(volume, if_match)
-        if volume.state is VolumeState.DELETING:
-            return Change()
         _check_open("delete", volume)
         return Change(put=[replace(volume, state=VolumeState.DELETING, etag=volume.etag + 1)])
 
@@ -232,10 +230,12 @@ class Volumes(Mapping[UUID, VolumeRecord]):
         """Set a volume's content back to one of its own snapshots; its size stays.
 
         Raises NotFound, InvalidArgument (another volume's snapshot), FailedPrecondition
-        (states, snapshot larger than a volume shrunk since), Unavailable (busy), Internal
+        (states, snapshot larger than a volume shrunk since), Unavailable (busy, Deleting), Internal
         (disk; the content may have gone back then, and asking again completes it).
         """
         volume = self.find(project, key)
+        if volume.state is VolumeState.DELETING:
+            raise Unavailable(f"cannot roll back volume {volume.name}: it is Deleting")
         _check_open("roll back", volume)
         source = available_snapshot(self._snapshots, volume.project, snapshot)
         if source.source_volume_uuid != volume.uuid:

@@ -184,7 +184,8 @@ def test_a_deleted_volume_is_gone_after_the_transition(lab: Harness) -> None:
         lab.volume("vol")
     with pytest.raises(FailedPrecondition):
         lab.update(volume.uuid, acl=[HOST])
-    lab.delete_volume(volume.uuid)  # again: nothing more to do
+    with pytest.raises(FailedPrecondition, match="it is Deleting"):
+        lab.delete_volume(volume.uuid)
     lab.wait()
     with pytest.raises(NotFound):
         lab.cluster.volumes.find("default", volume.uuid)
@@ -252,6 +253,8 @@ def test_a_snapshot_with_clones_stays_deleting_until_they_are_gone(lab: Harness)
     lab.delete_snapshot(snapshot.uuid)
     lab.wait(100)
     assert lab.cluster.snapshots.find("default", "snap").state is SnapshotState.DELETING
+    with pytest.raises(FailedPrecondition, match="Deleting already"):
+        lab.delete_snapshot(snapshot.uuid)
     lab.delete_volume(volume.uuid)
     lab.wait()
     assert set(lab.cluster.snapshots) == {snapshot.uuid}
@@ -330,7 +333,29 @@ def test_roll_back(lab: Harness) -> None:
         lab.cluster.volumes.roll_back("default", "other", snapshot="snap")
 
 
+def test_a_volume_that_is_deleting_cannot_be_rolled_back(lab: Harness) -> None:
+    volume = lab.ready_volume()
+    lab.ready_snapshot(volume)
+    lab.delete_volume(volume.uuid)
+    with pytest.raises(Unavailable, match="it is Deleting"):
+        lab.cluster.volumes.roll_back("default", volume.uuid, snapshot="snap")
+
+
 # Nodes and paths
+
+
+def test_nodes_by_what_names_them(lab: Harness) -> None:
+    first, second, third = lab.cluster.nodes.values()
+    matching = lab.cluster.nodes.matching
+    assert matching() == [first, second, third]
+    assert matching(name="node2") == matching(uuid=second.uuid, failure_domain="node2") == [second]
+    assert matching(name="node9") == matching(name="node9", uuid=first.uuid) == []
+    for conflicting in (
+        {"name": "node1", "uuid": second.uuid},
+        {"name": "node1", "failure_domain": "node2"},
+    ):
+        with pytest.raises(InvalidArgument, match="different nodes"):
+            matching(**conflicting)
 
 
 def test_one_node_is_optimized_and_the_others_are_inaccessible(lab: Harness) -> None:
