@@ -370,12 +370,17 @@ def test_commands_supported_log_tells_the_truth(connect: Connect) -> None:
         (commands.get_log_page(0x7E, length=512), Status.INVALID_LOG_PAGE),
         (commands.get_log_page(LogPage.DISCOVERY, length=1024), Status.INVALID_LOG_PAGE),
         (commands.get_log_page(LogPage.SMART, length=512, offset=2), Status.INVALID_FIELD),
-        (commands.get_log_page(LogPage.SMART, length=(1 << 20) + 4), Status.INVALID_FIELD),
+        (commands.get_log_page(LogPage.SMART, length=MIB + 4), Status.INVALID_FIELD),
     ],
     ids=["unknown", "of discovery", "odd offset", "longer than MDTS"],
 )
 def test_log_pages_that_cannot_be_had(connect: Connect, command: Command, status: int) -> None:
     assert failure(connect(), command) == status
+
+
+def test_no_admin_command_transfers_more_than_mdts(connect: Connect) -> None:
+    longer = commands.identify(Cns.CONTROLLER)._replace(data_length=MIB + 4)
+    assert failure(connect(), longer) == Status.INVALID_FIELD
 
 
 def test_smart_log_counts_what_the_host_did(connect: Connect) -> None:

@@ -216,6 +216,14 @@ def test_namespaces_that_are_not_there(lab: Lab, connect: Connect, nsid: int) ->
         assert status_of(host, commands.flush(nsid)) == Status.INVALID_NAMESPACE
 
 
+def test_what_moves_no_data_is_not_bound_by_mdts(connect: Connect) -> None:
+    host = connect()
+    zeroes = commands.write_zeroes(1, 0, 4096)
+    for command in (zeroes, commands.flush(1)):
+        assert status_of(host, command) == 0
+        assert status_of(host, command._replace(data_length=2 * MIB)) == 0
+
+
 READ = commands.read(1, 0, 8, block_size=512)
 WRITE = commands.write(1, 0, 8, block_size=512)
 INLINE = commands.in_capsule(WRITE)
@@ -228,10 +236,30 @@ MALFORMED: dict[str, tuple[Command, bytes, Status]] = {
         bytes(512),
         Status.DATA_SGL_LENGTH_INVALID,
     ),
-    "longer than MDTS": (
+    "read longer than MDTS": (
         commands.read(1, 0, 4096, block_size=512),
         b"",
         Status.INVALID_FIELD,
+    ),
+    "write longer than MDTS": (
+        commands.write(1, 0, 2049, block_size=512),
+        bytes(MIB + 512),
+        Status.INVALID_FIELD,
+    ),
+    "compare longer than MDTS": (
+        commands.compare(1, 0, 2049, block_size=512),
+        bytes(MIB + 512),
+        Status.INVALID_FIELD,
+    ),
+    "deallocate longer than MDTS": (
+        commands.deallocate(1, 1)._replace(data_length=MIB + 4),
+        bytes(MIB + 4),
+        Status.INVALID_FIELD,
+    ),
+    "more blocks than it has room for": (
+        commands.read(1, 0, 4096, block_size=512)._replace(data_length=4096),
+        b"",
+        Status.DATA_SGL_LENGTH_INVALID,
     ),
     "PRP": (READ._replace(flags=0), b"", Status.INVALID_FIELD),
     "fused": (INLINE._replace(flags=PSDT_SGL | 1), bytes(4096), Status.INVALID_FIELD),

@@ -159,9 +159,11 @@ def test_a_bad_command_waits_for_no_more_than_a_good_one_can_move(
 ) -> None:
     limit(lab, RateLimits(read=RateLimit(1 << 30, RateUnit.BYTES)))
     host = connect()
+    good = commands.read(LIMITED, 0, 8, block_size=BLOCK)
     for _ in range(50):
-        bad = commands.read(LIMITED, 0, 8, block_size=BLOCK)._replace(data_length=0xFFFFFFFF)
-        assert host.io[0].run(bad).completion.status == Status.DATA_SGL_LENGTH_INVALID
+        longest, longer = good._replace(data_length=MIB), good._replace(data_length=0xFFFFFFFF)
+        assert host.io[0].run(longest).completion.status == Status.DATA_SGL_LENGTH_INVALID
+        assert host.io[0].run(longer).completion.status == Status.INVALID_FIELD
     assert host.read(LIMITED, 0, 8) == bytes(8 * BLOCK)
 
 

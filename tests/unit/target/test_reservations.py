@@ -37,7 +37,7 @@ from lightos.nvme_tcp.structures import (
     ReservationNotification,
 )
 from testbed.initiator import Initiator
-from tests.unit.target.cluster import HOST_NQN, OTHER_NQN, SUBSYSTEM_NQN, Lab
+from tests.unit.target.cluster import HOST_NQN, MIB, OTHER_NQN, SUBSYSTEM_NQN, Lab
 
 Connect = Callable[..., Initiator]
 WE, EA, WE_RO, EA_RO, WE_AR, EA_AR = ReservationType
@@ -193,6 +193,7 @@ def test_report(alice: Initiator, bob: Initiator) -> None:
             commands.reservation_report(1, length=64)._replace(cdw10=99),
             Status.DATA_SGL_LENGTH_INVALID,
         ),
+        (commands.reservation_report(1, length=MIB + 4), Status.INVALID_FIELD),
         *(
             (Command(opcode, nsid=1, data_length=16, cdw10=dword), Status.INVALID_FIELD)
             for opcode, dword in [
@@ -221,6 +222,11 @@ def test_commands_that_are_refused(alice: Initiator, command: Command, status: S
     data = bytes(command.data_length) if command.sends_data else b""
     assert alice.io[0].run(command, data).completion.status == status
     assert alice.reservation_report(1).registrants == ()
+
+
+def test_a_report_may_be_as_long_as_a_transfer(alice: Initiator) -> None:
+    done = alice.io[0].run(commands.reservation_report(1, length=MIB))
+    assert (done.completion.status, len(done.data)) == (0, MIB)
 
 
 def test_capabilities(alice: Initiator) -> None:

@@ -225,6 +225,9 @@ class Controller:
             handler = self.admin_commands.get(command.opcode)
         if handler is None:
             raise CommandFailed(Status.INVALID_OPCODE)
+        if command.transfer_bits and command.data_length > MAX_TRANSFER_BYTES:
+            # Base, "Identify Controller Data Structure", MDTS.
+            raise CommandFailed(Status.INVALID_FIELD)
         return handler(self, queue, command)
 
     # ---- fabrics commands (Base, "Fabrics Command Set")
@@ -342,7 +345,7 @@ class Controller:
             raise CommandFailed(Status.INVALID_LOG_PAGE)
         length = 4 * ((command.cdw11 & 0xFFFF) << 16 | command.cdw10 >> 16) + 4
         offset = command.cdw13 << 32 | command.cdw12
-        if length > MAX_TRANSFER_BYTES or offset % 4:
+        if offset % 4:
             raise CommandFailed(Status.INVALID_FIELD)
         if length > command.data_length:
             # Before the handler: reading some logs clears what they hold.

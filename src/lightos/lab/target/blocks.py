@@ -15,7 +15,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
-from lightos.lab.controller.base import MAX_TRANSFER_BYTES
 from lightos.lab.controller.outcome import GatherSink, Later, Sink
 from lightos.lab.reservations.rules import Access, conflicts
 from lightos.lab.traffic import IoCounters, Traffic
@@ -65,7 +64,7 @@ class Blocks:
 
     def read(self, command: Command) -> bytes:
         namespace = self._accessible(command.nsid, Access.READ)
-        offset, length = _extent(command, namespace)
+        offset, length = _range(command.start_block, command.block_count, namespace)
         if length != command.data_length:
             raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
         try:
@@ -175,7 +174,7 @@ class Blocks:
         flush: bool,
     ) -> _BlockSink:
         namespace = self._accessible(command.nsid, access)
-        offset, length = _extent(command, namespace)
+        offset, length = _range(command.start_block, command.block_count, namespace)
         if length != command.data_length:
             raise CommandFailed(Status.DATA_SGL_LENGTH_INVALID)
         return _BlockSink(
@@ -296,15 +295,8 @@ class _BlockSink:
         return self._blocks.flush_uuids([self._namespace.uuid]) if self._flush else 0
 
 
-def _extent(command: Command, namespace: NamespaceView) -> tuple[int, int]:
-    """Offset and length in bytes of Read, Write or Compare."""
-    offset, length = _range(command.start_block, command.block_count, namespace)
-    if length > MAX_TRANSFER_BYTES:
-        raise CommandFailed(Status.INVALID_FIELD)
-    return offset, length
-
-
 def _range(start: int, count: int, namespace: NamespaceView) -> tuple[int, int]:
+    """Offset and length in bytes of logical blocks."""
     offset = start * namespace.block_size_bytes
     length = count * namespace.block_size_bytes
     if offset + length > namespace.size_bytes:

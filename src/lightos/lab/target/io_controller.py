@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from lightos.lab.controller.base import (
-    MAX_TRANSFER_BYTES,
     CommandQueue,
     Controller,
     Handler,
@@ -388,17 +387,17 @@ class IoController(Controller):
         return run(command)
 
     def _read(self, _queue: CommandQueue, command: Command) -> Outcome:
-        return self._in_turn(Direction.READ, command, self.blocks.read, _transferred(command))
+        return self._in_turn(Direction.READ, command, self.blocks.read, command.data_length)
 
     def _write(self, queue: CommandQueue, command: Command) -> Outcome:
         if self._held_writes.holding:
             awaited = functools.partial(queue.awaits, command)
             return self._held_writes.take(command, self.blocks.write(command, awaited))
-        return self._in_turn(Direction.WRITE, command, self.blocks.write, _transferred(command))
+        return self._in_turn(Direction.WRITE, command, self.blocks.write, command.data_length)
 
     def _compare(self, _queue: CommandQueue, command: Command) -> Outcome:
         """Counts as a write: it moves data from the host to the cluster."""
-        return self._in_turn(Direction.WRITE, command, self.blocks.compare, _transferred(command))
+        return self._in_turn(Direction.WRITE, command, self.blocks.compare, command.data_length)
 
     def _write_zeroes(self, _queue: CommandQueue, command: Command) -> Outcome:
         return self._in_turn(Direction.WRITE, command, self.blocks.write_zeroes, 0)
@@ -459,11 +458,6 @@ class IoController(Controller):
 def _moves_data(command: Command, nsid: int) -> bool:
     """Whether an I/O command is one that reservations keep hosts from."""
     return command.nsid == nsid and command.opcode <= IoOpcode.DATASET_MANAGEMENT
-
-
-def _transferred(command: Command) -> int:
-    """Bytes that a command moves; one that asks for more than it may is refused later."""
-    return min(command.data_length, MAX_TRANSFER_BYTES)
 
 
 def _require_nvm(command: Command) -> None:
