@@ -126,7 +126,7 @@ def _hello_apart(given: Sequence[bytes]) -> list[bytes]:
 
 def _check_buffer(connection: Connection, limit: int | None = None) -> None:
     if limit is None:
-        limit = HEADER_BYTES + connection._max_received_data + 4
+        limit = HEADER_BYTES + max(connection._max_received_data.values()) + 4
     if len(connection._buffer) > limit:
         raise Harm(f"{len(connection._buffer)} bytes are buffered, over {limit}")
 

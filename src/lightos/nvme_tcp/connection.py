@@ -164,11 +164,11 @@ class Connection:
         self._exchanges: dict[int, _Exchange] = {}
         self._solicitations: dict[int, _Solicitation] = {}
         self._max_h2c_data = self.settings.max_h2c_data
-        self._max_received_data = (
-            self.settings.max_c2h_data
-            if role is Role.HOST
-            else max(self.settings.max_h2c_data, self.settings.in_capsule_bytes)
-        )
+        self._max_received_data = {
+            PduType.C2H_DATA: self.settings.max_c2h_data,
+            PduType.H2C_DATA: self.settings.max_h2c_data,
+            PduType.CAPSULE_CMD: self.settings.in_capsule_bytes,
+        }
 
     # ---- bytes out
 
@@ -235,6 +235,10 @@ class Connection:
         is_hosts = isinstance(pdu, ICReq | CapsuleCmd | H2CData)
         if is_hosts is not (self.role is Role.HOST):
             raise _Violation(f"a {self.role.value} does not send {type(pdu).__name__}")
+        if isinstance(pdu, H2CData) and len(pdu.data) > self._max_h2c_data:
+            raise _Violation(
+                f"H2CData of {len(pdu.data)} bytes, MAXH2CDATA is {self._max_h2c_data}"
+            )
 
     # ---- bytes in
 
@@ -371,12 +375,6 @@ class Connection:
         self._max_h2c_data = response.max_h2c_data
 
     def _command(self, pdu: CapsuleCmd) -> None:
-        if self.role is Role.CONTROLLER and len(pdu.data) > self.settings.in_capsule_bytes:
-            raise _Violation(
-                f"capsule with {len(pdu.data)} bytes of data, "
-                f"over {self.settings.in_capsule_bytes}",
-                wire.PLEN,
-            )
         cid = pdu.command.cid
         exchange = self._exchanges.get(cid)
         if exchange is None:
@@ -463,11 +461,6 @@ class Connection:
             raise _Violation(
                 f"transfer tag {pdu.tag:#06x} is of command {solicitation.cid:#06x}",
                 wire.TRANSFER_CID,
-            )
-        if len(pdu.data) > self._max_h2c_data:
-            raise _Violation(
-                f"H2CData of {len(pdu.data)} bytes, MAXH2CDATA is {self._max_h2c_data}",
-                fatal_error=FatalError.TRANSFER_LIMIT_EXCEEDED,
             )
         end = pdu.offset + len(pdu.data)
         if pdu.offset != solicitation.next or end > solicitation.end:

@@ -9,7 +9,7 @@ one byte of its data is waited for, and `decode` makes the tuple from the whole.
 from __future__ import annotations
 
 import struct
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from .commands import Command, Completion
@@ -248,13 +248,13 @@ def parse_prefix(
     sender: Role,
     allowed: Container[PduType],
     framing: Framing,
-    max_data_bytes: int,
+    max_data_bytes: Mapping[PduType, int],
 ) -> Prefix:
     """Check a common header (Transport 3.6.1) that came from `sender`.
 
-    `allowed` are the types that may come now, and `max_data_bytes` bounds the data of any
-    PDU, so a peer cannot make us buffer more. Raises RemoteProtocolError with the FES and
-    FEI that section 3.5 names.
+    `allowed` are the types that may come now, and `max_data_bytes` bounds the data of those
+    that carry any, so a peer cannot make us buffer more. Raises RemoteProtocolError with the
+    FES and FEI that section 3.5 names.
     """
     number, flags, header_bytes, data_offset, length = _COMMON.unpack_from(raw)
     try:
@@ -288,11 +288,17 @@ def parse_prefix(
     data_bytes = length - data_offset - (DIGEST_BYTES if data_digest else 0)
     if data_bytes <= 0:
         raise _invalid(f"{kind.name}: PLEN {length} leaves no data after PDO", PLEN)
-    if data_bytes > max_data_bytes:
-        raise _invalid(
-            f"{kind.name} carries {data_bytes} bytes of data, over {max_data_bytes}", PLEN
-        )
+    if data_bytes > max_data_bytes[kind]:
+        raise _too_long(kind, data_bytes, max_data_bytes[kind])
     return Prefix(kind, flags, end, data_offset, data_bytes, data_digest, header_digest)
+
+
+def _too_long(kind: PduType, data_bytes: int, most: int) -> RemoteProtocolError:
+    message = f"{kind.name} carries {data_bytes} bytes of data, over {most}"
+    if kind is PduType.H2C_DATA:
+        # Of all limits only MAXH2CDATA has a fatal error status of its own (Transport 3.5).
+        return RemoteProtocolError(message, FatalError.TRANSFER_LIMIT_EXCEEDED)
+    return _invalid(message, PLEN)
 
 
 def _parse_plain_prefix(kind: PduType, flags: int, layout: Layout, length: int) -> Prefix:

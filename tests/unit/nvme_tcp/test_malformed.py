@@ -25,6 +25,7 @@ from lightos.nvme_tcp.state import State
 from tests.unit.nvme_tcp.pair import FEEDS, Pair, whole
 
 INVALID = FatalError.INVALID_PDU_HEADER_FIELD
+LIMIT = FatalError.TRANSFER_LIMIT_EXCEEDED
 SEQUENCE = FatalError.PDU_SEQUENCE_ERROR
 UNSUPPORTED = FatalError.UNSUPPORTED_PARAMETER
 
@@ -69,8 +70,10 @@ READY: dict[str, tuple[bytes, FatalError, int]] = {
     "capsule with odd PDO": (common(0x04, 0, 72, 74, 84) + SQE + bytes(12), INVALID, 3),
     "capsule with PDO at its end": (common(0x04, 0, 72, 76, 76) + SQE + bytes(4), INVALID, 4),
     "capsule with PDO past its end": (common(0x04, 0, 72, 80, 76) + SQE + bytes(4), INVALID, 4),
-    "capsule with too much data": (common(0x04, 0, 72, 72, 72 + 16385) + SQE, INVALID, 4),
+    "capsule with too much data": (common(0x04, 0, 72, 72, 72 + 8193) + SQE, INVALID, 4),
     "capsule of 4 GiB": (common(0x04, 0, 72, 72, 0xFFFFFFFF) + SQE, INVALID, 4),
+    "data over MAXH2CDATA": (common(0x06, 4, 24, 24, 24 + 16388) + bytes(16), LIMIT, 0),
+    "data of 4 GiB": (common(0x06, 4, 24, 24, 0xFFFFFFFC) + bytes(16), LIMIT, 0),
     "data without data": (common(0x06, 4, 24, 24, 24) + bytes(16), INVALID, 16),
     "data whose DATAL is not its length": (
         common(0x06, 4, 24, 24, 32) + struct.pack("<HHII4x", 0, 0, 0, 4) + bytes(8),

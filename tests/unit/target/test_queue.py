@@ -21,7 +21,7 @@ from lightos.nvme_tcp import (
     TermReq,
     commands,
 )
-from lightos.nvme_tcp.constants import FatalError, Status
+from lightos.nvme_tcp.constants import FatalError, PduType, Status
 from testbed.initiator import Initiator, InitiatorError, QueueSocket
 from tests.unit.target.cluster import MIB, Lab
 
@@ -68,6 +68,25 @@ def test_malformed_bytes_after_icreq(lab: Lab) -> None:
     answer = answer_to(lab.cluster.nvme_port, ICREQ + b"\xff" * 64)
     assert answer[0] == 1
     assert answer[128] == 3
+
+
+def test_more_data_in_a_pdu_than_the_lab_takes(lab: Lab, connect: Connect) -> None:
+    host = connect()
+    connection, sock = host.io[0].queue.connection, host.io[0].socket
+    assert connection.response is not None
+    most = connection.response.max_h2c_data
+    write = commands.write(1, 0, 2 * most // 512, block_size=512)._replace(cid=700)
+    sock.sendall(connection.send(CapsuleCmd(write)))
+    asked = sock.recv(24, socket.MSG_WAITALL)
+    assert asked[0] == PduType.R2T
+    tag = struct.unpack_from("<H", asked, 10)[0]
+    header = struct.pack("<BBBBI", PduType.H2C_DATA, 0, 24, 24, 24 + most + 4)
+    header += struct.pack("<HHII4x", 700, tag, 0, most + 4)
+    sock.sendall(header)
+    answer = receive_all(sock)
+    assert answer[0] == PduType.C2H_TERM_REQ
+    assert struct.unpack_from("<HI", answer, 8) == (FatalError.TRANSFER_LIMIT_EXCEEDED, 0)
+    assert answer[24:] == header
 
 
 def test_a_host_that_ends_the_connection_itself(lab: Lab) -> None:
