@@ -296,7 +296,7 @@ def parse_prefix(
 def _too_long(kind: PduType, data_bytes: int, most: int) -> RemoteProtocolError:
     message = f"{kind.name} carries {data_bytes} bytes of data, over {most}"
     if kind is PduType.H2C_DATA:
-        # Of all limits only MAXH2CDATA has a fatal error status of its own (Transport 3.5).
+        # Of what bounds the data of a PDU, only MAXH2CDATA has a status of its own (Transport 3.5).
         return RemoteProtocolError(message, FatalError.TRANSFER_LIMIT_EXCEEDED)
     return _invalid(message, PLEN)
 
