@@ -4,7 +4,8 @@
 There is no socket here. Feed what arrived to `receive_data`, call `next_event` until it
 says `NEED_DATA`, and write whatever `send` returns. The role is an argument: every rule is
 checked by the same code for what we send and for what the peer sends; only the exception
-differs (LocalProtocolError, RemoteProtocolError).
+differs (LocalProtocolError, RemoteProtocolError). How much data a PDU may carry is checked
+apart: of what arrives, before any of it is buffered.
 """
 
 from __future__ import annotations
