@@ -9,6 +9,7 @@ the discovery client's settings,
 `.. driver-metrics::` what the Cinder driver tells Prometheus and `.. lab-metrics::` what the lab
 does;
 `.. tempest-result:: FILE` lists what a whole `make tempest` last came to;
+`.. tempest-left-out::` lists what it leaves out;
 `.. fault-effects::` lists what the lab can do wrong on purpose;
 `.. defect-table::` lists what `make defects` last saw;
 `.. lock-table::` is the driver's table of locks;
@@ -253,6 +254,18 @@ class TempestResult(Directive):
         ]
 
 
+class TempestLeftOut(Directive):
+    """The tests that `make tempest NOVA=1` leaves out one by one, and why."""
+
+    def run(self) -> list[nodes.Node]:
+        left_out = importlib.import_module("testbed.tempest.selection").NOT_ON_INSTANCES
+        rows = [
+            [_cell(nodes.literal(text=test)), _cell(nodes.Text(reason))]
+            for test, reason in left_out.items()
+        ]
+        return [_table(("Test", "Left out because"), (40, 60), rows)]
+
+
 class FaultEffects(Directive):
     """Each effect of the lab's fault plan: its field, legal values, meaning and operations."""
 
@@ -436,6 +449,7 @@ def setup(app):
     app.add_directive("discovery-commands", DiscoveryCommands)
     app.add_directive("contract-parity", ContractParity)
     app.add_directive("tempest-result", TempestResult)
+    app.add_directive("tempest-left-out", TempestLeftOut)
     app.add_directive("fault-effects", FaultEffects)
     app.add_directive("defect-table", DefectTable)
     app.add_directive("lock-table", LockTable)

@@ -18,13 +18,20 @@ of tempest.api.volume and tests/cloud."""
 QUICK = r"^tempest\.api\.volume\.(?!(admin\.)?test_volumes_backup)"
 """Without backups, which tests/cloud has, and the plugin, whose tests move images for minutes."""
 
+NOT_ON_INSTANCES = {
+    "test_assisted_volume_snapshots": "these snapshots are of volumes that are files; the test "
+    "does not look at what came of them",
+    "test_rebuild_volume_backed_server": "it logs in to its instance, a boot sector; tests/nova "
+    "rebuilds one",
+}
+"""Parts of the names of tests that `WITH_INSTANCES` leaves out, and why."""
+
 WITH_INSTANCES = (
-    r"^tempest\.api\.(compute\.(?!admin\.test_assisted_volume_snapshots).*[Vv]olume|"
+    rf"^tempest\.api\.(?!.*({'|'.join(NOT_ON_INSTANCES)}))(compute\..*[Vv]olume|"
     r"volume\..*(\[[^]]*compute|[Aa]ttached|in_use|_online|multiattach))"
 )
 """Those that make instances, which run on compute hosts if there are any: the compute service's
-with volumes, and the volume service's with instances. Assisted snapshots are for volumes that are
-files; their test does not look at what came of them."""
+with volumes, and the volume service's with instances."""
 
 EXCUSES = {
     "Volume replication feature disabled": "the management API has no replication between clusters",
