@@ -23,6 +23,7 @@ from lightos.api.http import checked_ca
 from lightos.cli.main import lightos
 from lightos.discovery.kernel import read_configured_identity
 from lightos.openstack.cinder.options import lightos_opts
+from lightos.openstack.overlay import NEEDED
 from testbed.cloud.__main__ import INSTANCE_EXAMPLES, VOLUME_EXAMPLES
 from tests.integration.test_guide_commands import PAGES as TYPED_PAGES
 from tests.kernel.test_compatibility import COMBINATIONS, SWITCHES
@@ -238,6 +239,14 @@ def test_the_versions_shown_are_those_of_the_tests() -> None:
     row = re.search(r"cinder (\S+), os-brick (\S+), nova (\S+)", page)
     assert row is not None
     assert row.groups() == tuple(map(version, ("cinder", "os-brick", "nova")))
+
+
+def test_the_releases_shown_are_those_that_the_overlay_asks_for() -> None:
+    page = (ROOT / "docs" / "driver_guide.rst").read_text()
+    rows = re.findall(r"- (\S+) (\S+) or later\n     - (\S+) \(\w+\)\n", page)
+    assert [(name, tuple(map(int, oldest.split("."))), of) for name, oldest, of in rows] == list(
+        NEEDED.values()
+    )
 
 
 def words(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lightos.openstack.overlay import NAMES, SWITCH
+from lightos.openstack.overlay import NAMES, NEEDED, SWITCH, is_old
 
 CHECKOUT = Path(__file__).parents[2]
 CINDER, BRICK, _PRIVILEGED, NOVA = NAMES
@@ -141,6 +141,73 @@ print(len(finders), finders[0].find_spec("cinder.volume.drivers.rbd"))
     assert python(code) == "1 None"
 
 
+@pytest.mark.parametrize(
+    ("version", "is_below"),
+    [
+        ("29.0.0", False),
+        ("29", False),
+        ("29.0.0.0rc1", False),
+        ("29.0.0.dev12", False),
+        ("30.1.0+local", False),
+        ("100.0", False),
+        ("28.1.0", True),
+        ("9.9", True),
+        ("unknown", True),
+        ("", True),
+    ],
+)
+def test_a_version_is_compared_by_its_numbers(version, is_below):
+    assert is_old(version, (29,)) is is_below
+
+
+def stub_of_cinder(site, version):
+    """A file under Cinder's name, installed as that version."""
+    package = site / "cinder/volume/drivers"
+    package.mkdir(parents=True)
+    for folder in (package, *package.parents[:2]):
+        (folder / "__init__.py").write_text("")
+    (package / "lightos.py").write_text("")
+    (site / "cinder.dist-info").mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: cinder\nVersion: {version}\n"
+    (site / "cinder.dist-info/METADATA").write_text(metadata)
+    return package / "lightos.py"
+
+
+def test_an_older_openstack_keeps_its_own_and_the_log_says_so_once(tmp_path):
+    theirs = stub_of_cinder(tmp_path, "28.0.0")
+    code = f"""
+import importlib, logging, sys
+sys.path.insert(0, {str(tmp_path)!r})
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+import {CINDER} as module
+importlib.reload(module)
+print(module.__file__)
+"""
+    said, file = python(code).splitlines()
+    assert file == str(theirs)
+    assert said.startswith("WARNING lightos-openstack is not in force for cinder: ")
+    assert "needs cinder 29 or later (OpenStack 2026.2), and here is 28.0.0." in said
+
+
+def test_the_doctor_finds_an_older_openstack_and_does_not_trip_over_it(tmp_path):
+    theirs = stub_of_cinder(tmp_path, "28.0.0")
+    lightos = Path(sys.executable).with_name("lightos")
+    environment = {k: v for k, v in os.environ.items() if k != SWITCH}
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [lightos, "doctor", "--cinder-conf", tmp_path / "cinder.conf"],
+        env=environment | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, "")
+    name, conf = (line for line in done.stdout.splitlines() if line.startswith("CRITICAL"))
+    assert f"cinder's own, {theirs} (cinder 28.0.0)" in name
+    assert "cinder.conf: it was not looked at" in conf
+    assert all("needs cinder 29 or later (OpenStack 2026.2). Fix: " in e for e in (name, conf))
+
+
 def test_doctor():
     lightos = Path(sys.executable).with_name("lightos")
     environment = {k: v for k, v in os.environ.items() if k != SWITCH}
@@ -182,9 +249,7 @@ def test_installed_and_uninstalled(how, tmp_path):
     venv.create(tmp_path / "venv", symlinks=True)
     scratch = tmp_path / "venv/bin/python"
     (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
-    package = site / "cinder/volume/drivers"
-    package.mkdir(parents=True)
-    (package / "lightos.py").write_text("")
+    theirs = str(stub_of_cinder(site, f"{NEEDED['cinder'][1][0]}.0.0"))
     before = {path.relative_to(site) for path in site.rglob("*.pth")}
     code = f"import importlib.util as u; print(u.find_spec('{CINDER}').origin)"
 
@@ -194,7 +259,7 @@ def test_installed_and_uninstalled(how, tmp_path):
 
     pip("install", "--no-deps", "--no-index", wheel)
     assert python(code, interpreter=scratch) == NAMES[CINDER]
-    assert python(code, interpreter=scratch, overlay=False) == str(package / "lightos.py")
+    assert python(code, interpreter=scratch, overlay=False) == theirs
     pip("uninstall", "--yes", "lightos-openstack")
-    assert python(code, interpreter=scratch) == str(package / "lightos.py")
+    assert python(code, interpreter=scratch) == theirs
     assert {path.relative_to(site) for path in site.rglob("*.pth")} == before

@@ -17,7 +17,7 @@ from lightos.doctor.checks import names as name_checks
 from lightos.doctor.findings import UNKNOWN_STATUS, Finding, summary, worst, worst_first
 from lightos.doctor.gather import host as host_facts
 from lightos.doctor.gather import names as name_facts
-from lightos.openstack.overlay import SWITCH
+from lightos.openstack.overlay import SWITCH, installed_version, lacking
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _STYLES = {"OK": "green", "WARNING": "yellow", "CRITICAL": "red"}
@@ -94,6 +94,8 @@ def doctor(
 
 def _of_cinder(paths: tuple[Path, ...]) -> list[Finding]:
     """In a function of its own: a host without Cinder has a doctor, too."""
+    if installed_version("cinder") and (needed := lacking("cinder")):
+        return [name_checks.not_looked_at(", ".join(map(str, paths)), needed)]
     try:
         from lightos.doctor.checks import cinder as checks  # noqa: PLC0415
         from lightos.doctor.gather import cinder as facts  # noqa: PLC0415

@@ -33,7 +33,15 @@ def test_the_worst_finding_is_the_status_and_comes_first() -> None:
             "it gives lightos.driver, which is missing",
         ),
         (
-            NameFacts(NAME, "", "lightos.driver", "/ours.py", ""),
+            NameFacts(
+                NAME, "cinder 28.0.0", "lightos.driver", "/ours.py", "/theirs.py", "cinder 29"
+            ),
+            Overlay.ON,
+            Severity.CRITICAL,
+            "cinder's own, /theirs.py (cinder 28.0.0); lightos-openstack's needs cinder 29",
+        ),
+        (
+            NameFacts(NAME, "", "lightos.driver", "/ours.py", "", "cinder 29"),
             Overlay.NOT_READ,
             Severity.OK,
             "cinder is not installed",

@@ -6,15 +6,11 @@ Nova and Cinder cannot be imported into one process: their options clash.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
 
 from lightos.doctor.checks.names import NameFacts, Overlay
 from lightos.openstack import overlay
-
-DISTRIBUTIONS = {"cinder": "cinder", "os_brick": "os-brick", "nova": "nova"}
-"""Top-level package -> distribution that ships it."""
 
 
 def names() -> list[NameFacts]:
@@ -31,11 +27,10 @@ def overlay_state() -> Overlay:
 
 def _look(name: str, replacement: str) -> NameFacts:
     top = name.partition(".")[0]
-    try:
-        package = f"{top} {importlib.metadata.version(DISTRIBUTIONS[top])}"
-    except importlib.metadata.PackageNotFoundError:
-        package = ""
-    return NameFacts(name, package, replacement, _locate(replacement), _locate(name))
+    version = overlay.installed_version(top)
+    package = f"{top} {version}" if version else ""
+    needed = overlay.lacking(top)
+    return NameFacts(name, package, replacement, _locate(replacement), _locate(name), needed)
 
 
 def _locate(name: str) -> str:
