@@ -20,6 +20,7 @@ PAGE = ROOT / "docs/deployment.rst"
 (TEMPLATE_OVERRIDES,) = blocks(PAGE, "jinja")
 CINDER_VOLUME_CONF, SERVICE_TOKENS = blocks(PAGE, "ini")
 GLOBALS, USER_VARIABLES, USER_CONFIG = blocks(PAGE, "yaml")
+WHEEL = "https://packages.example.com/lightos_openstack-VERSION-py3-none-any.whl"
 FIXED_BY_THE_ROLE = ("limit_container_types", "extra_volume_types", "shares")
 """Keys of a back end, and of their list, that os_cinder writes into no file."""
 LOAD = """
@@ -97,13 +98,13 @@ def test_the_images_of_kolla_get_this_distribution() -> None:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
     )
     rendered = environment.get_template("override").render(parent_template="parent")
-    assert rendered.count("lightos-openstack") == 2
+    assert rendered.count(WHEEL) == 2
 
 
 def test_openstack_ansible(tmp_path: Path) -> None:
     user_variables, user_config = map(yaml.safe_load, (USER_VARIABLES, USER_CONFIG))
     for service in ("cinder", "nova"):
-        assert user_variables[f"{service}_user_pip_packages"] == ["lightos-openstack"]
+        assert user_variables[f"{service}_user_pip_packages"] == [WHEEL]
     (host,) = user_config["storage_hosts"].values()
     back_ends = {
         name: keys

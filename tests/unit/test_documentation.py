@@ -42,10 +42,10 @@ UNIT = (
     "test_the_unit_is_active_once_ready_and_its_sandbox_leaves_what_the_daemon_needs"
 )
 ELSEWHERE = {
-    "pip install lightos-openstack": INSTALL,
+    "pip install ./lightos_openstack-VERSION-py3-none-any.whl": INSTALL,
     "pip uninstall lightos-openstack": INSTALL,
     "python3 -m venv /opt/lightos": INSTALL,
-    "/opt/lightos/bin/pip install lightos-openstack": INSTALL,
+    "/opt/lightos/bin/pip install ./lightos_openstack-VERSION-py3-none-any.whl": INSTALL,
     "/opt/lightos/bin/lightos discovery-client systemd-unit > "
     "/etc/systemd/system/lightos-discovery-client.service": UNIT,
     "systemctl restart nova-compute": "nova/test_compatibility.py::"
@@ -64,7 +64,10 @@ NO_SERVICE_MANAGER = "tests start and stop the unit in a systemd of its own, whi
 KOLLA = "needs a cloud of Kolla-Ansible; test_deployment.py checks its files"
 OPENSTACK_ANSIBLE = "needs a cloud of OpenStack-Ansible; test_deployment.py checks its files"
 NOT_RUN_HERE = {
-    "pip install --upgrade lightos-openstack": "tests install one version, that of the checkout",
+    "pip install --upgrade ./lightos_openstack-VERSION-py3-none-any.whl": "tests install "
+    "one version, that of the checkout",
+    "pip install --break-system-packages ./lightos_openstack-VERSION-py3-none-any.whl": "it "
+    "changes the Python of the machine",
     "systemctl enable --now lightos-discovery-client": NO_SERVICE_MANAGER,
     "systemctl disable --now lightos-discovery-client": NO_SERVICE_MANAGER,
     "rm /etc/systemd/system/lightos-discovery-client.service": NO_SERVICE_MANAGER,
