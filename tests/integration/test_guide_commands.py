@@ -21,7 +21,7 @@ from testbed.polling import wait_until
 from tests.integration.conftest import ready_client
 from tests.shown import ROOT, commands
 
-PAGES = ("driver_guide", "security", "troubleshooting")
+PAGES = ("driver_guide", "security", "troubleshooting", "compatibility")
 SETTLED = {"available"}
 COMMAND_SECONDS = 120
 
