@@ -63,6 +63,7 @@ ELSEWHERE = {
 NO_SERVICE_MANAGER = "tests start and stop the unit in a systemd of its own, which never boots"
 KOLLA = "needs a cloud of Kolla-Ansible; test_deployment.py checks its files"
 OPENSTACK_ANSIBLE = "needs a cloud of OpenStack-Ansible; test_deployment.py checks its files"
+NOVA_MANAGE = "needs an instance on a cluster whose nodes are others; Nova's own tests run it"
 NOT_RUN_HERE = {
     "pip install --upgrade ./lightos_openstack-VERSION-py3-none-any.whl": "tests install "
     "one version, that of the checkout",
@@ -74,6 +75,9 @@ NOT_RUN_HERE = {
     "systemctl status lightos-discovery-client": "is for people; tests ask `systemctl show`",
     "apt install ./lightos-discovery-client_VERSION_amd64.deb": "hosts of tests reach no archive: "
     "dpkg installs the file",
+    "nova-manage volume_attachment get_connector --json > connector.json": NOVA_MANAGE,
+    "nova-manage volume_attachment refresh INSTANCE VOLUME connector.json": NOVA_MANAGE,
+    "nova-manage volume_attachment show --connection_info --json INSTANCE VOLUME": NOVA_MANAGE,
     "kolla-build --template-override template-overrides.j2 ^cinder ^nova": KOLLA,
     "kolla-ansible reconfigure -i INVENTORY -t cinder,nova": KOLLA,
     "docker exec cinder_volume lightos doctor --cinder-conf /etc/cinder/cinder.conf": KOLLA,
