@@ -75,6 +75,8 @@ NOT_RUN_HERE = {
     "systemctl status lightos-discovery-client": "is for people; tests ask `systemctl show`",
     "apt install ./lightos-discovery-client_VERSION_amd64.deb": "hosts of tests reach no archive: "
     "dpkg installs the file",
+    "systemctl disable libvirt-guests": NO_SERVICE_MANAGER,
+    "virsh list --all --autostart": "is for people; hosts of tests have no libvirt-guests",
     "nova-manage volume_attachment get_connector --json > connector.json": NOVA_MANAGE,
     "nova-manage volume_attachment refresh INSTANCE VOLUME connector.json": NOVA_MANAGE,
     "nova-manage volume_attachment show --connection_info --json INSTANCE VOLUME": NOVA_MANAGE,
