@@ -201,7 +201,8 @@ def test_make_targets_shown_exist() -> None:
 
 
 CONFIGURATIONS = (
-    "import cinder.cmd.volume, lightos.openstack.cinder.driver, lightos.openstack.os_brick.options",
+    "from cinder import objects; objects.register_all(); import cinder.cmd.volume, "
+    "cinder.volume.manager, lightos.openstack.cinder.driver, lightos.openstack.os_brick.options",
     "import nova.conf",
 )
 """Each registers the options of a service; one process cannot have both."""
