@@ -150,6 +150,7 @@ print(len(finders), finders[0].find_spec("cinder.volume.drivers.rbd"))
         ("29.0.0.dev12", False),
         ("30.1.0+local", False),
         ("100.0", False),
+        ("0.0.1.dev29875", False),
         ("28.1.0", True),
         ("9.9", True),
         ("unknown", True),

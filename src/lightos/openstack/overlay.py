@@ -75,11 +75,15 @@ def installed_version(package) -> str:
 
 
 def is_old(version, oldest) -> bool:
-    """Whether a version is below the oldest that will do; one before its release is as new."""
+    """Whether a version is below the oldest that will do; one before its release is as new.
+
+    A checkout without tags has version 0.0.1, which tells nothing; such people know what they do.
+    """
     import re  # noqa: PLC0415
 
     numbers = re.split(r"[^0-9.]", version)[0].split(".")
-    return tuple(int(number) for number in numbers if number) < oldest
+    found = tuple(int(number) for number in numbers if number)
+    return found < oldest and found[:1] != (0,)
 
 
 def lacking(package) -> str:
