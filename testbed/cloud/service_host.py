@@ -109,8 +109,8 @@ class ServiceHost:
             self.guest.shell("cd /sys/class/block; ls -d nvme*n* 2>/dev/null || true").split()
         )
 
-    def volume_ids(self) -> set[str]:
-        """The UUIDs of the namespaces that have a block device."""
+    def namespaces(self) -> set[str]:
+        """The UUIDs of those that have a block device."""
         return set(self.guest.shell("cat /sys/class/block/nvme*n*/uuid || true").split())
 
     def leftovers(self) -> list[str]:

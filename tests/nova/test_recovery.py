@@ -28,14 +28,15 @@ def test_after_a_reboot_of_the_host_the_instance_goes_on_with_its_volumes(
     instance = instances.boot("rebooted", FIRST)
     data = cinder.create_volume(1)
     instances.attach(instance, data.id)
-    volume_ids = {instance.volume_id, data.id}
+    attached = hosts[0].namespaces()
+    assert len(attached) == 2
     with instances.keeping_writes(instance, "ACTIVE"):
         hosts[0].reboot()
         # Nova, which starts the instance, is not there yet.
-        wait_until(lambda: hosts[0].volume_ids() == volume_ids, "the volumes to be back")
+        wait_until(lambda: hosts[0].namespaces() == attached, "the volumes to be back")
         hosts[0].start_compute()
         instances.wait_host(FIRST)
-    for volume_id in volume_ids:
+    for volume_id in (instance.volume_id, data.id):
         instances.wait_writes(instance, volume_id)
     instances.conclude(instance, data.id)
 
