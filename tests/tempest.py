@@ -46,9 +46,9 @@ def run(
     console: Console,
     regex: str,
     *,
-    kept: str | None = None,
-    own_marked: str | None = None,
-    with_compute_hosts: bool = False,
+    kept: str | None,
+    own_marked: str | None,
+    with_compute_hosts: bool,
 ) -> int:
     """Start a cloud, run our own tests of it and tempest's; the exit status.
 

@@ -181,12 +181,11 @@ class ClusterFollower:
         self._logs[endpoint] = records
         if self.wanted:
             self._remember(discovery_endpoints(Demand((endpoint,)), {endpoint: records}))
-        known = self._endpoints()
-        self._logs = {service: log for service, log in self._logs.items() if service in known}
-        if self.wanted:
             self._in_vain.clear()
         else:
             self._in_vain.add(endpoint)
+        known = self._endpoints()
+        self._logs = {service: log for service, log in self._logs.items() if service in known}
         if changed:
             LOG.info(
                 "%s: %s offers %d of %d log entries",

@@ -5,9 +5,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def load(path: Path, parse: Callable[[Any], T], nothing: T) -> T:
+    """What `parse` makes of a file's content; `nothing` of one that is missing or damaged."""
+    try:
+        return parse(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return nothing
+    except (ValueError, KeyError, TypeError) as error:
+        LOG.warning("%s is damaged (%s); starting a new one", path, error)
+        return nothing
 
 
 def store(path: Path, content: Any) -> None:

@@ -7,17 +7,14 @@ have been replaced since then, none of these answers, and the cluster is found b
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from lightos.discovery import json_file
 from lightos.discovery.desired import Cluster, Endpoint
 from lightos.discovery.entries import validated_address, validated_port
-
-LOG = logging.getLogger(__name__)
 
 CLUSTERS_KEPT = 64
 """Those that were heard of last; a host has a few."""
@@ -28,7 +25,8 @@ class KnownServices:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._services = self._load()
+        # Without it there are the services that the discovery files name.
+        self._services: dict[Cluster, tuple[Endpoint, ...]] = json_file.load(path, _parse, {})
         """The cluster that was heard of last comes first."""
 
     def of(self, cluster: Cluster) -> tuple[Endpoint, ...]:
@@ -54,18 +52,12 @@ class KnownServices:
             ],
         )
 
-    def _load(self) -> dict[Cluster, tuple[Endpoint, ...]]:
-        try:
-            return {
-                Cluster(entry["host_nqn"], entry["subsystem_nqn"]): tuple(
-                    Endpoint(validated_address(address), validated_port(port))
-                    for address, port in entry["services"]
-                )
-                for entry in json.loads(self._path.read_text())
-            }
-        except FileNotFoundError:
-            return {}
-        except (ValueError, KeyError, TypeError) as error:
-            # The discovery files name services, too.
-            LOG.warning("%s is damaged (%s); starting a new one", self._path, error)
-            return {}
+
+def _parse(content: Any) -> dict[Cluster, tuple[Endpoint, ...]]:
+    return {
+        Cluster(entry["host_nqn"], entry["subsystem_nqn"]): tuple(
+            Endpoint(validated_address(address), validated_port(port))
+            for address, port in entry["services"]
+        )
+        for entry in content
+    }

@@ -6,15 +6,12 @@ A path is written down before its controller is made: a daemon killed in between
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lightos.discovery import json_file
 from lightos.discovery.desired import Cluster, ControllerPath, Endpoint
-
-LOG = logging.getLogger(__name__)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -25,7 +22,8 @@ class Ledger:
     def __init__(self, path: Path, boot_id_path: Path = _BOOT_ID) -> None:
         self._path = path
         self._boot_id = boot_id_path.read_text().strip()
-        self._paths = self._load()
+        # Without it the controllers count as somebody else's: left alone, never cut.
+        self._paths: frozenset[ControllerPath] = json_file.load(path, self._parse, frozenset())
 
     @property
     def paths(self) -> frozenset[ControllerPath]:
@@ -40,21 +38,13 @@ class Ledger:
         if remaining != self._paths:
             self._store(remaining)
 
-    def _load(self) -> frozenset[ControllerPath]:
-        try:
-            content = json.loads(self._path.read_text())
-            if content["boot_id"] != self._boot_id:
-                return frozenset()
-            return frozenset(
-                ControllerPath(Cluster(host, subsystem), Endpoint(address, port))
-                for host, subsystem, address, port in content["controllers"]
-            )
-        except FileNotFoundError:
+    def _parse(self, content: Any) -> frozenset[ControllerPath]:
+        if content["boot_id"] != self._boot_id:
             return frozenset()
-        except (ValueError, KeyError, TypeError) as error:
-            # Without it the controllers count as somebody else's: left alone, never cut.
-            LOG.warning("%s is damaged (%s); starting a new one", self._path, error)
-            return frozenset()
+        return frozenset(
+            ControllerPath(Cluster(host, subsystem), Endpoint(address, port))
+            for host, subsystem, address, port in content["controllers"]
+        )
 
     def _store(self, paths: frozenset[ControllerPath]) -> None:
         content = {
